@@ -1,0 +1,68 @@
+# Thin: each target is one command that also works by hand. `make` alone prints this list.
+
+CARGO ?= cargo
+SEED ?= 1
+FOR ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: run test check tidy deny bench fuzz interop console sim docs fmt setup clean help
+
+run: ## install what is missing, build, and start the sandbox on loopback
+	scripts/setup.sh
+	$(CARGO) run --release --bin merpati -- serve
+
+test: ## install what the tests need, and run them all
+	scripts/setup.sh test
+	$(CARGO) test --workspace
+
+check: ## all that must hold before a commit: format, lints, tests, tidy, deny, doc
+	scripts/setup.sh check
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(MAKE) test
+	$(MAKE) tidy
+	$(MAKE) deny
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace
+
+tidy: ## the rules of the house that Cargo does not know (also a test)
+	$(CARGO) run --quiet -p merpati-xtask -- tidy
+
+deny: ## licences, bans and sources of dependencies, if cargo-deny is installed
+	@if command -v cargo-deny >/dev/null; then cargo-deny --offline check bans licenses sources; \
+	else echo "deny: skipped, cargo-deny is not installed"; fi
+
+bench: ## the figures that the documentation promises
+	scripts/setup.sh
+	scripts/bench.sh
+
+fuzz: ## every fuzz target for FOR seconds (60)
+	scripts/setup.sh
+	scripts/fuzz.sh $(FOR)
+
+interop: ## against real clients and servers
+	scripts/setup.sh test
+	scripts/interop.sh
+
+console: ## the crate of the HTTP API
+	$(CARGO) build -p merpati-console
+	@echo "console: built the JSON API, which \`merpati serve\` includes; it has no pages for a browser yet"
+
+sim: ## one simulator run: make sim SEED=42
+	$(CARGO) run --release -p merpati-sim --bin merpati-sim -- --seed $(SEED)
+
+docs: ## write docs/reference from the code, and the crates' own documentation
+	$(CARGO) run --quiet -p merpati-xtask -- docs
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace
+
+fmt: ## format all Rust
+	$(CARGO) fmt --all
+
+setup: ## install what building and testing need (Debian)
+	scripts/setup.sh check
+	scripts/setup.sh test
+
+clean: ## remove what was built
+	$(CARGO) clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,234 @@
+//! What an operator can ask of the relay and tell it: the verbs, and the nouns they speak of.
+//!
+//! Invariant: what is not here cannot be done from outside. The relay implements [`Admin`]; tests
+//! bring a fake in memory. The types are plain and never derive `Serialize`.
+
+use std::{fmt, future::Future, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use merpati_mail::{Envelope, QueueId, Time, header};
+
+use crate::Query;
+
+/// The operator's verbs.
+pub trait Admin: Send + Sync + 'static {
+    /// What time it is, by the clock of the relay.
+    fn now(&self) -> Time;
+
+    /// Whether new mail is taken just now.
+    fn readiness(&self) -> Result<(), NotReady>;
+
+    /// The counters in the text format of Prometheus.
+    fn metrics(&self) -> String;
+
+    /// How the relay is.
+    fn status(&self) -> Status;
+
+    /// Stops taking mail, lets sessions end, and ends the process. Asking again changes nothing.
+    fn drain(&self);
+
+    /// The captured messages that `query` selects, the newest first.
+    fn list(
+        &self,
+        query: &Query,
+        page: Page,
+    ) -> impl Future<Output = Result<Listing, AdminError>> + Send;
+
+    /// The oldest captured message that `query` selects and that is newer than `after` (`None`:
+    /// any), as soon as there is one; `None` when `timeout` has passed or the relay drains.
+    fn wait(
+        &self,
+        query: &Query,
+        after: Option<QueueId>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Option<Summary>, AdminError>> + Send;
+
+    /// A captured message; `None` where there is none of this name.
+    fn message(
+        &self,
+        id: QueueId,
+    ) -> impl Future<Output = Result<Option<Captured>, AdminError>> + Send;
+
+    /// Forgets a captured message, durably; false where there was none of this name.
+    fn forget(&self, id: QueueId) -> impl Future<Output = Result<bool, AdminError>> + Send;
+
+    /// Forgets all captured messages that `query` selects, durably, and says how many.
+    fn clear(&self, query: &Query) -> impl Future<Output = Result<u64, AdminError>> + Send;
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Only messages older than this one; `None` begins with the newest.
+    pub older_than: Option<QueueId>,
+    /// At most so many, 1 to 500.
+    pub limit: usize,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The messages of this page, the newest first.
+    pub messages: Vec<Summary>,
+    /// Whether older ones are selected too.
+    pub has_more: bool,
+}
+
+/// What a list shows of a captured message, and what a [`Query`] looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Our name for it.
+    pub id: QueueId,
+    /// When it was complete.
+    pub received_at: Time,
+    /// Octets of the content.
+    pub size_bytes: u64,
+    /// The reverse-path without brackets; empty for the null reverse-path.
+    pub reverse_path: String,
+    /// The forward-paths without brackets, in the order of the envelope.
+    pub recipients: Vec<String>,
+    /// The `From` field, decoded; empty where there is none.
+    pub from: String,
+    /// The `To` field, decoded; empty where there is none.
+    pub to: String,
+    /// The `Cc` field, decoded; empty where there is none.
+    pub cc: String,
+    /// The `Subject` field, decoded; empty where there is none.
+    pub subject: String,
+    /// The `Message-ID` field without brackets; empty where there is none.
+    pub message_id: String,
+}
+
+impl Summary {
+    /// What a list shows of the message with this envelope and content.
+    pub fn of(id: QueueId, envelope: &Envelope, content: &[u8]) -> Self {
+        let field = |name| {
+            let value = header::first(content, name).map(|field| field.unfolded());
+            let decoded = value.map(|value| header::decode_words(value.trim()));
+            clip(decoded.unwrap_or_default())
+        };
+        let reverse_path = envelope.reverse_path.mailbox().map(ToString::to_string);
+        let recipients = envelope.recipients.iter().map(|recipient| bare(&recipient.path));
+        Self {
+            id,
+            received_at: envelope.origin.received_at,
+            size_bytes: content.len() as u64,
+            reverse_path: reverse_path.unwrap_or_default(),
+            recipients: recipients.collect(),
+            from: field("From"),
+            to: field("To"),
+            cc: field("Cc"),
+            subject: field("Subject"),
+            message_id: field("Message-ID").trim_matches(['<', '>']).to_owned(),
+        }
+    }
+}
+
+/// A captured message as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Our name for it.
+    pub id: QueueId,
+    /// Whom it is from and for.
+    pub envelope: Envelope,
+    /// The content, octet for octet.
+    pub content: Bytes,
+}
+
+/// How the relay is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The version of the program.
+    pub version: String,
+    /// When it was started.
+    pub started_at: Time,
+    /// The sockets on which it listens.
+    pub listeners: Vec<Listener>,
+    /// What the spool holds.
+    pub spool: SpoolFacts,
+    /// What the sandbox holds.
+    pub sandbox: SandboxFacts,
+}
+
+/// A socket on which the relay listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name in the configuration; `http` for this API.
+    pub name: String,
+    /// What becomes of what comes in: `relay`, `sandbox` or `http`.
+    pub kind: String,
+    /// Where; with the true port where the configuration says 0.
+    pub address: SocketAddr,
+    /// Connections that are open now.
+    pub connections: u64,
+}
+
+/// What the spool holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpoolFacts {
+    /// The directory of the journal.
+    pub directory: String,
+    /// Messages for which we are responsible, without those of the sandbox.
+    pub messages: u64,
+    /// Octets of the journal and of bodies beside it.
+    pub size_bytes: u64,
+    /// Octets that the disk has left for us; `None` where it could not be asked.
+    pub free_bytes: Option<u64>,
+}
+
+/// What the sandbox holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxFacts {
+    /// Messages that are kept.
+    pub messages: u64,
+    /// Octets of their content.
+    pub size_bytes: u64,
+    /// Messages captured since the start of the process.
+    pub captured: u64,
+}
+
+/// Why no mail is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// One sentence.
+    pub reason: String,
+    /// What to do, one sentence each; may be empty.
+    pub advice: Vec<String>,
+}
+
+/// Why a verb was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminError {
+    /// The spool could not read or write; in words.
+    Storage(String),
+    /// The relay drains or has not begun.
+    Unavailable(String),
+}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage(why) => write!(f, "the spool failed: {why}"),
+            Self::Unavailable(why) => write!(f, "not available: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for AdminError {}
+
+/// A path without its brackets.
+pub(crate) fn bare(path: &impl ToString) -> String {
+    path.to_string().trim_start_matches('<').trim_end_matches('>').to_owned()
+}
+
+/// Bounds what one hostile field can cost in an index.
+fn clip(mut text: String) -> String {
+    if text.len() > FIELD_OCTETS_MAX {
+        let end = (0..=FIELD_OCTETS_MAX).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+    }
+    text
+}
+
+/// Octets of a header field that a [`Summary`] holds at most.
+const FIELD_OCTETS_MAX: usize = 998;

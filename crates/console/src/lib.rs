@@ -1,0 +1,23 @@
+//! The operator's verbs, and the HTTP API over them.
+//!
+//! Invariant: nothing else reaches into the relay. The command line speaks to [`router`] over a
+//! Unix socket, programs and the later web console over TCP; what they see is what [`Admin`]
+//! offers, and the JSON types are of this crate alone. No socket is opened here: the relay serves
+//! the router.
+//!
+//! In the order of a request: who may ask ([`Guard`]), what is selected ([`query`]), what the relay
+//! can do ([`admin`]), and how a refusal reads ([`problem`]).
+
+pub mod admin;
+mod guard;
+mod json;
+pub mod near;
+pub mod problem;
+pub mod quantity;
+pub mod query;
+mod routes;
+
+pub use admin::{Admin, AdminError, Captured, Listing, NotReady, Page, Status, Summary};
+pub use guard::Guard;
+pub use query::Query;
+pub use routes::{TIMEOUT_MAX, router};

@@ -1,0 +1,662 @@
+//! What happens next to each delivery: joins queue, routes, retries, outcomes and reports.
+//!
+//! Invariant: decide → commit → apply. Every change of the queue is proposed as a [`Group`] of
+//! events, and applied only when the shell says that the group is committed; so memory is never
+//! ahead of the journal. Where a delivery is lost between two steps of the shell, it is due again
+//! after a restart. Pure: time, answers and the seed of all randomness are arguments.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use merpati_mail::{
+    Answer, Cause, Class, DeliveryId, Domain, Draw, EgressPath, Event, Hold, NextHop, NodeId,
+    Outcome, Question, QueueId, Recipient, Reply, Scope, Time, TlsFacts,
+    event::{Accepted, Attempted, Carried},
+    outcome::{Attempt, Finding as Found},
+    question::MxAnswer,
+};
+
+use crate::{
+    outcome::{self, Before, Fate},
+    queue::{LaneId, LaneKey, Queue, View},
+    report::{self, Failure},
+    retry::RetryPlan,
+    route::{self, Router, Target},
+};
+
+/// How the core decides.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Our host name: in reports, and to recognise ourselves among MX hosts.
+    pub hostname: Domain,
+    /// Where what goes.
+    pub router: Router,
+    /// When what is tried again.
+    pub retry: RetryPlan,
+    /// Attempts that go on at once, in all.
+    pub jobs_max: usize,
+    /// Attempts that go on at once towards one next hop.
+    pub jobs_per_lane_max: usize,
+    /// Recipients of one message in one attempt (RFC 5321 §4.5.3.1.8: at least 100).
+    pub recipients_per_job_max: usize,
+    /// The port of hosts found by MX.
+    pub port: u16,
+}
+
+impl Options {
+    /// Sensible limits, for a host name and its routes.
+    pub fn new(hostname: Domain, router: Router) -> Self {
+        Self {
+            hostname,
+            router,
+            retry: RetryPlan::default(),
+            jobs_max: 1_000,
+            jobs_per_lane_max: 20,
+            recipients_per_job_max: 100,
+            port: 25,
+        }
+    }
+}
+
+/// The deciding half of the relay: one plain struct, owned by one thread.
+#[derive(Clone, Debug)]
+pub struct Core {
+    options: Options,
+    queue: Queue,
+    ids: ReportIds,
+    draw: Draw,
+    jobs: BTreeMap<JobId, Running>,
+    next_job: u64,
+    active: BTreeMap<LaneId, usize>,
+    proposed: BTreeMap<Token, Group>,
+    next_token: u64,
+    /// Messages about which something is proposed and not yet committed.
+    unsettled: BTreeMap<QueueId, Unsettled>,
+    known: BTreeMap<Domain, (MxAnswer, Time)>,
+    asking: BTreeMap<Domain, BTreeSet<JobId>>,
+    outputs: VecDeque<Output>,
+}
+
+/// The number of an attempt that goes on; never used twice by one core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobId(u64);
+
+/// The number of a proposed group; never used twice by one core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(u64);
+
+/// What the core is told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The answer to a question.
+    Answered(Question, Answer),
+    /// An operator gives up a delivery.
+    Cancel(DeliveryId),
+    /// The group is in the journal; durable, if one of its events must be.
+    Committed(Token),
+    /// An event that others committed, or that recovery read.
+    Durable(Time, Box<Event>),
+    /// An attempt is over.
+    Finished(JobId, Box<Report>),
+    /// An operator holds a delivery.
+    Hold(DeliveryId, Box<Hold>),
+    /// The message of an attempt is read; `None` where the spool cannot give it.
+    Loaded(JobId, Option<Arc<Loaded>>),
+    /// An operator lets a held delivery go, or a waiting one at once.
+    Release(DeliveryId),
+}
+
+/// What the core wants done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Ask the world; answer with [`Input::Answered`].
+    Ask(Question),
+    /// Make an attempt; report with [`Input::Finished`].
+    Attempt(Job),
+    /// Append to the journal, whole or not at all, and groups about the same message in the order
+    /// in which they were proposed; say so with [`Input::Committed`].
+    Commit(Token, Group),
+    /// Read the message of this attempt; hand it over with [`Input::Loaded`].
+    Load(JobId, QueueId),
+}
+
+/// Events that are committed together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// When they were decided.
+    pub at: Time,
+    /// The events, in order; with an `Accepted` of our own making its content.
+    pub events: Vec<(Event, Option<Vec<u8>>)>,
+}
+
+/// A message as the spool gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// As it was accepted.
+    pub accepted: Accepted,
+    /// The beginning of its content, with the whole header where that is not enormous.
+    pub header: Vec<u8>,
+}
+
+/// An attempt to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its number.
+    pub id: JobId,
+    /// Which message.
+    pub message: Arc<Loaded>,
+    /// For whom: the places in the envelope, and the recipients.
+    pub recipients: Vec<(u32, Recipient)>,
+    /// What is spoken.
+    pub dialect: Dialect,
+    /// The hosts, the first one first; the next one is tried where
+    /// [`outcome::tries_next_host`] says so.
+    pub targets: Vec<Target>,
+}
+
+/// What is spoken with a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// LMTP (RFC 2033).
+    Lmtp,
+    /// SMTP (RFC 5321).
+    Smtp,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Over which path the last host was tried; `None` where none was.
+    pub path: Option<EgressPath>,
+    /// When it began.
+    pub began: Time,
+    /// The TLS session; `None` in the clear.
+    pub tls: Option<TlsFacts>,
+    /// What was found for each recipient; one that is missing was not tried.
+    pub findings: Vec<(u32, Finding)>,
+}
+
+/// What an attempt found for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The next hop took responsibility.
+    Delivered(Reply),
+    /// It did not.
+    NotDelivered(Found),
+    /// The transaction was full; the recipient belongs into another one, at once.
+    TryAgain,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    lane: LaneId,
+    message: QueueId,
+    recipients: Vec<u32>,
+    loaded: Option<Arc<Loaded>>,
+}
+
+/// What is proposed about a message and not yet committed.
+#[derive(Clone, Debug, Default)]
+struct Unsettled {
+    groups: usize,
+    /// Recipients of whom nothing will be left when it is.
+    gone: Vec<u32>,
+}
+
+/// Names for our own reports: the upper half of an epoch's counters, so that they never meet the
+/// names that sessions give.
+#[derive(Clone, Debug)]
+struct ReportIds {
+    node: NodeId,
+    epoch: u32,
+    counter: u32,
+}
+
+impl Core {
+    /// A core with an empty queue, for a journal epoch of its own.
+    pub fn new(options: Options, node: NodeId, epoch: u32, seed: u64) -> Self {
+        Self {
+            queue: Queue::new(options.router.clone(), options.hostname.clone()),
+            options,
+            ids: ReportIds { node, epoch, counter: QUEUE_COUNTER_MAX },
+            draw: Draw::new(seed),
+            jobs: BTreeMap::new(),
+            next_job: 0,
+            active: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            next_token: 0,
+            unsettled: BTreeMap::new(),
+            known: BTreeMap::new(),
+            asking: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Answered(Question::Mx(domain), Answer::Mx(answer)) => {
+                self.answered(now, &domain, &answer);
+            }
+            Input::Answered(..) => {}
+            Input::Cancel(delivery) => self.cancel(now, delivery),
+            Input::Committed(token) => self.committed(token),
+            Input::Durable(at, event) => self.queue.apply(at, &event),
+            Input::Finished(job, report) => self.finished(now, job, &report),
+            Input::Hold(delivery, hold) => {
+                if self.lives(delivery) {
+                    self.propose(now, vec![(Event::Held { delivery, hold: *hold }, None)]);
+                }
+            }
+            Input::Loaded(job, loaded) => self.loaded(now, job, loaded),
+            Input::Release(delivery) => {
+                if self.lives(delivery) {
+                    self.propose(now, vec![(Event::Released { delivery, until: now }, None)]);
+                }
+            }
+        }
+    }
+
+    /// What is to be done next; the caller polls until `None`.
+    pub fn poll(&mut self, now: Time) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.start(now);
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::poll`] will have something to do by itself; `None` where only an input can
+    /// bring that.
+    pub fn deadline(&self) -> Option<Time> {
+        if self.jobs.len() < self.options.jobs_max { self.queue.deadline() } else { None }
+    }
+
+    /// The whole state of a message for the journal; `None` where it is gone, or where something
+    /// about it is proposed and not yet committed: then ask again later.
+    ///
+    /// A state written between a decision and its commit would undo the decision in replay.
+    pub fn carry(&self, accepted: &Accepted) -> Option<Carried> {
+        if self.unsettled.contains_key(&accepted.id) { None } else { self.queue.carried(accepted) }
+    }
+
+    /// The deliveries that wait, and why.
+    pub const fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Every living delivery with its reason.
+    pub fn views(&self) -> impl Iterator<Item = View> {
+        self.queue.views()
+    }
+
+    /// How many attempts go on.
+    pub fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Takes the next due delivery for an attempt, if limits allow for one.
+    fn start(&mut self, now: Time) {
+        if self.jobs.len() >= self.options.jobs_max {
+            return;
+        }
+        let most = self.options.recipients_per_job_max;
+        let Some((lane, message, recipients)) = self.queue.take(now, most) else { return };
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        let active = self.active.entry(lane).or_default();
+        *active += 1;
+        if *active >= self.options.jobs_per_lane_max {
+            self.queue.park(lane, true);
+        }
+        self.jobs.insert(id, Running { lane, message, recipients, loaded: None });
+        self.outputs.push_back(Output::Load(id, message));
+    }
+
+    fn loaded(&mut self, now: Time, id: JobId, loaded: Option<Arc<Loaded>>) {
+        let Some(running) = self.jobs.get_mut(&id) else { return };
+        match loaded {
+            Some(loaded) => {
+                running.loaded = Some(loaded);
+                self.launch(now, id);
+            }
+            // Nothing is lost: the delivery is due again, and the spool has said why.
+            None => self.give_back(id, now + READ_AGAIN),
+        }
+    }
+
+    /// Chooses the hosts of an attempt, or finds that there are none.
+    fn launch(&mut self, now: Time, id: JobId) {
+        let Some(running) = self.jobs.get(&id) else { return };
+        let key = self.queue.lane_key(running.lane).cloned();
+        match key {
+            Some(LaneKey::Hop(NextHop::Hosts(hosts))) => {
+                let targets = hosts.into_iter().map(|host| Target { host, address: None });
+                self.attempt(id, Dialect::Smtp, targets.collect());
+            }
+            Some(LaneKey::Hop(NextHop::Lmtp(host))) => {
+                self.attempt(id, Dialect::Lmtp, vec![Target { host, address: None }]);
+            }
+            Some(LaneKey::Hop(NextHop::Refuse(refusal))) => {
+                let cause = Cause {
+                    class: Class::RouteRefused,
+                    scope: Scope::Us,
+                    reply: refusal.reply(),
+                    remote: None,
+                };
+                self.conclude(now, id, None, &|_| Some(Verdict::No(cause.clone(), Fate::Final)));
+            }
+            Some(LaneKey::Mx(domain)) => self.launch_by_mx(now, id, domain),
+            Some(LaneKey::Unrouted(_) | LaneKey::Hop(NextHop::Mx)) => {
+                self.stop(now, id, Before::NoRoute);
+            }
+            // All its deliveries were given up meanwhile.
+            None => self.give_back(id, now),
+        }
+    }
+
+    fn launch_by_mx(&mut self, now: Time, id: JobId, domain: Domain) {
+        let fresh = self.known.get(&domain).filter(|(_, until)| *until > now);
+        if let Some((answer, _)) = fresh.cloned() {
+            return self.launch_with(now, id, &answer);
+        }
+        let waiting = self.asking.entry(domain.clone()).or_default();
+        waiting.insert(id);
+        if waiting.len() == 1 {
+            self.outputs.push_back(Output::Ask(Question::Mx(domain)));
+        }
+    }
+
+    fn answered(&mut self, now: Time, domain: &Domain, answer: &MxAnswer) {
+        if let MxAnswer::Hosts { valid_until, .. } = answer {
+            if self.known.len() >= KNOWN_MAX {
+                self.known.retain(|_, (_, until)| *until > now);
+            }
+            if self.known.len() < KNOWN_MAX {
+                self.known.insert(domain.clone(), (answer.clone(), *valid_until));
+            }
+        }
+        for id in self.asking.remove(domain).unwrap_or_default() {
+            self.launch_with(now, id, answer);
+        }
+    }
+
+    fn launch_with(&mut self, now: Time, id: JobId, answer: &MxAnswer) {
+        match answer {
+            MxAnswer::Hosts { hosts, .. } => {
+                let ours = &self.options.hostname;
+                match route::order(hosts, ours, self.options.port, &mut self.draw) {
+                    Ok(targets) => self.attempt(id, Dialect::Smtp, targets),
+                    Err(before) => self.stop(now, id, before),
+                }
+            }
+            MxAnswer::NoHost | MxAnswer::NoSuchDomain => {
+                self.stop(now, id, Before::DomainUnknown);
+            }
+            MxAnswer::NullMx => self.stop(now, id, Before::NullMx),
+            MxAnswer::Unknown { .. } => self.stop(now, id, Before::Dns),
+        }
+    }
+
+    fn attempt(&mut self, id: JobId, dialect: Dialect, targets: Vec<Target>) {
+        let Some(Running { message, recipients, loaded: Some(loaded), .. }) = self.jobs.get(&id)
+        else {
+            return;
+        };
+        // What was given up or held since it was taken is not tried any more.
+        let living = |place: u32| {
+            let delivery = DeliveryId { message: *message, recipient: place };
+            let recipient =
+                loaded.accepted.envelope.recipients.get(usize::try_from(place).ok()?)?;
+            self.queue.is_taken(delivery).then(|| (place, recipient.clone()))
+        };
+        let recipients: Vec<(u32, Recipient)> =
+            recipients.iter().filter_map(|&place| living(place)).collect();
+        if recipients.is_empty() {
+            self.end(id);
+            return;
+        }
+        let message = Arc::clone(loaded);
+        self.outputs.push_back(Output::Attempt(Job { id, message, recipients, dialect, targets }));
+    }
+
+    /// Ends an attempt before any host was asked.
+    fn stop(&mut self, now: Time, id: JobId, before: Before) {
+        let (cause, fate) = outcome::own(before);
+        self.conclude(now, id, None, &|_| Some(Verdict::No(cause.clone(), fate)));
+    }
+
+    fn finished(&mut self, now: Time, id: JobId, report: &Report) {
+        let findings: BTreeMap<u32, Finding> = report.findings.iter().cloned().collect();
+        let remote = report.path.as_ref().map(|path| path.host.clone());
+        self.conclude(now, id, Some(report), &|recipient| match findings.get(&recipient)? {
+            Finding::Delivered(reply) => Some(Verdict::Yes(reply.clone())),
+            Finding::NotDelivered(found) => {
+                let (cause, fate) = outcome::classify(found, remote.clone());
+                Some(Verdict::No(cause, fate))
+            }
+            Finding::TryAgain => None,
+        });
+    }
+
+    /// Decides what is so for each recipient of an attempt, and proposes it as one group: the
+    /// outcomes, the report on failures, and the end of the message where nothing is left of it.
+    fn conclude(
+        &mut self,
+        now: Time,
+        id: JobId,
+        report: Option<&Report>,
+        verdict: &dyn Fn(u32) -> Option<Verdict>,
+    ) {
+        let Some(running) = self.jobs.get(&id).cloned() else { return };
+        let Some(loaded) = running.loaded.clone() else { return };
+        let mut tally = Tally::default();
+        for &recipient in &running.recipients {
+            let delivery = DeliveryId { message: running.message, recipient };
+            if !self.lives(delivery) {
+                continue;
+            }
+            match verdict(recipient) {
+                Some(verdict) => self.judge(now, delivery, verdict, &mut tally),
+                None => self.queue.put_back(delivery, now),
+            }
+        }
+        let attempt = Attempt {
+            number: tally.number.max(1),
+            path: report.and_then(|r| r.path.clone()),
+            began: report.map_or(now, |r| r.began),
+            ended: now,
+            tls: report.and_then(|r| r.tls.clone()),
+        };
+        let message = running.message;
+        let mut events = Vec::new();
+        if !tally.outcomes.is_empty() {
+            let outcomes = tally.outcomes;
+            events
+                .push((Event::Attempted(Box::new(Attempted { message, attempt, outcomes })), None));
+        }
+        events.extend(tally.expired.into_iter().map(|event| (event, None)));
+        if let Some(dsn) = self.report(now, &loaded, &tally.failures) {
+            events.push((Event::Accepted(Box::new(dsn.accepted)), Some(dsn.content)));
+        }
+        if !events.is_empty() {
+            self.propose_end(now, message, &tally.gone, events);
+        }
+        self.end(id);
+    }
+
+    fn judge(&mut self, now: Time, delivery: DeliveryId, verdict: Verdict, tally: &mut Tally) {
+        let attempts = self.queue.attempts(delivery).saturating_add(1);
+        tally.number = tally.number.max(attempts);
+        let recipient = delivery.recipient;
+        let (cause, fate) = match verdict {
+            Verdict::Yes(reply) => {
+                tally.gone.push(recipient);
+                tally.outcomes.push((recipient, Outcome::Delivered { reply }));
+                return;
+            }
+            Verdict::No(cause, fate) => (cause, fate),
+        };
+        let age = self.queue.accepted_at(delivery.message).map_or(Duration::ZERO, |t| now.since(t));
+        let wait = self.options.retry.wait(attempts, age, self.draw.fraction());
+        match (fate, wait) {
+            (Fate::Passing, Some(wait)) => {
+                tally.outcomes.push((recipient, Outcome::Deferred { cause, until: now + wait }));
+                return;
+            }
+            (Fate::Passing, None) => {
+                tally
+                    .outcomes
+                    .push((recipient, Outcome::Deferred { cause: cause.clone(), until: now }));
+                let cause = Cause { class: Class::Expired, scope: Scope::Message, ..cause };
+                tally.expired.push(Event::Expired { delivery, cause: cause.clone() });
+                tally.failures.push(Failure { recipient, cause, at: now });
+            }
+            (Fate::Final, _) => {
+                tally.failures.push(Failure { recipient, cause: cause.clone(), at: now });
+                tally.outcomes.push((recipient, Outcome::Failed { cause }));
+            }
+        }
+        tally.gone.push(recipient);
+    }
+
+    fn report(&mut self, now: Time, loaded: &Loaded, failures: &[Failure]) -> Option<report::Dsn> {
+        if failures.is_empty() {
+            return None;
+        }
+        let id = self.ids.next();
+        let by = &self.options.hostname;
+        report::failed(by, (id, now), &loaded.accepted, &loaded.header, failures)
+    }
+
+    fn cancel(&mut self, now: Time, delivery: DeliveryId) {
+        if self.lives(delivery) {
+            let events = vec![(Event::Cancelled(delivery), None)];
+            self.propose_end(now, delivery.message, &[delivery.recipient], events);
+        }
+    }
+
+    /// Whether a delivery lives, and nothing is proposed that ends it.
+    fn lives(&self, delivery: DeliveryId) -> bool {
+        let unsettled = self.unsettled.get(&delivery.message);
+        let is_ending = unsettled.is_some_and(|u| u.gone.contains(&delivery.recipient));
+        self.queue.contains(delivery) && !is_ending
+    }
+
+    /// Proposes events after which these recipients are gone, and with the last of them the
+    /// message.
+    ///
+    /// What was proposed before counts as done: groups are committed in the order in which they
+    /// were proposed.
+    fn propose_end(
+        &mut self,
+        now: Time,
+        message: QueueId,
+        gone: &[u32],
+        mut events: Vec<(Event, Option<Vec<u8>>)>,
+    ) {
+        let unsettled = self.unsettled.entry(message).or_default();
+        unsettled.gone.extend_from_slice(gone);
+        if self.queue.is_last(message, &unsettled.gone) {
+            events.push((Event::Retired(message), None));
+        }
+        self.propose(now, events);
+    }
+
+    fn propose(&mut self, now: Time, events: Vec<(Event, Option<Vec<u8>>)>) {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        let group = Group { at: now, events };
+        for message in group.messages() {
+            self.unsettled.entry(message).or_default().groups += 1;
+        }
+        self.proposed.insert(token, group.clone());
+        self.outputs.push_back(Output::Commit(token, group));
+    }
+
+    fn committed(&mut self, token: Token) {
+        let Some(group) = self.proposed.remove(&token) else { return };
+        for (event, _) in &group.events {
+            self.queue.apply(group.at, event);
+        }
+        for message in group.messages() {
+            if let Some(unsettled) = self.unsettled.get_mut(&message) {
+                unsettled.groups -= 1;
+                if unsettled.groups == 0 {
+                    self.unsettled.remove(&message);
+                }
+            }
+        }
+    }
+
+    fn give_back(&mut self, id: JobId, when: Time) {
+        if let Some(running) = self.jobs.get(&id) {
+            for &recipient in &running.recipients {
+                let delivery = DeliveryId { message: running.message, recipient };
+                self.queue.put_back(delivery, when);
+            }
+        }
+        self.end(id);
+    }
+
+    fn end(&mut self, id: JobId) {
+        let Some(running) = self.jobs.remove(&id) else { return };
+        if let Some(active) = self.active.get_mut(&running.lane) {
+            *active -= 1;
+            if *active == 0 {
+                self.active.remove(&running.lane);
+            }
+        }
+        self.queue.park(running.lane, false);
+    }
+}
+
+impl Group {
+    /// The messages that its events are about; one may come more than once.
+    pub fn messages(&self) -> impl Iterator<Item = QueueId> {
+        use merpati_mail::event::Keeping;
+        self.events.iter().filter_map(|(event, _)| match event.keeping() {
+            Keeping::About(id) | Keeping::Closes(id) | Keeping::Opens(id) | Keeping::Stores(id) => {
+                Some(id)
+            }
+            Keeping::Latest(_) => None,
+        })
+    }
+}
+
+impl ReportIds {
+    const fn next(&mut self) -> QueueId {
+        self.counter = self.counter.wrapping_add(1);
+        QueueId::new(self.node, self.epoch, self.counter)
+    }
+}
+
+/// What an attempt means for one recipient.
+enum Verdict {
+    No(Cause, Fate),
+    Yes(Reply),
+}
+
+/// What an attempt means for all its recipients.
+#[derive(Default)]
+struct Tally {
+    number: u32,
+    outcomes: Vec<(u32, Outcome)>,
+    expired: Vec<Event>,
+    failures: Vec<Failure>,
+    /// Recipients of whom nothing is left to do.
+    gone: Vec<u32>,
+}
+
+/// The highest counter that sessions give to messages; those above are for reports.
+pub const QUEUE_COUNTER_MAX: u32 = u32::MAX / 2;
+/// Wait before a message is read again that the spool could not give.
+const READ_AGAIN: Duration = Duration::from_mins(1);
+/// Answers about MX that are kept.
+const KNOWN_MAX: usize = 10_000;
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

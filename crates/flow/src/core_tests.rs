@@ -1,0 +1,320 @@
+use merpati_mail::{
+    BodyType, Envelope, ForwardPath, Mailbox, Origin, Overlay, Protocol, ReversePath,
+    envelope::Utf8,
+    outcome::{Fact, Phase},
+    question::MxHost,
+    route::HostPort,
+};
+
+use super::*;
+use crate::route::{Condition, Rule};
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+/// A core, its clock, and a world that does what a test says.
+struct World {
+    core: Core,
+    now: Time,
+    log: Vec<String>,
+    messages: BTreeMap<QueueId, Accepted>,
+}
+
+impl World {
+    fn new() -> Self {
+        let router = Router {
+            rules: vec![Rule {
+                name: "direct".into(),
+                when: vec![Condition::RecipientBelow(domain("example"))],
+                then: NextHop::Mx,
+            }],
+        };
+        let mut options = Options::new(domain("mx.ours.example"), router);
+        options.jobs_per_lane_max = 1;
+        let core = Core::new(options, NodeId::default(), 1, 42);
+        Self { core, now: Time::from_secs(1_000), log: Vec::new(), messages: BTreeMap::new() }
+    }
+
+    fn accept(&mut self, counter: u32, from: &str, to: &[&str]) -> QueueId {
+        let id = QueueId::new(NodeId::default(), 1, counter);
+        let recipient = |a: &&str| Recipient::new(ForwardPath::Mailbox(Mailbox::parse(a).unwrap()));
+        let accepted = Accepted {
+            id,
+            envelope: Envelope {
+                reverse_path: ReversePath(Mailbox::parse(from).ok()),
+                recipients: to.iter().map(recipient).collect(),
+                body: BodyType::SevenBit,
+                utf8: Utf8::NotDeclared,
+                ret: None,
+                envid: None,
+                origin: Origin {
+                    listener: "mx".to_owned(),
+                    peer: None,
+                    credential: None,
+                    protocol: Protocol::Esmtp,
+                    tls: None,
+                    received_at: self.now,
+                },
+            },
+            edits: Overlay::default(),
+            size_bytes: 1,
+        };
+        self.messages.insert(id, accepted.clone());
+        let event = Event::Accepted(Box::new(accepted));
+        self.core.handle(self.now, Input::Durable(self.now, Box::new(event)));
+        id
+    }
+
+    /// Does all that the core wants now; attempts end as `peer` says.
+    fn run(&mut self, mx: &MxAnswer, peer: &dyn Fn(&ForwardPath) -> Finding) {
+        while let Some(output) = self.core.poll(self.now) {
+            match output {
+                Output::Ask(question) => {
+                    self.log.push(format!("ask {question:?}"));
+                    let answer = Answer::Mx(mx.clone());
+                    self.core.handle(self.now, Input::Answered(question, answer));
+                }
+                Output::Load(job, id) => {
+                    let accepted = self.messages[&id].clone();
+                    let loaded = Loaded { accepted, header: b"Subject: x\r\n\r\n".to_vec() };
+                    self.core.handle(self.now, Input::Loaded(job, Some(Arc::new(loaded))));
+                }
+                Output::Attempt(job) => self.attempt(&job, peer),
+                Output::Commit(token, group) => self.commit(token, &group),
+            }
+        }
+    }
+
+    fn attempt(&mut self, job: &Job, peer: &dyn Fn(&ForwardPath) -> Finding) {
+        self.log.push(format!("attempt {} for {}", job.targets[0].host, job.recipients.len()));
+        let path = EgressPath {
+            source: "default".to_owned(),
+            host: job.targets[0].host.host.clone(),
+            address: "192.0.2.1:25".parse().unwrap(),
+        };
+        let findings = job.recipients.iter().map(|(n, r)| (*n, peer(&r.path))).collect();
+        let report = Report { path: Some(path), began: self.now, tls: None, findings };
+        self.core.handle(self.now, Input::Finished(job.id, Box::new(report)));
+    }
+
+    fn commit(&mut self, token: Token, group: &Group) {
+        let names: Vec<&str> = group.events.iter().map(|(event, _)| event.name()).collect();
+        self.log.push(names.join("+"));
+        for (event, _) in &group.events {
+            if let Event::Accepted(accepted) = event {
+                self.messages.insert(accepted.id, (**accepted).clone());
+            }
+        }
+        self.core.handle(self.now, Input::Committed(token));
+    }
+
+    fn log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
+    }
+}
+
+fn one_host() -> MxAnswer {
+    MxAnswer::Hosts {
+        hosts: vec![MxHost {
+            preference: 10,
+            name: domain("mx.there.example"),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+        }],
+        valid_until: Time::from_secs(u64::MAX / 2_000_000),
+    }
+}
+
+fn says(code: u16, enhanced: (u8, u16, u16)) -> Finding {
+    let reply = Reply::new(code, enhanced, "said");
+    if code == 250 {
+        Finding::Delivered(reply)
+    } else {
+        let fact = Fact::Replied(reply);
+        Finding::NotDelivered(Found { phase: Phase::Recipient, fact })
+    }
+}
+
+#[test]
+fn a_delivery_retires_its_message_in_the_same_group() {
+    let mut world = World::new();
+    world.accept(1, "a@ours.example", &["u@there.example", "v@there.example"]);
+    world.run(&one_host(), &|_| says(250, (2, 0, 0)));
+    assert_eq!(
+        world.log(),
+        ["ask Mx(there.example)", "attempt mx.there.example:25 for 2", "Attempted+Retired"]
+            .map(|l| l.replace("Mx(there.example)", &format!("Mx({:?})", domain("there.example"))))
+    );
+    assert!(world.core.queue().is_empty());
+    assert_eq!(world.core.deadline(), None);
+}
+
+#[test]
+fn a_failure_and_its_report_are_one_group_and_a_report_never_bounces() {
+    let mut world = World::new();
+    world.accept(1, "a@ours.example", &["u@there.example", "v@there.example"]);
+    world.run(&one_host(), &|path| match path.to_string().as_str() {
+        "<u@there.example>" => says(250, (2, 0, 0)),
+        _ => says(550, (5, 1, 1)),
+    });
+    let log = world.log();
+    assert_eq!(log[2], "Attempted+Accepted+Retired");
+    // The report to ours.example is refused as well; nothing answers that.
+    assert_eq!(log.last().unwrap(), "Attempted+Retired");
+    assert!(world.core.queue().is_empty());
+}
+
+#[test]
+fn a_deferral_is_tried_again_and_given_up_after_five_days_with_one_report() {
+    let mut world = World::new();
+    let id = world.accept(1, "a@ours.example", &["u@there.example"]);
+    let began = world.now;
+    let mut attempts = 0;
+    while world.core.queue().accepted_at(id).is_some() {
+        world.run(&one_host(), &|_| says(450, (4, 2, 0)));
+        attempts += 1;
+        match world.core.deadline() {
+            Some(next) => world.now = next,
+            None => break,
+        }
+    }
+    let log = world.log();
+    assert!((30..60).contains(&attempts), "{attempts}");
+    let ends: Vec<&String> = log.iter().filter(|l| l.contains("Expired")).collect();
+    // The report itself waits for its own five days, and is then gone without another report.
+    assert_eq!(ends[0], "Attempted+Expired+Accepted+Retired");
+    assert!(world.now.since(began) > Duration::from_hours(4 * 24));
+}
+
+#[test]
+fn what_dns_says_decides_before_any_host_is_asked() {
+    let unknown = MxAnswer::Unknown { why: "SERVFAIL".to_owned() };
+    for (answer, group, class) in [
+        (MxAnswer::NullMx, "Attempted+Accepted+Retired", None),
+        (MxAnswer::NoSuchDomain, "Attempted+Accepted+Retired", None),
+        (unknown, "Attempted", Some(Class::Dns)),
+    ] {
+        let mut world = World::new();
+        let id = world.accept(1, "a@ours.example", &["u@there.example"]);
+        world.run(&answer, &|_| panic!("no host is asked"));
+        assert_eq!(world.log()[1], group, "{answer:?}");
+        let view = world.core.views().find(|v| v.delivery.message == id);
+        assert_eq!(view.map(|v| v.class), class, "{answer:?}");
+    }
+}
+
+#[test]
+fn an_unknown_route_waits_and_never_goes_direct() {
+    let mut world = World::new();
+    world.accept(1, "a@ours.example", &["u@elsewhere.test"]);
+    world.run(&one_host(), &|_| panic!("no host is asked"));
+    assert_eq!(world.log(), ["Attempted"]);
+    let view = world.core.views().next().unwrap();
+    assert_eq!(view.class, Class::NoRoute);
+    assert!(view.next > Some(world.now));
+}
+
+#[test]
+fn a_message_is_carried_only_while_nothing_about_it_is_proposed() {
+    let mut world = World::new();
+    let id = world.accept(1, "a@ours.example", &["u@elsewhere.test"]);
+    let accepted = world.messages[&id].clone();
+    assert!(world.core.carry(&accepted).is_some());
+    let hold = Hold {
+        limit: "operator".to_owned(),
+        value: "by hand".to_owned(),
+        source: "test".to_owned(),
+        until: None,
+    };
+    let delivery = DeliveryId { message: id, recipient: 0 };
+    world.core.handle(world.now, Input::Hold(delivery, Box::new(hold)));
+    assert_eq!(world.core.carry(&accepted), None);
+    world.run(&one_host(), &|_| panic!("it is held"));
+    assert!(world.core.carry(&accepted).is_some());
+    world.core.handle(world.now, Input::Cancel(delivery));
+    world.run(&one_host(), &|_| panic!("it is cancelled"));
+    assert_eq!(world.core.carry(&accepted), None);
+    assert!(world.core.queue().is_empty());
+}
+
+#[test]
+fn recipients_that_did_not_fit_go_at_once_in_another_transaction() {
+    let mut world = World::new();
+    world.accept(1, "a@ours.example", &["u@there.example", "v@there.example"]);
+    let first = std::cell::Cell::new(true);
+    world.run(&one_host(), &|path| {
+        if path.to_string() == "<v@there.example>" && first.replace(false) {
+            Finding::TryAgain
+        } else {
+            says(250, (2, 0, 0))
+        }
+    });
+    let log = world.log();
+    assert_eq!(
+        log[1..],
+        [
+            "attempt mx.there.example:25 for 2",
+            "Attempted",
+            "attempt mx.there.example:25 for 1",
+            "Attempted+Retired"
+        ]
+    );
+}
+
+#[test]
+fn one_lane_never_has_more_attempts_than_its_limit() {
+    let mut world = World::new();
+    for counter in 1..=3 {
+        world.accept(counter, "a@ours.example", &["u@there.example"]);
+    }
+    let mut loads = 0;
+    while let Some(output) = world.core.poll(world.now) {
+        assert!(matches!(output, Output::Load(..)));
+        loads += 1;
+    }
+    assert_eq!((loads, world.core.jobs()), (1, 1));
+    let parked = world.core.views().filter(|v| v.hold.is_some()).count();
+    assert_eq!(parked, 2);
+}
+
+#[test]
+fn a_smart_host_takes_all_domains_of_a_message_in_one_transaction() {
+    let mut world = World::new();
+    let smart = HostPort { host: domain("smart.example"), port: 587 };
+    let rules =
+        vec![Rule { name: "all".into(), when: Vec::new(), then: NextHop::Hosts(vec![smart]) }];
+    let options = Options::new(domain("mx.ours.example"), Router { rules });
+    world.core = Core::new(options, NodeId::default(), 1, 42);
+    world.accept(1, "a@ours.example", &["u@x.test", "v@y.test"]);
+    world.run(&one_host(), &|_| says(250, (2, 0, 0)));
+    assert_eq!(world.log(), ["attempt smart.example:587 for 2", "Attempted+Retired"]);
+}
+
+#[test]
+fn a_message_ends_once_though_its_last_two_deliveries_end_together() {
+    let mut world = World::new();
+    let id = world.accept(1, "a@ours.example", &["u@there.example", "v@elsewhere.example"]);
+    let mut groups = Vec::new();
+    while let Some(output) = world.core.poll(world.now) {
+        match output {
+            // Nothing is committed before both attempts are over.
+            Output::Commit(token, group) => groups.push((token, group)),
+            Output::Ask(question) => {
+                let answer = Answer::Mx(one_host());
+                world.core.handle(world.now, Input::Answered(question, answer));
+            }
+            Output::Load(job, id) => {
+                let accepted = world.messages[&id].clone();
+                let loaded = Arc::new(Loaded { accepted, header: Vec::new() });
+                world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
+            }
+            Output::Attempt(job) => world.attempt(&job, &|_| says(250, (2, 0, 0))),
+        }
+    }
+    assert_eq!(groups.len(), 2);
+    for (token, group) in groups {
+        world.commit(token, &group);
+    }
+    assert_eq!(world.log()[2..], ["Attempted", "Attempted+Retired"]);
+    assert_eq!(world.core.queue().accepted_at(id), None);
+}

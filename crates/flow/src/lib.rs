@@ -1,0 +1,23 @@
+//! The decisions about mail, in the order of the flow.
+//!
+//! Who may hand what over ([`admit`]), what we write on top of it ([`trace`]), where it waits
+//! ([`queue`]), where it goes ([`route`]), what a reply means ([`outcome`]), when it is tried again
+//! ([`retry`]), what its originator is told ([`report`]); [`Core`] joins them.
+//!
+//! Invariants: nothing here knows SMTP verbs, octets on a wire, sockets or the spool; time,
+//! randomness and answers are arguments. Decide → commit → apply: the queue changes only by
+//! [`queue::Queue::apply`], with an event that is already in the journal. Pure.
+
+pub mod admit;
+mod core;
+pub mod outcome;
+pub mod queue;
+pub mod report;
+pub mod retry;
+pub mod route;
+pub mod trace;
+
+pub use self::core::{
+    Core, Dialect, Finding, Group, Input, Job, JobId, Loaded, Options, Output, QUEUE_COUNTER_MAX,
+    Report, Token,
+};

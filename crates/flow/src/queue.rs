@@ -1,0 +1,470 @@
+//! Where deliveries wait: which there are, what each waits for, and which is due.
+//!
+//! Invariant: the queue is the fold of the journal's events and of nothing else; every delivery in
+//! it has a reason, a next time and an advice id. What is taken for an attempt is not part of the
+//! fold: a restart forgets it, and the delivery is due again. Pure.
+//!
+//! Deliveries wait in *lanes*: a lane is a next hop, and with [`NextHop::Mx`] one domain of it. A
+//! limit parks the lane; it never touches the deliveries in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use merpati_mail::{
+    Cause, Class, DeliveryId, Domain, Event, Hold, NextHop, Outcome, QueueId, Time,
+    event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
+};
+
+use crate::route::{self, Router};
+
+/// All deliveries for which we are responsible.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    router: Router,
+    hostname: Domain,
+    messages: BTreeMap<QueueId, Message>,
+    lanes: BTreeMap<LaneId, Lane>,
+    next_lane: u32,
+    names: BTreeMap<LaneKey, LaneId>,
+    /// The earliest delivery of each lane that is not parked and has one waiting.
+    agenda: BTreeSet<(Time, LaneId)>,
+}
+
+/// What a lane leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LaneKey {
+    /// A next hop that does not depend on the recipient's domain.
+    Hop(NextHop),
+    /// The hosts that DNS names for this domain.
+    Mx(Domain),
+    /// Nowhere: no rule covers this domain.
+    Unrouted(Domain),
+}
+
+/// The number of a lane; it is never given to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LaneId(u32);
+
+/// A living delivery, as a person wants to see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Which.
+    pub delivery: DeliveryId,
+    /// What it waits for, in one word that leads to the advice.
+    pub class: Class,
+    /// When something will happen by itself; `None` where somebody must act.
+    pub next: Option<Time>,
+    /// How many attempts have ended.
+    pub attempts: u32,
+    /// What holds it, where something does.
+    pub hold: Option<Hold>,
+    /// Whether an attempt goes on just now.
+    pub is_taken: bool,
+}
+
+impl View {
+    /// The id of the advice for it.
+    pub const fn advice_id(&self) -> &'static str {
+        self.class.advice_id()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    accepted_at: Time,
+    deliveries: Vec<Delivery>,
+}
+
+#[derive(Clone, Debug)]
+struct Delivery {
+    recipient: u32,
+    lane: LaneId,
+    attempts: u32,
+    note: Option<CauseNote>,
+    status: Status,
+    /// Whether an attempt goes on: whatever the status becomes meanwhile, there is no second one.
+    is_taken: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Status {
+    Held(Box<Hold>),
+    Waiting(Time),
+}
+
+#[derive(Clone, Debug)]
+struct Lane {
+    key: LaneKey,
+    waiting: BTreeSet<(Time, DeliveryId)>,
+    /// Living deliveries, waiting or not; a lane without any is forgotten.
+    members: usize,
+    is_parked: bool,
+}
+
+impl Queue {
+    /// An empty queue. `hostname` is where `<Postmaster>` without a domain lives.
+    pub const fn new(router: Router, hostname: Domain) -> Self {
+        Self {
+            router,
+            hostname,
+            messages: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            next_lane: 0,
+            names: BTreeMap::new(),
+            agenda: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in what happened. What does not concern living deliveries changes nothing.
+    pub fn apply(&mut self, at: Time, event: &Event) {
+        match event {
+            Event::Accepted(accepted) => self.insert(accepted, |_| {
+                Some(DeliveryState {
+                    attempts: 0,
+                    waiting: Waiting::Until { time: at, cause: None },
+                })
+            }),
+            Event::Carried(carried) => self.replace(carried),
+            Event::Attempted(attempted) => self.attempted(attempted),
+            Event::Cancelled(delivery) | Event::Expired { delivery, .. } => self.remove(*delivery),
+            Event::Held { delivery, hold } => {
+                self.set(*delivery, |d| d.status = Status::Held(Box::new(hold.clone())));
+            }
+            Event::Released { delivery, until } => {
+                self.set(*delivery, |d| d.status = Status::Waiting(*until));
+            }
+            Event::Retired(id) => self.forget(*id),
+            Event::Captured(_) | Event::ConfigChanged { .. } => {}
+        }
+    }
+
+    /// Takes due deliveries of one message in one lane, the longest due first, for one attempt.
+    ///
+    /// They are taken until an event about them is applied, or until [`Self::put_back`].
+    pub fn take(&mut self, now: Time, most: usize) -> Option<(LaneId, QueueId, Vec<u32>)> {
+        let &(due, lane) = self.agenda.first()?;
+        if due > now {
+            return None;
+        }
+        let (_, first) = *self.lane(lane)?.waiting.first()?;
+        let message = self.messages.get(&first.message)?;
+        let mut recipients: Vec<u32> = message
+            .deliveries
+            .iter()
+            .filter(|d| d.lane == lane && d.place().is_some_and(|(_, due)| due <= now))
+            .map(|d| d.recipient)
+            .collect();
+        recipients.truncate(most);
+        for &recipient in &recipients {
+            self.set(DeliveryId { message: first.message, recipient }, |d| d.is_taken = true);
+        }
+        Some((lane, first.message, recipients))
+    }
+
+    /// Gives back what was taken and did not come to an outcome: it is due again at `when`.
+    pub fn put_back(&mut self, delivery: DeliveryId, when: Time) {
+        self.set(delivery, |d| {
+            d.is_taken = false;
+            if matches!(d.status, Status::Waiting(_)) {
+                d.status = Status::Waiting(when);
+            }
+        });
+    }
+
+    /// Whether deliveries of this lane may be taken.
+    pub fn park(&mut self, lane: LaneId, is_parked: bool) {
+        self.unlist(lane);
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.is_parked = is_parked;
+        }
+        self.list(lane);
+    }
+
+    /// When the next delivery is due; `None` where none waits in a lane that is not parked.
+    pub fn deadline(&self) -> Option<Time> {
+        self.agenda.first().map(|&(due, _)| due)
+    }
+
+    /// What a lane leads to.
+    pub fn lane_key(&self, lane: LaneId) -> Option<&LaneKey> {
+        self.lane(lane).map(|lane| &lane.key)
+    }
+
+    /// How many attempts at this delivery have ended; 0 where it is not in the queue.
+    pub fn attempts(&self, delivery: DeliveryId) -> u32 {
+        self.delivery(delivery).map_or(0, |d| d.attempts)
+    }
+
+    /// When the message was accepted; `None` where nothing of it is left.
+    pub fn accepted_at(&self, message: QueueId) -> Option<Time> {
+        self.messages.get(&message).map(|m| m.accepted_at)
+    }
+
+    /// Whether the message has no living delivery besides these.
+    pub fn is_last(&self, message: QueueId, recipients: &[u32]) -> bool {
+        let deliveries = self.messages.get(&message).map(|m| m.deliveries.as_slice());
+        deliveries.unwrap_or_default().iter().all(|d| recipients.contains(&d.recipient))
+    }
+
+    /// Whether this delivery lives.
+    pub fn contains(&self, delivery: DeliveryId) -> bool {
+        self.delivery(delivery).is_some()
+    }
+
+    /// Whether an attempt at this delivery goes on.
+    pub fn is_taken(&self, delivery: DeliveryId) -> bool {
+        self.delivery(delivery).is_some_and(|d| d.is_taken)
+    }
+
+    /// Messages with at least one living delivery, or not yet retired.
+    pub fn messages(&self) -> impl Iterator<Item = QueueId> {
+        self.messages.keys().copied()
+    }
+
+    /// How many deliveries live.
+    pub fn len(&self) -> usize {
+        self.messages.values().map(|m| m.deliveries.len()).sum()
+    }
+
+    /// Whether no message is left.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Every living delivery, in the order of acceptance.
+    pub fn views(&self) -> impl Iterator<Item = View> {
+        self.messages.iter().flat_map(move |(&id, message)| {
+            message.deliveries.iter().map(move |delivery| self.view(id, delivery))
+        })
+    }
+
+    /// The whole state of a message, to be written anew; `None` where it is gone.
+    pub fn carried(&self, accepted: &Accepted) -> Option<Carried> {
+        let message = self.messages.get(&accepted.id)?;
+        let deliveries = message.deliveries.iter().map(|d| (d.recipient, d.state())).collect();
+        Some(Carried { accepted: accepted.clone(), deliveries })
+    }
+
+    fn view(&self, message: QueueId, delivery: &Delivery) -> View {
+        let (next, hold) = match &delivery.status {
+            Status::Held(hold) => (hold.until, Some((**hold).clone())),
+            Status::Waiting(due) if delivery.is_taken => (Some(*due), None),
+            Status::Waiting(due) => (Some(*due), self.parking(delivery.lane)),
+        };
+        let class = match (&delivery.status, delivery.note) {
+            (Status::Held(_), _) => Class::Held,
+            (_, Some(note)) => note.class,
+            (_, None) => Class::NotTried,
+        };
+        View {
+            delivery: DeliveryId { message, recipient: delivery.recipient },
+            class,
+            next,
+            attempts: delivery.attempts,
+            hold,
+            is_taken: delivery.is_taken,
+        }
+    }
+
+    fn parking(&self, lane: LaneId) -> Option<Hold> {
+        self.lane(lane).filter(|lane| lane.is_parked).map(|_| Hold {
+            limit: "connections-per-next-hop".to_owned(),
+            value: "all in use".to_owned(),
+            source: "options".to_owned(),
+            until: None,
+        })
+    }
+
+    /// A message that is told again replaces what was known of it.
+    fn insert(&mut self, accepted: &Accepted, state: impl Fn(u32) -> Option<DeliveryState>) {
+        self.forget(accepted.id);
+        let mut deliveries = Vec::new();
+        for (recipient, of) in (0u32..).zip(&accepted.envelope.recipients) {
+            let Some(state) = state(recipient) else { continue };
+            let domain = route::destination(&of.path, &self.hostname).clone();
+            let facts = route::Facts {
+                recipient: &domain,
+                reverse_path: &accepted.envelope.reverse_path,
+                credential: accepted.envelope.origin.credential.as_deref(),
+            };
+            let key = match self.router.route(&facts).map(|route| route.next_hop) {
+                Some(NextHop::Mx) => LaneKey::Mx(domain),
+                Some(hop) => LaneKey::Hop(hop),
+                None => LaneKey::Unrouted(domain),
+            };
+            let lane = self.join(key);
+            deliveries.push(Delivery::new(recipient, lane, state));
+        }
+        let accepted_at = accepted.envelope.origin.received_at;
+        self.messages.insert(accepted.id, Message { accepted_at, deliveries });
+        let recipients: Vec<u32> = self.recipients(accepted.id);
+        for recipient in recipients {
+            self.index(DeliveryId { message: accepted.id, recipient });
+        }
+    }
+
+    fn replace(&mut self, carried: &Carried) {
+        let states: BTreeMap<u32, &DeliveryState> =
+            carried.deliveries.iter().map(|(recipient, state)| (*recipient, state)).collect();
+        self.insert(&carried.accepted, |recipient| states.get(&recipient).copied().cloned());
+    }
+
+    fn attempted(&mut self, attempted: &Attempted) {
+        for (recipient, outcome) in &attempted.outcomes {
+            let delivery = DeliveryId { message: attempted.message, recipient: *recipient };
+            match outcome {
+                Outcome::Delivered { .. } | Outcome::Failed { .. } => self.remove(delivery),
+                Outcome::Deferred { cause, until } => self.set(delivery, |d| {
+                    d.attempts = d.attempts.saturating_add(1);
+                    d.note = Some(note(cause));
+                    d.is_taken = false;
+                    // What an operator held meanwhile stays held.
+                    if !matches!(d.status, Status::Held(_)) {
+                        d.status = Status::Waiting(*until);
+                    }
+                }),
+            }
+        }
+    }
+
+    fn forget(&mut self, id: QueueId) {
+        for recipient in self.recipients(id) {
+            self.remove(DeliveryId { message: id, recipient });
+        }
+        self.messages.remove(&id);
+    }
+
+    fn remove(&mut self, id: DeliveryId) {
+        self.unindex(id);
+        let Some(message) = self.messages.get_mut(&id.message) else { return };
+        let found = message.deliveries.iter().position(|d| d.recipient == id.recipient);
+        let gone = found.map(|at| message.deliveries.remove(at).lane);
+        if let Some(lane) = gone {
+            self.leave(lane);
+        }
+    }
+
+    fn set(&mut self, id: DeliveryId, change: impl FnOnce(&mut Delivery)) {
+        self.unindex(id);
+        let message = self.messages.get_mut(&id.message);
+        let found =
+            message.and_then(|m| m.deliveries.iter_mut().find(|d| d.recipient == id.recipient));
+        if let Some(delivery) = found {
+            change(delivery);
+        }
+        self.index(id);
+    }
+
+    fn recipients(&self, id: QueueId) -> Vec<u32> {
+        let deliveries = self.messages.get(&id).map(|m| m.deliveries.as_slice());
+        deliveries.unwrap_or_default().iter().map(|d| d.recipient).collect()
+    }
+
+    fn delivery(&self, id: DeliveryId) -> Option<&Delivery> {
+        self.messages.get(&id.message)?.deliveries.iter().find(|d| d.recipient == id.recipient)
+    }
+
+    fn index(&mut self, id: DeliveryId) {
+        let Some((lane, due)) = self.delivery(id).and_then(Delivery::place) else { return };
+        self.unlist(lane);
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.waiting.insert((due, id));
+        }
+        self.list(lane);
+    }
+
+    fn unindex(&mut self, id: DeliveryId) {
+        let Some((lane, due)) = self.delivery(id).and_then(Delivery::place) else { return };
+        self.unlist(lane);
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.waiting.remove(&(due, id));
+        }
+        self.list(lane);
+    }
+
+    fn list(&mut self, id: LaneId) {
+        if let Some(entry) = self.lane(id).and_then(|lane| lane.entry(id)) {
+            self.agenda.insert(entry);
+        }
+    }
+
+    fn unlist(&mut self, id: LaneId) {
+        if let Some(entry) = self.lane(id).and_then(|lane| lane.entry(id)) {
+            self.agenda.remove(&entry);
+        }
+    }
+
+    /// The lane with this key, with one more delivery in it.
+    fn join(&mut self, key: LaneKey) -> LaneId {
+        let id = *self.names.entry(key.clone()).or_insert_with(|| {
+            self.next_lane = self.next_lane.wrapping_add(1);
+            LaneId(self.next_lane)
+        });
+        let lane = self.lanes.entry(id).or_insert_with(|| Lane {
+            key,
+            waiting: BTreeSet::new(),
+            members: 0,
+            is_parked: false,
+        });
+        lane.members += 1;
+        id
+    }
+
+    /// One delivery less; with the last one the lane goes.
+    fn leave(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.members = lane.members.saturating_sub(1);
+        if lane.members == 0 {
+            self.names.remove(&lane.key);
+            self.lanes.remove(&id);
+        }
+    }
+
+    fn lane(&self, id: LaneId) -> Option<&Lane> {
+        self.lanes.get(&id)
+    }
+
+    fn lane_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.lanes.get_mut(&id)
+    }
+}
+
+impl Lane {
+    fn entry(&self, id: LaneId) -> Option<(Time, LaneId)> {
+        let (due, _) = self.waiting.first()?;
+        (!self.is_parked).then_some((*due, id))
+    }
+}
+
+impl Delivery {
+    fn new(recipient: u32, lane: LaneId, state: DeliveryState) -> Self {
+        let (status, note) = match state.waiting {
+            Waiting::Held { hold, cause } => (Status::Held(Box::new(hold)), cause),
+            Waiting::Until { time, cause } => (Status::Waiting(time), cause),
+        };
+        Self { recipient, lane, attempts: state.attempts, note, status, is_taken: false }
+    }
+
+    /// Where it is indexed; `None` where it is held or taken.
+    const fn place(&self) -> Option<(LaneId, Time)> {
+        match self.status {
+            Status::Waiting(due) if !self.is_taken => Some((self.lane, due)),
+            Status::Held(_) | Status::Waiting(_) => None,
+        }
+    }
+
+    fn state(&self) -> DeliveryState {
+        let waiting = match &self.status {
+            Status::Held(hold) => Waiting::Held { hold: (**hold).clone(), cause: self.note },
+            Status::Waiting(time) => Waiting::Until { time: *time, cause: self.note },
+        };
+        DeliveryState { attempts: self.attempts, waiting }
+    }
+}
+
+fn note(cause: &Cause) -> CauseNote {
+    CauseNote { class: cause.class, code: cause.reply.code }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

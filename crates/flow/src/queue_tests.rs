@@ -1,0 +1,232 @@
+use std::time::Duration;
+
+use merpati_mail::{
+    BodyType, Envelope, ForwardPath, Mailbox, NodeId, Origin, Overlay, Protocol, Recipient, Reply,
+    ReversePath, Scope, envelope::Utf8, route::HostPort,
+};
+
+use super::*;
+use crate::route::{Condition, Rule};
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn queue() -> Queue {
+    let smart = HostPort { host: domain("smart.example"), port: 25 };
+    let router = Router {
+        rules: vec![
+            Rule {
+                name: "smart".into(),
+                when: vec![Condition::RecipientBelow(domain("smart"))],
+                then: NextHop::Hosts(vec![smart]),
+            },
+            Rule {
+                name: "direct".into(),
+                when: vec![Condition::RecipientBelow(domain("example"))],
+                then: NextHop::Mx,
+            },
+        ],
+    };
+    Queue::new(router, domain("mx.ours.example"))
+}
+
+fn id(counter: u32) -> QueueId {
+    QueueId::new(NodeId::default(), 1, counter)
+}
+
+fn accepted(counter: u32, recipients: &[&str]) -> Accepted {
+    let to = |a: &&str| Recipient::new(ForwardPath::Mailbox(Mailbox::parse(a).unwrap()));
+    Accepted {
+        id: id(counter),
+        envelope: Envelope {
+            reverse_path: ReversePath(Mailbox::parse("a@ours.example").ok()),
+            recipients: recipients.iter().map(to).collect(),
+            body: BodyType::SevenBit,
+            utf8: Utf8::NotDeclared,
+            ret: None,
+            envid: None,
+            origin: Origin {
+                listener: "mx".to_owned(),
+                peer: None,
+                credential: None,
+                protocol: Protocol::Esmtp,
+                tls: None,
+                received_at: Time::from_secs(100),
+            },
+        },
+        edits: Overlay::default(),
+        size_bytes: 1,
+    }
+}
+
+fn accept(queue: &mut Queue, secs: u64, counter: u32, recipients: &[&str]) {
+    let event = Event::Accepted(Box::new(accepted(counter, recipients)));
+    queue.apply(Time::from_secs(secs), &event);
+}
+
+fn deferred(until: u64) -> Outcome {
+    let cause = Cause {
+        class: Class::Greylisted,
+        scope: Scope::Recipient,
+        reply: Reply::new(450, (4, 2, 0), "greylisted"),
+        remote: None,
+    };
+    Outcome::Deferred { cause, until: Time::from_secs(until) }
+}
+
+fn delivered() -> Outcome {
+    Outcome::Delivered { reply: Reply::new(250, (2, 0, 0), "ok") }
+}
+
+fn attempted(counter: u32, outcomes: Vec<(u32, Outcome)>) -> Event {
+    let attempt = merpati_mail::Attempt {
+        number: 1,
+        path: None,
+        began: Time::EPOCH,
+        ended: Time::EPOCH,
+        tls: None,
+    };
+    Event::Attempted(Box::new(Attempted { message: id(counter), attempt, outcomes }))
+}
+
+fn take(queue: &mut Queue, secs: u64) -> Option<(QueueId, Vec<u32>)> {
+    queue.take(Time::from_secs(secs), 100).map(|(_, message, recipients)| (message, recipients))
+}
+
+#[test]
+fn what_is_longest_due_goes_first_and_recipients_of_one_next_hop_together() {
+    let mut queue = queue();
+    accept(&mut queue, 20, 2, &["a@x.example", "b@y.example", "c@x.example"]);
+    accept(&mut queue, 10, 1, &["a@one.smart", "b@two.smart"]);
+    assert_eq!(take(&mut queue, 9), None);
+    assert_eq!(queue.deadline(), Some(Time::from_secs(10)));
+    assert_eq!(take(&mut queue, 30), Some((id(1), vec![0, 1])), "one smart host");
+    assert_eq!(take(&mut queue, 30), Some((id(2), vec![0, 2])), "one domain");
+    assert_eq!(take(&mut queue, 30), Some((id(2), vec![1])));
+    assert_eq!(take(&mut queue, 30), None, "what is taken is not taken again");
+    queue.put_back(DeliveryId { message: id(2), recipient: 1 }, Time::from_secs(40));
+    assert_eq!(queue.deadline(), Some(Time::from_secs(40)));
+}
+
+#[test]
+fn a_deferral_waits_with_its_reason_and_a_delivery_ends() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example", "b@x.example"]);
+    take(&mut queue, 10);
+    queue.apply(Time::from_secs(11), &attempted(1, vec![(0, delivered()), (1, deferred(300))]));
+    let views: Vec<View> = queue.views().collect();
+    assert_eq!(views.len(), 1);
+    assert_eq!(views[0].advice_id(), "greylisted");
+    assert_eq!((views[0].next, views[0].attempts), (Some(Time::from_secs(300)), 1));
+    assert!(queue.is_last(id(1), &[1]));
+    queue.apply(Time::from_secs(301), &attempted(1, vec![(1, delivered())]));
+    queue.apply(Time::from_secs(301), &Event::Retired(id(1)));
+    assert!(queue.is_empty());
+    assert_eq!((queue.lanes.len(), queue.names.len()), (0, 0), "an empty lane is forgotten");
+}
+
+#[test]
+fn a_parked_lane_waits_without_touching_its_deliveries() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example"]);
+    accept(&mut queue, 11, 2, &["b@x.example"]);
+    accept(&mut queue, 12, 3, &["c@y.example"]);
+    let (lane, first, _) = queue.take(Time::from_secs(20), 100).unwrap();
+    assert_eq!(first, id(1));
+    queue.park(lane, true);
+    assert_eq!(take(&mut queue, 20).map(|t| t.0), Some(id(3)));
+    assert_eq!(take(&mut queue, 20), None);
+    let waiting = queue.views().find(|v| v.delivery.message == id(2)).unwrap();
+    assert_eq!(waiting.hold.unwrap().limit, "connections-per-next-hop");
+    queue.park(lane, false);
+    assert_eq!(take(&mut queue, 20).map(|t| t.0), Some(id(2)));
+}
+
+#[test]
+fn what_is_held_waits_until_it_is_released() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example"]);
+    let delivery = DeliveryId { message: id(1), recipient: 0 };
+    let hold = Hold {
+        limit: "operator".to_owned(),
+        value: "on request".to_owned(),
+        source: "control socket".to_owned(),
+        until: None,
+    };
+    take(&mut queue, 10);
+    queue.apply(Time::from_secs(11), &Event::Held { delivery, hold: hold.clone() });
+    queue.apply(Time::from_secs(12), &attempted(1, vec![(0, deferred(20))]));
+    let view = queue.views().next().unwrap();
+    assert_eq!((view.class, view.next, view.hold), (Class::Held, None, Some(hold)));
+    assert_eq!(take(&mut queue, 1_000), None);
+    let until = Time::from_secs(50);
+    queue.apply(Time::from_secs(13), &Event::Released { delivery, until });
+    assert_eq!(take(&mut queue, 49), None);
+    assert_eq!(take(&mut queue, 50), Some((id(1), vec![0])));
+}
+
+#[test]
+fn what_is_held_and_released_during_its_attempt_is_not_tried_twice() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example"]);
+    let delivery = DeliveryId { message: id(1), recipient: 0 };
+    let hold = Hold {
+        limit: "operator".to_owned(),
+        value: "on request".to_owned(),
+        source: "control socket".to_owned(),
+        until: None,
+    };
+    take(&mut queue, 10);
+    queue.apply(Time::from_secs(11), &Event::Held { delivery, hold });
+    queue.apply(Time::from_secs(12), &Event::Released { delivery, until: Time::from_secs(12) });
+    assert_eq!(take(&mut queue, 100), None);
+    queue.apply(Time::from_secs(101), &attempted(1, vec![(0, deferred(300))]));
+    assert_eq!(take(&mut queue, 299), None);
+    assert_eq!(take(&mut queue, 300), Some((id(1), vec![0])));
+}
+
+#[test]
+fn no_route_is_a_lane_of_its_own() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@nowhere.test"]);
+    let (lane, _, _) = queue.take(Time::from_secs(10), 1).unwrap();
+    assert_eq!(queue.lane_key(lane), Some(&LaneKey::Unrouted(domain("nowhere.test"))));
+}
+
+#[test]
+fn a_carried_message_is_the_same_message() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example", "b@y.example", "c@one.smart"]);
+    queue.apply(Time::from_secs(11), &attempted(1, vec![(0, delivered()), (1, deferred(300))]));
+    let before: Vec<View> = queue.views().collect();
+    let carried = queue.carried(&accepted(1, &["a@x.example", "b@y.example", "c@one.smart"]));
+    let mut other = self::queue();
+    let event = Event::Carried(Box::new(carried.unwrap()));
+    other.apply(Time::from_secs(99), &event);
+    assert_eq!(other.views().collect::<Vec<View>>(), before);
+    queue.apply(Time::from_secs(99), &event);
+    assert_eq!(queue.views().collect::<Vec<View>>(), before);
+    assert_eq!(queue.accepted_at(id(1)), other.accepted_at(id(1)));
+}
+
+#[test]
+fn events_about_what_is_gone_change_nothing() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example"]);
+    queue
+        .apply(Time::from_secs(11), &Event::Cancelled(DeliveryId { message: id(1), recipient: 0 }));
+    queue.apply(Time::from_secs(11), &Event::Retired(id(1)));
+    for event in [
+        attempted(1, vec![(0, deferred(300))]),
+        Event::Cancelled(DeliveryId { message: id(1), recipient: 0 }),
+        Event::Released {
+            delivery: DeliveryId { message: id(1), recipient: 7 },
+            until: Time::EPOCH + Duration::from_secs(1),
+        },
+        Event::Retired(id(9)),
+    ] {
+        queue.apply(Time::from_secs(12), &event);
+        assert!(queue.is_empty() && queue.deadline().is_none());
+    }
+}

@@ -1,0 +1,34 @@
+//! The nouns of mail: what every other crate of Merpati talks about.
+//!
+//! Invariant: nothing here decides, and nothing here touches a socket, a clock, a file or a random
+//! generator. The crate is pure; the only libraries below it are `idna` and `memchr`.
+//!
+//! In the order of the flow: who ([`address`]), what ([`envelope`], [`header`]), what we answer
+//! ([`reply`], [`stage`]), what we ask the world ([`question`]), where it goes ([`route`]), what
+//! came of it ([`outcome`]), and what is written down ([`event`]).
+
+pub mod address;
+mod draw;
+pub mod envelope;
+pub mod event;
+pub mod header;
+mod id;
+pub mod outcome;
+pub mod question;
+pub mod reply;
+pub mod route;
+pub mod stage;
+mod time;
+
+pub use address::{AddressError, Domain, ForwardPath, Mailbox, ReversePath};
+pub use draw::Draw;
+pub use envelope::{BodyType, Envelope, Origin, Peer, Protocol, Recipient, TlsFacts};
+pub use event::{Durability, Event, Record};
+pub use header::Overlay;
+pub use id::{DeliveryId, IdError, Lsn, NodeId, QueueId};
+pub use outcome::{Attempt, Cause, Class, Outcome, Scope};
+pub use question::{Answer, Question};
+pub use reply::{EnhancedCode, Reply};
+pub use route::{EgressPath, Hold, NextHop, Route};
+pub use stage::{Stage, Verdict};
+pub use time::{Civil, Time};

@@ -1,0 +1,223 @@
+//! What the operator's verbs do: the control plane's side of the relay.
+//!
+//! Invariant: what is forgotten here is durably forgotten before it is said. Not pure: reads the
+//! spool.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use merpati_console::{
+    Admin, AdminError, Captured, Listing, NotReady, Page, Query, Status, Summary,
+    admin::{Listener, SpoolFacts},
+};
+use merpati_mail::{Event, QueueId, Time};
+use merpati_spool::{Group, Handle, Level, SpoolError, Stored, StoredBody};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    clock::Clock,
+    committer::{Committer, Proposal, Refused},
+    health::{Health, Life},
+    listen::Gate,
+    sinks::Sinks,
+    store::Store,
+};
+
+/// The relay, as its operator sees it.
+#[derive(Debug)]
+pub struct Control {
+    /// The clock.
+    pub clock: Arc<Clock>,
+    /// When the process began.
+    pub started_at: Time,
+    /// Readiness.
+    pub health: Arc<Health>,
+    /// The way to the journal.
+    pub committer: Committer,
+    /// Contents.
+    pub spool: Handle,
+    /// The directory of the journal.
+    pub directory: PathBuf,
+    /// Captured mail.
+    pub store: Arc<Store>,
+    /// Metrics.
+    pub sinks: Sinks,
+    /// The sockets.
+    pub sockets: Vec<Socket>,
+}
+
+/// A socket on which we listen.
+#[derive(Clone, Debug)]
+pub struct Socket {
+    /// The name of the listener.
+    pub name: String,
+    /// The word for what becomes of what comes in.
+    pub kind: &'static str,
+    /// The true address.
+    pub address: SocketAddr,
+    /// Its connections; `None` where they are not counted.
+    pub gate: Option<Arc<Gate>>,
+}
+
+impl Admin for Control {
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn readiness(&self) -> Result<(), NotReady> {
+        let not = |reason: &str, advice: &[&str]| {
+            let advice = advice.iter().map(ToString::to_string).collect();
+            Err(NotReady { reason: reason.to_owned(), advice })
+        };
+        match self.health.life() {
+            Life::Starting => not("The relay has not begun yet.", &[]),
+            Life::Draining => not("The relay drains and is about to end.", &[]),
+            Life::Failed(why) => not(
+                &format!("The spool failed: {why}."),
+                &["Look at the disk, then start the relay again; recovery decides what is there."],
+            ),
+            Life::Ready => match self.health.pressure().map(|pressure| pressure.level) {
+                Some(Level::OutcomesOnly | Level::Full) => not(
+                    "The spool is full: new mail is refused with 452.",
+                    &["Free some disk space, or raise spool.journal_max."],
+                ),
+                Some(Level::Roomy) | None => Ok(()),
+            },
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.sinks.metrics().text(&self.store)
+    }
+
+    fn status(&self) -> Status {
+        let pressure = self.health.pressure();
+        let sandbox = self.store.facts();
+        let all = pressure.map_or(0, |pressure| pressure.messages as u64);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            listeners: self.sockets.iter().map(Socket::facts).collect(),
+            spool: SpoolFacts {
+                directory: self.directory.display().to_string(),
+                messages: all.saturating_sub(sandbox.messages),
+                size_bytes: pressure.map_or(0, |pressure| pressure.bytes_used),
+                free_bytes: pressure.map(|pressure| pressure.bytes_free),
+            },
+            sandbox,
+        }
+    }
+
+    fn drain(&self) {
+        self.health.drain();
+    }
+
+    async fn list(&self, query: &Query, page: Page) -> Result<Listing, AdminError> {
+        Ok(self.store.list(query, page, self.clock.now()))
+    }
+
+    async fn wait(
+        &self,
+        query: &Query,
+        after: Option<QueueId>,
+        timeout: Duration,
+    ) -> Result<Option<Summary>, AdminError> {
+        let mut changes = self.store.watch();
+        let mut life = self.health.watch();
+        let ends = |life: &Life| matches!(life, Life::Draining | Life::Failed(_));
+        let end = tokio::time::sleep(timeout);
+        tokio::pin!(end);
+        loop {
+            // Seen before looking, so that nothing that comes while we look is missed.
+            changes.borrow_and_update();
+            let found = self.store.first_after(query, after, self.clock.now());
+            if found.is_some() {
+                return Ok(found);
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = &mut end => return Ok(None),
+                _ = life.wait_for(ends) => return Ok(None),
+            }
+        }
+    }
+
+    async fn message(&self, id: QueueId) -> Result<Option<Captured>, AdminError> {
+        if !self.store.contains(id) {
+            return Ok(None);
+        }
+        let spool = self.spool.clone();
+        let read = spawn_blocking(move || read(&spool, id)).await;
+        match read.map_err(|error| AdminError::Storage(error.to_string()))? {
+            Ok((stored, content)) => {
+                Ok(Some(Captured { id, envelope: stored.accepted.envelope, content }))
+            }
+            Err(SpoolError::Missing(_)) => Ok(None),
+            Err(error) => Err(AdminError::Storage(error.to_string())),
+        }
+    }
+
+    async fn forget(&self, id: QueueId) -> Result<bool, AdminError> {
+        if !self.store.contains(id) {
+            return Ok(false);
+        }
+        let group = Group::of(self.clock.now(), Event::Retired(id));
+        let committed = self.committer.commit(Proposal { group, summary: None }).await;
+        committed.map(|()| true).map_err(refused)
+    }
+
+    async fn clear(&self, query: &Query) -> Result<u64, AdminError> {
+        let at = self.clock.now();
+        let ids = self.store.selected(query, at);
+        let count = ids.len() as u64;
+        let Some((last, others)) = ids.split_last() else { return Ok(0) };
+        for id in others {
+            self.committer.commit_lazily(Group::of(at, Event::Retired(*id))).map_err(refused)?;
+        }
+        // The journal keeps the order: when the last is durable, all are.
+        let group = Group::of(at, Event::Retired(*last));
+        self.committer.commit(Proposal { group, summary: None }).await.map_err(refused)?;
+        Ok(count)
+    }
+}
+
+impl Socket {
+    fn facts(&self) -> Listener {
+        Listener {
+            name: self.name.clone(),
+            kind: self.kind.to_owned(),
+            address: self.address,
+            connections: self.gate.as_ref().map_or(0, |gate| u64::from(gate.connections())),
+        }
+    }
+}
+
+/// Reads a message whole. Blocks for the disk.
+fn read(spool: &Handle, id: QueueId) -> Result<(Stored, Bytes), SpoolError> {
+    let stored = spool.read(id)?;
+    let content = content(&stored.body, u64::MAX)?;
+    Ok((stored, content))
+}
+
+/// The first octets of a content, at most `octets_max` of a large one. Blocks for the disk.
+pub(crate) fn content(body: &StoredBody, octets_max: u64) -> Result<Bytes, SpoolError> {
+    match body {
+        StoredBody::Bytes(bytes) => Ok(bytes.clone()),
+        StoredBody::File(file) => {
+            let wanted = usize::try_from(file.len().min(octets_max)).unwrap_or(usize::MAX);
+            let mut content = BytesMut::zeroed(wanted);
+            let count = file.read_at(&mut content, 0)?;
+            content.truncate(count);
+            Ok(content.freeze())
+        }
+    }
+}
+
+fn refused(refused: Refused) -> AdminError {
+    let why = match refused {
+        Refused::Full => "there is no room",
+        Refused::Poisoned => "the journal takes nothing any more",
+        Refused::TooLarge => "the record is too large",
+    };
+    AdminError::Storage(why.to_owned())
+}

@@ -1,0 +1,64 @@
+//! `merpati config`: what is wrong, what holds, what an option means.
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use clap::Subcommand;
+
+use super::{ConfigArguments, Failure, output::Output};
+use crate::config::{self, Config, reference};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Tell all mistakes, or `ok`.
+    Check {
+        /// A TOML file, or a directory of them.
+        path: Option<PathBuf>,
+        #[command(flatten)]
+        from: ConfigArguments,
+    },
+    /// Tell what an option or a section means.
+    Explain {
+        /// `section.option` or `section`.
+        key: String,
+    },
+    /// Tell what holds, and where it was set.
+    Show {
+        /// Only what is not a default.
+        #[arg(long)]
+        changed: bool,
+        #[command(flatten)]
+        from: ConfigArguments,
+    },
+}
+
+pub(super) fn run(command: &ConfigCommand, output: &mut Output) -> Result<ExitCode, Failure> {
+    match command {
+        ConfigCommand::Check { path, from } => {
+            let mut from = from.clone();
+            from.config = path.clone().or(from.config);
+            load(&from)?;
+            output.line("ok")?;
+        }
+        ConfigCommand::Explain { key } => {
+            let text = reference::explain(key).map_err(Failure::Usage)?;
+            output.line(text.trim_end())?;
+        }
+        ConfigCommand::Show { changed, from } => {
+            let text = reference::show(&load(from)?.effective, *changed);
+            output.octets(text.as_bytes())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the configuration from files, environment and arguments.
+pub(super) fn load(from: &ConfigArguments) -> Result<Config, Failure> {
+    let texts = from.config.as_ref().map_or(Ok(Vec::new()), |path| {
+        config::files(path).map_err(|why| Failure::Config(format!("{}: {why}", path.display())))
+    })?;
+    // Names and values that are not UTF-8 can be no options of ours.
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    Config::of(texts, &environment, &from.settings).map_err(|why| Failure::Config(why.to_string()))
+}

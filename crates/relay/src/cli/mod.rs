@@ -1,0 +1,310 @@
+//! What an operator types: commands, their arguments, and what each ends with.
+//!
+//! Invariant: a command does nothing to a running relay that the HTTP API could not do: it speaks
+//! to the router of `console` over the control socket. Exit codes: 0 done, 1 failed, 2 usage, 69
+//! the relay does not run, 75 time is up, 78 the configuration has mistakes.
+
+mod client;
+mod config_commands;
+mod output;
+mod sandbox;
+mod send;
+mod serve;
+
+use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use merpati_console::quantity;
+
+use self::output::Output;
+
+/// Reads the arguments of the process, does what they say, and tells how it ended.
+pub fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    let mut output = Output::standard();
+    match command_line.run(&mut output) {
+        Ok(code) => code,
+        Err(failure) => {
+            output.complain(&failure.to_string());
+            failure.exit_code()
+        }
+    }
+}
+
+/// An SMTP relay, and a sandbox that captures mail.
+#[derive(Debug, Parser)]
+#[command(name = "merpati", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct CommandLine {
+    /// The control socket of the relay [default: control.sock in the data directory].
+    #[arg(long, global = true, env = "MERPATI_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check, show or explain the configuration.
+    #[command(subcommand)]
+    Config(config_commands::ConfigCommand),
+    /// Make the stored form of a password.
+    #[command(subcommand)]
+    Credential(CredentialCommand),
+    /// Stop taking mail, let sessions end, and end the relay.
+    Drain,
+    /// Tell whether the relay takes mail.
+    Health {
+        /// How long to wait until it does, such as "30 s".
+        #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+        wait: Option<Duration>,
+    },
+    /// Look at captured mail.
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
+    /// Send a test message by SMTP.
+    Send(send::SendArguments),
+    /// Run the relay; without a configuration, a sandbox on loopback.
+    Serve(ConfigArguments),
+    /// Tell how the relay is.
+    Status {
+        #[command(flatten)]
+        format: FormatArguments,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum CredentialCommand {
+    /// Read a password from standard input and print the line for `credential.password`.
+    Hash,
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone, Debug)]
+struct ConfigArguments {
+    /// A TOML file, or a directory of them.
+    #[arg(long, env = "MERPATI_CONFIG", value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Set an option, such as `server.hostname=mx.example.org`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+/// How a list is written.
+#[derive(Args, Clone, Copy, Debug)]
+struct FormatArguments {
+    /// A table for people, or a line of JSON for each item.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Jsonl,
+    Table,
+}
+
+impl CommandLine {
+    fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let client = client::Client::new(self.socket);
+        match self.command {
+            Command::Config(command) => config_commands::run(&command, output),
+            Command::Credential(CredentialCommand::Hash) => hash(output),
+            Command::Drain => {
+                client.post("/v1/drain")?;
+                output.line("draining")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Health { wait } => health(&client, wait, output),
+            Command::Sandbox(command) => sandbox::run(&command, &client, output),
+            Command::Send(arguments) => send::run(&arguments, output),
+            Command::Serve(arguments) => serve::run(&arguments, output),
+            Command::Status { format } => status(&client, format.format, output),
+        }
+    }
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+enum Failure {
+    /// The configuration has mistakes, which are the text.
+    Config(String),
+    /// Something else; the text says what.
+    Other(String),
+    /// Nothing answers at the control socket.
+    RelayDown(String),
+    /// Time is up.
+    Timeout(String),
+    /// The arguments make no sense together.
+    Usage(String),
+}
+
+impl Failure {
+    /// By the codes of `sysexits.h` where there is one.
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Config(_) => 78,
+            Self::Other(_) => 1,
+            Self::RelayDown(_) => 69,
+            Self::Timeout(_) => 75,
+            Self::Usage(_) => 2,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(text)
+            | Self::Other(text)
+            | Self::RelayDown(text)
+            | Self::Timeout(text)
+            | Self::Usage(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+fn hash(output: &mut Output) -> Result<ExitCode, Failure> {
+    output.prompt("Password: ")?;
+    let mut password = String::new();
+    std::io::stdin().read_line(&mut password)?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Failure::Usage("no password came on standard input".to_owned()));
+    }
+    let line = crate::credential::hash(password)
+        .map_err(|why| Failure::Other(format!("the password cannot be stored: {why}")))?;
+    output.line(&line)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn health(
+    client: &client::Client,
+    wait: Option<Duration>,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let start = std::time::Instant::now();
+    loop {
+        let Err(failure) = client.get("/readyz") else {
+            output.line("ready")?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        match wait {
+            None => return Err(failure),
+            Some(wait) if start.elapsed() >= wait => {
+                return Err(Failure::Timeout(failure.to_string()));
+            }
+            Some(_) => std::thread::sleep(HEALTH_PAUSE),
+        }
+    }
+}
+
+fn status(
+    client: &client::Client,
+    format: Format,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let status = client.json("/v1/status")?;
+    if format == Format::Jsonl {
+        output.line(&status.to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = |pointer: &str| output::plain(status.pointer(pointer));
+    let state = if text("/ready") == "true" { "ready".to_owned() } else { text("/reason") };
+    let rows = [
+        ("version", text("/version")),
+        ("state", state),
+        ("up for", format!("{} s", text("/uptime_seconds"))),
+        ("spool", format!("{}, {} octets", text("/spool/directory"), text("/spool/size_bytes"))),
+        ("queued", text("/spool/messages")),
+        (
+            "captured",
+            format!(
+                "{} kept, {} since start",
+                text("/sandbox/messages"),
+                text("/sandbox/captured")
+            ),
+        ),
+    ];
+    output.table(&[], &rows.map(|(name, value)| vec![name.to_owned(), value]))?;
+    let listeners = status.pointer("/listeners").and_then(serde_json::Value::as_array);
+    let rows: Vec<Vec<String>> = listeners
+        .into_iter()
+        .flatten()
+        .map(|one| {
+            ["name", "kind", "address", "connections"].map(|key| output::plain(one.get(key))).into()
+        })
+        .collect();
+    output.line("")?;
+    output.table(&["LISTENER", "KIND", "ADDRESS", "CONNECTIONS"], &rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+const HEALTH_PAUSE: Duration = Duration::from_millis(100);
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 69 the relay does not run, \
+                          75 time is up, 78 the configuration has mistakes.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_understood_or_refused() {
+        for (line, is_good) in [
+            ("serve", true),
+            ("serve --config a.toml --set server.hostname=x --set log.to=off", true),
+            ("config check a.toml", true),
+            ("config check", true),
+            ("config show --changed", true),
+            ("config explain server.hostname", true),
+            ("config explain", false),
+            ("sandbox ls -o jsonl --query from:shop --limit 5", true),
+            ("sandbox ls -o csv", false),
+            ("sandbox show 028T5CY4TQKFF --raw", true),
+            ("sandbox wait --query subject:code --timeout 30s", true),
+            ("sandbox wait --timeout soon", false),
+            ("sandbox export out --maildir", true),
+            ("sandbox clear", true),
+            ("send --to ani@example.id", true),
+            ("send --to ani@example.id --to b@example.id --server localhost:25 --body -", true),
+            ("send", false),
+            ("send --to nobody", false),
+            ("credential hash", true),
+            ("health --wait 30s", true),
+            ("drain --socket var/control.sock", true),
+            ("status -o jsonl", true),
+            ("queue ls", false),
+        ] {
+            let words = std::iter::once("merpati").chain(line.split(' '));
+            let parsed = CommandLine::try_parse_from(words);
+            assert_eq!(parsed.is_ok(), is_good, "{line}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_ends_with_its_code() {
+        let text = String::new;
+        for (failure, code) in [
+            (Failure::Config(text()), 78),
+            (Failure::Other(text()), 1),
+            (Failure::RelayDown(text()), 69),
+            (Failure::Timeout(text()), 75),
+            (Failure::Usage(text()), 2),
+        ] {
+            assert_eq!(failure.exit_code(), ExitCode::from(code), "{failure:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! How the program speaks to whoever typed a command: the one place that writes to the terminal.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value;
+
+/// Standard output, and standard error for complaints.
+pub(super) struct Output {
+    out: Box<dyn Write>,
+    complaints: Box<dyn Write>,
+}
+
+impl Output {
+    /// Those of the process.
+    pub(super) fn standard() -> Self {
+        Self { out: Box::new(io::stdout()), complaints: Box::new(io::stderr()) }
+    }
+
+    /// A writer of any kind: for the tests of commands.
+    #[cfg(test)]
+    pub(super) fn into(out: Box<dyn Write>) -> Self {
+        Self { out, complaints: Box::new(io::sink()) }
+    }
+
+    /// Writes a line.
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")?;
+        self.out.flush()
+    }
+
+    /// Writes octets as they are.
+    pub(super) fn octets(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.out.write_all(octets)?;
+        self.out.flush()
+    }
+
+    /// Writes columns as wide as they must be, under headings if there are any; control characters
+    /// from mail never reach the terminal.
+    pub(super) fn table(&mut self, headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
+        let headed = (!headings.is_empty()).then_some(headings);
+        let rows: Vec<Vec<String>> = headed
+            .into_iter()
+            .chain(rows.iter().cloned())
+            .map(|row| row.iter().map(|cell| harmless(cell)).collect())
+            .collect();
+        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &rows {
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+            let line = cells.collect::<Vec<_>>().join("  ");
+            writeln!(self.out, "{}", line.trim_end())?;
+        }
+        self.out.flush()
+    }
+
+    /// Writes a line to standard error. Where even that fails, nobody can be told.
+    pub(super) fn complain(&mut self, text: &str) {
+        let _ = writeln!(self.complaints, "{text}");
+    }
+
+    /// Asks a person; says nothing where standard input is a file or a pipe.
+    pub(super) fn prompt(&mut self, text: &str) -> io::Result<()> {
+        if io::stdin().is_terminal() {
+            write!(self.complaints, "{text}")?;
+            self.complaints.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// A value of JSON as a person reads it: texts without quotation marks, lists with commas.
+pub(super) fn plain(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| plain(Some(item))).collect::<Vec<_>>().join(", ")
+        }
+        Some(other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_))) => other.to_string(),
+    }
+}
+
+/// The text with its control characters replaced, and cut to what a table can bear.
+pub(super) fn harmless(text: &str) -> String {
+    let mut short: String =
+        text.chars().take(CELL_CHARS_MAX).map(|c| if steers(c) { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(CELL_CHARS_MAX).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// Whether a terminal does something at this character other than showing it: controls, and marks
+/// that turn the direction of what is around them.
+pub(super) fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+const CELL_CHARS_MAX: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mail_cannot_control_the_terminal() {
+        assert_eq!(harmless("a\x1b[2Jb\r\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
+        assert_eq!(harmless("a\u{202e}b"), "a\u{fffd}b");
+        assert_eq!(harmless(&"x".repeat(100)).chars().count(), CELL_CHARS_MAX + 1);
+    }
+}

@@ -1,0 +1,570 @@
+//! When what was decided becomes durable, and who is told then.
+//!
+//! Invariant: nobody is told of a group before the sync that covers it; the store and the sinks
+//! see it in the order of the journal, and before its proposer. A failed write or sync is final:
+//! everybody who waits is refused, and nothing is written any more. Not pure: one thread that owns
+//! the journal.
+//!
+//! The thread takes everything that waits, appends it at once, syncs once and then tells all. The
+//! sessions are told by a task of their runtime that is woken once a batch: waking each session
+//! from here would cost a system call each.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use merpati_console::Summary;
+use merpati_mail::{Durability, Event, Lsn, QueueId, Record};
+use merpati_spool::{Body, Group, Level, Spool, SpoolError};
+use tokio::sync::{Notify, oneshot};
+
+use crate::{clock::Clock, health::Health, sinks::Sinks, store::Store};
+
+/// What is proposed to the journal.
+#[derive(Debug)]
+pub struct Proposal {
+    /// What was decided, with its content.
+    pub group: Group,
+    /// What lists show of a message that is captured; `None` where the store need not know of it.
+    pub summary: Option<Summary>,
+}
+
+/// Why a proposal did not become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no room now.
+    Full,
+    /// The journal failed; the relay is about to end.
+    Poisoned,
+    /// It is larger than the journal can hold.
+    TooLarge,
+}
+
+/// The way to the journal, for all threads.
+#[derive(Clone, Debug)]
+pub struct Committer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    waiting: Mutex<Batch>,
+    work: Condvar,
+    told: Mutex<Vec<(Ticket, Result<(), Refused>)>>,
+    tell: Notify,
+}
+
+type Ticket = oneshot::Sender<Result<(), Refused>>;
+
+/// What waits; groups and their companions have the same order.
+#[derive(Debug, Default)]
+struct Batch {
+    groups: Vec<Group>,
+    companions: Vec<Companion>,
+    stage: Stage,
+}
+
+#[derive(Debug, Default)]
+struct Companion {
+    summary: Option<Summary>,
+    ticket: Option<Ticket>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// What waits is still committed, then the thread ends.
+    Ending,
+    /// The journal failed.
+    Poisoned,
+}
+
+impl Committer {
+    /// Starts the thread that owns `spool`.
+    pub fn start(spool: Box<dyn Spool>, told: Told) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            work: Condvar::new(),
+            told: Mutex::default(),
+            tell: Notify::new(),
+        });
+        let mut thread =
+            Thread { spool, told, shared: Arc::clone(&shared), untold: Vec::new(), lazy: None };
+        let handle = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            let guard = EndsProcess;
+            thread.run();
+            std::mem::forget(guard);
+        })?;
+        Ok((Self { shared }, handle))
+    }
+
+    /// Proposes a group; resolves when it is durable and applied, or refused.
+    pub async fn commit(&self, proposal: Proposal) -> Result<(), Refused> {
+        let (ticket, told) = oneshot::channel();
+        self.push(proposal, Some(ticket))?;
+        told.await.unwrap_or(Err(Refused::Poisoned))
+    }
+
+    /// Proposes a group for which nobody waits; it is durable within [`LAZY_WAIT`].
+    pub fn commit_lazily(&self, group: Group) -> Result<(), Refused> {
+        self.push(Proposal { group, summary: None }, None)
+    }
+
+    /// Tells those whose proposals are decided; runs until it is dropped.
+    pub async fn tell(&self) {
+        loop {
+            self.shared.tell.notified().await;
+            let told = std::mem::take(&mut *lock(&self.shared.told));
+            for (ticket, result) in told {
+                // A session that is gone meanwhile need not know.
+                ticket.send(result).ok();
+            }
+        }
+    }
+
+    /// Commits what waits and ends the thread.
+    pub fn end(&self) {
+        let mut waiting = lock(&self.shared.waiting);
+        if waiting.stage == Stage::Open {
+            waiting.stage = Stage::Ending;
+        }
+        drop(waiting);
+        self.shared.work.notify_one();
+    }
+
+    fn push(&self, proposal: Proposal, ticket: Option<Ticket>) -> Result<(), Refused> {
+        let mut waiting = lock(&self.shared.waiting);
+        if waiting.stage != Stage::Open {
+            return Err(Refused::Poisoned);
+        }
+        waiting.groups.push(proposal.group);
+        waiting.companions.push(Companion { summary: proposal.summary, ticket });
+        let is_first = waiting.groups.len() == 1;
+        drop(waiting);
+        if is_first {
+            self.shared.work.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// Who is told of what became durable.
+#[derive(Debug)]
+pub struct Told {
+    /// The time of housekeeping.
+    pub clock: Arc<Clock>,
+    /// Readiness and room.
+    pub health: Arc<Health>,
+    /// Captured mail.
+    pub store: Arc<Store>,
+    /// The log and the metrics.
+    pub sinks: Sinks,
+}
+
+struct Thread {
+    spool: Box<dyn Spool>,
+    told: Told,
+    shared: Arc<Shared>,
+    /// Appended and not yet durable, so nobody has been told.
+    untold: Vec<(Record, Option<Summary>)>,
+    /// When what nobody waits for must be durable.
+    lazy: Option<Instant>,
+}
+
+impl Thread {
+    fn run(&mut self) {
+        let mut is_busy = self.housekeep(true);
+        let mut kept_at = Instant::now();
+        let mut wait = IDLE_WAIT;
+        while let Some(batch) = self.next_batch(if is_busy { Duration::ZERO } else { wait }) {
+            let count = batch.groups.len();
+            if self.commit(batch).is_err() {
+                break;
+            }
+            // Between batches, but not so often that it would cost throughput.
+            wait = HOUSEKEEPING_PACE;
+            if is_busy || count == 0 || kept_at.elapsed() >= HOUSEKEEPING_PACE {
+                kept_at = Instant::now();
+                is_busy = self.housekeep(count == 0);
+                wait = IDLE_WAIT;
+            }
+        }
+        self.told.sinks.flush();
+    }
+
+    /// What waits, up to a bound; empty where nothing came for so long. `None` at the end.
+    fn next_batch(&self, wait: Duration) -> Option<Batch> {
+        let mut waiting = lock(&self.shared.waiting);
+        if waiting.groups.is_empty() && waiting.stage == Stage::Open {
+            let lazy = self.lazy.map(|due| due.saturating_duration_since(Instant::now()));
+            let wait = lazy.map_or(wait, |lazy| lazy.min(wait));
+            let woken = self.shared.work.wait_timeout(waiting, wait);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let stage = waiting.stage;
+        if stage != Stage::Open && waiting.groups.is_empty() && self.untold.is_empty() {
+            return None;
+        }
+        let mut octets = 0;
+        let fits = waiting.groups.iter().take(BATCH_GROUPS_MAX).take_while(|group| {
+            octets += group_octets(group);
+            octets <= BATCH_OCTETS_MAX
+        });
+        // A single group above the bound goes alone.
+        let count = fits.count().max(1).min(waiting.groups.len());
+        if count == waiting.groups.len() {
+            let empty = Batch { stage, ..Batch::default() };
+            return Some(std::mem::replace(&mut *waiting, empty));
+        }
+        let groups = waiting.groups.split_off(count);
+        let companions = waiting.companions.split_off(count);
+        let rest = Batch { groups, companions, stage };
+        Some(std::mem::replace(&mut *waiting, rest))
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<(), ()> {
+        let Batch { groups, mut companions, .. } = batch;
+        let began = Instant::now();
+        let mut tickets = Vec::with_capacity(groups.len());
+        let is_due = self.lazy.is_some_and(|due| due <= began);
+        let is_ending = lock(&self.shared.waiting).stage == Stage::Ending;
+        let count = groups.len();
+        let mut must_sync = is_due || is_ending;
+        if let Err(error) = self.append(groups, &mut companions, &mut tickets, &mut must_sync) {
+            self.poison(&error, companions, tickets);
+            return Err(());
+        }
+        if must_sync && !self.untold.is_empty() {
+            let synced_from = Instant::now();
+            if let Err(error) = self.spool.sync() {
+                self.poison(&error, companions, tickets);
+                return Err(());
+            }
+            self.told.sinks.metrics().committed(count, began.elapsed(), synced_from.elapsed());
+            self.apply();
+        } else if !self.untold.is_empty() && self.lazy.is_none() {
+            self.lazy = Some(Instant::now() + LAZY_WAIT);
+        }
+        self.answer(tickets);
+        Ok(())
+    }
+
+    /// Appends all groups, or, where that is refused, those that the spool takes one by one.
+    fn append(
+        &mut self,
+        groups: Vec<Group>,
+        companions: &mut Vec<Companion>,
+        tickets: &mut Vec<(Ticket, Result<(), Refused>)>,
+        must_sync: &mut bool,
+    ) -> Result<(), SpoolError> {
+        if groups.is_empty() {
+            return Ok(());
+        }
+        match self.spool.append(&groups) {
+            Ok(lsns) => {
+                let mut lsn = lsns.start;
+                for (group, companion) in groups.into_iter().zip(companions.drain(..)) {
+                    self.keep(group, companion.summary, &mut lsn, must_sync);
+                    if let Some(ticket) = companion.ticket {
+                        *must_sync = true;
+                        tickets.push((ticket, Ok(())));
+                    }
+                }
+                Ok(())
+            }
+            Err(error) if is_refusal(&error) && groups.len() > 1 => {
+                for (group, companion) in groups.into_iter().zip(std::mem::take(companions)) {
+                    *companions = vec![companion];
+                    self.append(vec![group], companions, tickets, must_sync)?;
+                }
+                Ok(())
+            }
+            Err(error) if is_refusal(&error) => {
+                let refused = refusal(&error);
+                tracing::warn!(%error, "the spool refused a group");
+                let asked = companions.drain(..).filter_map(|companion| companion.ticket);
+                tickets.extend(asked.map(|ticket| (ticket, Err(refused))));
+                self.measure();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Remembers what was appended until it is durable.
+    fn keep(
+        &mut self,
+        group: Group,
+        mut summary: Option<Summary>,
+        lsn: &mut Lsn,
+        must_sync: &mut bool,
+    ) {
+        let (at, node) = (group.at, self.spool.node());
+        for entry in group.entries {
+            *must_sync |= entry.event.durability() == Durability::Sync;
+            let record = Record { lsn: *lsn, at, node, event: entry.event };
+            self.untold.push((record, summary.take()));
+            *lsn = Lsn(lsn.0 + 1);
+        }
+    }
+
+    /// Tells the store and the sinks of what is durable now.
+    fn apply(&mut self) {
+        self.lazy = None;
+        let untold = std::mem::take(&mut self.untold);
+        let mut records = Vec::with_capacity(untold.len());
+        let mut summaries = Vec::new();
+        for (record, summary) in untold {
+            if let Event::Retired(id) = &record.event {
+                self.told.store.remove(*id);
+            }
+            summaries.extend(summary);
+            records.push(record);
+        }
+        if !summaries.is_empty() {
+            let evicted = self.told.store.keep(summaries);
+            self.retire(evicted);
+        }
+        self.told.sinks.records(records);
+    }
+
+    /// Proposes to forget messages; nobody waits for it.
+    fn retire(&self, ids: Vec<QueueId>) {
+        if ids.is_empty() {
+            return;
+        }
+        let at = self.told.clock.now();
+        let mut waiting = lock(&self.shared.waiting);
+        for id in ids {
+            waiting.groups.push(Group::of(at, Event::Retired(id)));
+            waiting.companions.push(Companion::default());
+        }
+    }
+
+    fn answer(&self, mut tickets: Vec<(Ticket, Result<(), Refused>)>) {
+        if !tickets.is_empty() {
+            lock(&self.shared.told).append(&mut tickets);
+            self.shared.tell.notify_one();
+        }
+    }
+
+    /// Maintains and measures; true if there is more to do soon.
+    fn housekeep(&mut self, is_idle: bool) -> bool {
+        if is_idle {
+            let expired = self.told.store.expire(self.told.clock.now());
+            self.retire(expired);
+        }
+        let more = match self.spool.maintain() {
+            Ok(more) => more,
+            Err(error) if is_refusal(&error) => false,
+            Err(error) => {
+                self.poison(&error, Vec::new(), Vec::new());
+                return false;
+            }
+        };
+        self.measure();
+        more
+    }
+
+    fn measure(&self) {
+        let pressure = self.spool.pressure();
+        self.told.sinks.metrics().pressure(&pressure);
+        self.told.health.set_pressure(pressure);
+    }
+
+    /// Refuses everybody who waits; the journal is not touched any more.
+    fn poison(
+        &self,
+        error: &SpoolError,
+        companions: Vec<Companion>,
+        tickets: Vec<(Ticket, Result<(), Refused>)>,
+    ) {
+        let mut waiting = lock(&self.shared.waiting);
+        waiting.stage = Stage::Poisoned;
+        let Batch { companions: others, .. } =
+            std::mem::replace(&mut *waiting, Batch { stage: Stage::Poisoned, ..Batch::default() });
+        drop(waiting);
+        self.told.health.fail(error.to_string());
+        self.told.sinks.spool_failed(self.told.clock.now(), error.to_string());
+        let asked = companions.into_iter().chain(others).filter_map(|companion| companion.ticket);
+        let all = tickets.into_iter().map(|(ticket, _)| ticket).chain(asked);
+        self.answer(all.map(|ticket| (ticket, Err(Refused::Poisoned))).collect());
+    }
+}
+
+/// Ends the process where the thread panics: what is durable is then unknown to all others.
+struct EndsProcess;
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        tracing::error!("the committer panicked; the process ends");
+        std::process::abort();
+    }
+}
+
+/// Whether the spool can take a new message.
+pub const fn has_room(level: Level) -> bool {
+    matches!(level, Level::Roomy)
+}
+
+const fn is_refusal(error: &SpoolError) -> bool {
+    match error {
+        SpoolError::Corrupt { .. }
+        | SpoolError::Full { .. }
+        | SpoolError::Missing(_)
+        | SpoolError::TooLarge { .. } => true,
+        SpoolError::Io { .. }
+        | SpoolError::Locked { .. }
+        | SpoolError::Poisoned
+        | SpoolError::Version { .. } => false,
+    }
+}
+
+const fn refusal(error: &SpoolError) -> Refused {
+    match error {
+        SpoolError::Full { .. } => Refused::Full,
+        SpoolError::TooLarge { .. } => Refused::TooLarge,
+        SpoolError::Corrupt { .. }
+        | SpoolError::Io { .. }
+        | SpoolError::Locked { .. }
+        | SpoolError::Missing(_)
+        | SpoolError::Poisoned
+        | SpoolError::Version { .. } => Refused::Poisoned,
+    }
+}
+
+fn group_octets(group: &Group) -> usize {
+    let octets = |body: &Body| match body {
+        Body::Bytes(pieces) => pieces.iter().map(bytes::Bytes::len).sum(),
+        Body::File(_) | Body::None | Body::Same => 0,
+    };
+    group.entries.iter().map(|entry| EVENT_OCTETS + octets(&entry.body)).sum()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long a lazy event may wait for its sync.
+pub const LAZY_WAIT: Duration = Duration::from_millis(50);
+/// The most groups of one batch.
+const BATCH_GROUPS_MAX: usize = 256;
+/// The most octets of one batch, unless a single group is larger.
+const BATCH_OCTETS_MAX: usize = 8 << 20;
+/// What an event without its content takes, roughly.
+const EVENT_OCTETS: usize = 256;
+/// How often housekeeping looks around when nothing happens.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+/// How often housekeeping looks around under load.
+const HOUSEKEEPING_PACE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use merpati_mail::{
+        BodyType, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol, Recipient, ReversePath,
+        Time, envelope::Utf8, event::Accepted,
+    };
+    use merpati_spool::{Memory, MemoryOptions};
+
+    use super::*;
+    use crate::{
+        health::Life,
+        sinks::{LogWriter, Target},
+        store::Quota,
+    };
+
+    struct Bench {
+        committer: Committer,
+        health: Arc<Health>,
+        ids: merpati_spool::Handle,
+        thread: Option<JoinHandle<()>>,
+    }
+
+    fn bench(spool: Memory) -> Bench {
+        let health = Arc::new(Health::default());
+        health.ready();
+        let writer = LogWriter::open(&Target::Off).unwrap();
+        let told = Told {
+            clock: Arc::new(Clock::start(Time::EPOCH)),
+            health: Arc::clone(&health),
+            store: Arc::new(Store::new(Quota::default(), Vec::new())),
+            sinks: Sinks::start(Arc::default(), writer).unwrap(),
+        };
+        let ids = spool.handle();
+        let (committer, thread) = Committer::start(Box::new(spool), told).unwrap();
+        let teller = committer.clone();
+        tokio::spawn(async move { teller.tell().await });
+        Bench { committer, health, ids, thread: Some(thread) }
+    }
+
+    impl Bench {
+        async fn commit(&self) -> Result<(), Refused> {
+            let accepted = Accepted {
+                id: self.ids.next_id(),
+                envelope: Envelope {
+                    reverse_path: ReversePath(None),
+                    recipients: vec![Recipient::new(ForwardPath::Postmaster)],
+                    body: BodyType::SevenBit,
+                    utf8: Utf8::NotDeclared,
+                    ret: None,
+                    envid: None,
+                    origin: Origin {
+                        listener: "mx".to_owned(),
+                        peer: None,
+                        credential: None,
+                        protocol: Protocol::Internal,
+                        tls: None,
+                        received_at: Time::EPOCH,
+                    },
+                },
+                edits: Overlay::default(),
+                size_bytes: 3,
+            };
+            let body = Body::Bytes(vec![bytes::Bytes::from_static(b"x\r\n")]);
+            let event = Event::Captured(Box::new(accepted));
+            let group = Group::with_body(Time::EPOCH, event, body);
+            self.committer.commit(Proposal { group, summary: None }).await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_is_durable_and_counted() {
+        let mut bench = bench(Memory::new(NodeId::default()).unwrap());
+        for _ in 0..10 {
+            assert_eq!(bench.commit().await, Ok(()));
+        }
+        bench.committer.end();
+        bench.thread.take().unwrap().join().unwrap();
+        assert_eq!(bench.commit().await, Err(Refused::Poisoned), "nothing is taken at the end");
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_refuses_everybody_for_ever() {
+        let mut spool = Memory::new(NodeId::default()).unwrap();
+        spool.fail_next_sync();
+        let mut bench = bench(spool);
+        for _ in 0..3 {
+            assert_eq!(bench.commit().await, Err(Refused::Poisoned));
+        }
+        bench.thread.take().unwrap().join().unwrap();
+        assert!(matches!(bench.health.life(), Life::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn a_full_spool_refuses_new_mail_and_goes_on() {
+        let options = MemoryOptions { segment_bytes: 8_192, segments_max: 4 };
+        let bench = bench(Memory::with(NodeId::default(), options).unwrap());
+        let mut taken = 0;
+        while bench.commit().await == Ok(()) {
+            taken += 1;
+            assert!(taken < 10_000, "it never fills up");
+        }
+        assert_eq!(bench.commit().await, Err(Refused::Full));
+        assert_eq!(bench.health.life(), Life::Ready);
+        let lazy = Group::of(Time::EPOCH, Event::ConfigChanged { digest: [0; 32] });
+        assert_eq!(bench.committer.commit_lazily(lazy), Ok(()));
+    }
+}

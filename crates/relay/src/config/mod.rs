@@ -1,0 +1,234 @@
+//! What the operator wants: files, environment and command line, as types of the domain.
+//!
+//! Invariant: a [`Config`] that exists is complete and consistent, so nobody behind it looks again;
+//! all mistakes are told at once, each with its place. Only [`files`] touches the disk.
+//!
+//! In the order of reading: texts ([`source`]), values ([`setting`], [`values`]), options with
+//! their reference entries ([`options`]), and what reads as documentation ([`mod@reference`]).
+
+mod check;
+pub mod diagnostic;
+pub mod options;
+mod reader;
+pub mod reference;
+pub mod setting;
+pub mod source;
+#[cfg(test)]
+mod tests;
+pub mod values;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use self::{
+    diagnostic::Diagnostic,
+    options::{CredentialEntry, Listener, Log, Relay, Sandbox, SectionDoc, Server, Spool},
+    reader::Reader,
+    source::{Span, Table, Tree},
+};
+pub use self::{
+    diagnostic::Errors,
+    source::Source,
+    values::{AfterCapture, AuthUse, Bytes, Kind, LogTo, Name, Network, TlsUse},
+};
+
+/// The whole configuration, complete and consistent.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The relay as a whole.
+    pub server: Server,
+    /// Where mail comes in; at least one, each with a name of its own.
+    pub listeners: Vec<Listener>,
+    /// Who may send where.
+    pub relay: Relay,
+    /// Who may authenticate; each with a name of its own.
+    pub credentials: Vec<CredentialEntry>,
+    /// The journal.
+    pub spool: Spool,
+    /// What is kept of captured mail.
+    pub sandbox: Sandbox,
+    /// The mail log.
+    pub log: Log,
+    /// Every option with its value and where that comes from, in the order of reading.
+    pub effective: Vec<Effective>,
+}
+
+/// An option as it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// `section.option` or `section.name.option`.
+    pub key: String,
+    /// The value as it may stand in a file.
+    pub value: String,
+    /// File, line and column, or the name of what set it; `None` for a default.
+    pub source: Option<String>,
+}
+
+impl Config {
+    /// The configuration that these texts, these variables of the environment and these arguments
+    /// (`section.option=value`) make; the later win.
+    pub fn of(
+        texts: Vec<Source>,
+        environment: &BTreeMap<String, String>,
+        arguments: &[String],
+    ) -> Result<Self, Errors> {
+        let mut tree = Tree::default();
+        for text in texts {
+            tree.file(text);
+        }
+        // Without a listener in a file there is the sandbox, unless others come from outside.
+        let has_listeners = tree.tables.contains_key("listener");
+        if !has_listeners {
+            tree.tables.insert("listener", vec![sandbox_listener()]);
+        }
+        for (name, value) in environment {
+            tree.variable(name, value);
+        }
+        for argument in arguments {
+            tree.argument(argument);
+        }
+        let listeners = tree.tables.entry("listener").or_default();
+        if !has_listeners && listeners.len() > 1 {
+            listeners.retain(|table| table.entries.values().any(|entry| !entry.key.is_nowhere()));
+        }
+        found(&mut tree, environment);
+        Self::read(tree)
+    }
+
+    fn read(mut tree: Tree) -> Result<Self, Errors> {
+        let mut diagnostics = std::mem::take(&mut tree.diagnostics);
+        let mut effective = Vec::new();
+        let mut reading =
+            Reading { tree: &tree, diagnostics: &mut diagnostics, effective: &mut effective };
+        let server = reading.one(&Server::DOC, Server::read);
+        let listeners = reading.all(&Listener::DOC, Listener::read);
+        let relay = reading.one(&Relay::DOC, Relay::read);
+        let credentials = reading.all(&CredentialEntry::DOC, CredentialEntry::read);
+        let spool = reading.one(&Spool::DOC, Spool::read);
+        let sandbox = reading.one(&Sandbox::DOC, Sandbox::read);
+        let log = reading.one(&Log::DOC, Log::read);
+        check::together(&tree, &listeners, &mut diagnostics);
+        let complete = move || {
+            Some(Self {
+                server: server?,
+                listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
+                relay: relay?,
+                credentials: credentials.into_iter().map(|(_, credential)| credential).collect(),
+                spool: spool?,
+                sandbox: sandbox?,
+                log: log?,
+                effective,
+            })
+        };
+        match complete() {
+            Some(config) if diagnostics.is_empty() => Ok(config),
+            Some(_) | None => Err(Errors::new(tree.sources, diagnostics)),
+        }
+    }
+}
+
+/// The texts of a file, or of all `*.toml` of a directory in the order of their names.
+pub fn files(path: &Path) -> io::Result<Vec<Source>> {
+    let mut paths = vec![path.to_path_buf()];
+    if path.is_dir() {
+        let entries = path.read_dir()?.map(|entry| entry.map(|entry| entry.path()));
+        paths = entries.collect::<io::Result<_>>()?;
+        paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
+        paths.sort();
+    }
+    paths
+        .iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(path)?;
+            Ok(Source { name: path.display().to_string(), text })
+        })
+        .collect()
+}
+
+/// The directory of the spool where no option names one.
+pub fn data_dir(environment: &BTreeMap<String, String>) -> PathBuf {
+    let value = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    if let Some(directory) = value("MERPATI_DATA") {
+        return directory.into();
+    }
+    let system = PathBuf::from("/var/lib/merpati");
+    if value("USER").is_some_and(|user| user == "root") {
+        return system;
+    }
+    let home = value("HOME").filter(|home| home.as_str() != "/root");
+    let base = value("XDG_DATA_HOME").map(PathBuf::from);
+    let base = base.or_else(|| home.map(|home| Path::new(home).join(".local/share")));
+    base.map_or(system, |base| base.join("merpati"))
+}
+
+/// The control socket of a relay with this directory where no option names one.
+pub fn control_socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// Sets the options whose default has to be found out.
+fn found(tree: &mut Tree, environment: &BTreeMap<String, String>) {
+    let server = tree.tables.entry("server").or_default();
+    if server.is_empty() {
+        server.push(Table { head: Span::nowhere(), entries: BTreeMap::new() });
+    }
+    for table in server {
+        table.preset("data_dir", &data_dir(environment).to_string_lossy());
+        let directory = match table.entries.get("data_dir").map(|entry| &entry.node) {
+            Some(source::Node::Text(directory)) => PathBuf::from(directory),
+            _ => data_dir(environment),
+        };
+        table.preset("control_socket", &control_socket(&directory).to_string_lossy());
+    }
+}
+
+fn sandbox_listener() -> Table {
+    let mut table = Table { head: Span::nowhere(), entries: BTreeMap::new() };
+    for (key, text) in [("name", "sandbox"), ("kind", "sandbox"), ("listen", "127.0.0.1:1025")] {
+        table.preset(key, text);
+    }
+    table
+}
+
+/// What the sections have in common while they are read.
+struct Reading<'a> {
+    tree: &'a Tree,
+    diagnostics: &'a mut Vec<Diagnostic>,
+    effective: &'a mut Vec<Effective>,
+}
+
+impl Reading<'_> {
+    fn one<T>(
+        &mut self,
+        section: &SectionDoc,
+        read: fn(&mut Reader<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let absent = Table { head: Span::nowhere(), entries: BTreeMap::new() };
+        let tables = self.tree.tables.get(section.name);
+        let table = tables.and_then(|tables| tables.first()).unwrap_or(&absent);
+        read(&mut self.reader(section, table))
+    }
+
+    fn all<T>(
+        &mut self,
+        section: &SectionDoc,
+        read: fn(&mut Reader<'_>) -> Option<T>,
+    ) -> Vec<(usize, T)> {
+        let tree = self.tree;
+        let tables = tree.tables.get(section.name).into_iter().flatten().enumerate();
+        tables.filter_map(|(at, t)| Some((at, read(&mut self.reader(section, t))?))).collect()
+    }
+
+    fn reader<'r>(&'r mut self, section: &'r SectionDoc, table: &'r Table) -> Reader<'r> {
+        Reader {
+            section,
+            table,
+            sources: &self.tree.sources,
+            diagnostics: self.diagnostics,
+            effective: self.effective,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The server: it moves octets between sockets, machines, the spool and the sinks.
+//!
+//! Invariant: loops, no decisions. Nothing here has an `if` about mail; what is accepted is decided
+//! by `flow`, what is said by `smtp`, what survives by `spool`.
+//!
+//! In the order of the flow: what was configured ([`config`], [`cli`]), how a connection comes in
+//! ([`listen`], [`tls`], [`auth`]), how a message becomes durable ([`committer`]), where captured
+//! mail is found again ([`store`]), who is told ([`sinks`], [`admin`]), and what joins them
+//! ([`node`]).
+
+pub mod admin;
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod committer;
+pub mod config;
+pub mod credential;
+pub mod health;
+pub mod listen;
+pub mod node;
+pub mod sinks;
+pub mod store;
+pub mod tls;

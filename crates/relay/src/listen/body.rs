@@ -1,0 +1,139 @@
+//! Where content goes while it arrives: into memory, or into a file of the spool where it is large.
+//!
+//! Invariant: a connection holds at most [`PIECE_OCTETS`] of a large content in memory, and a
+//! content that is not finished leaves nothing behind. Not pure: the file.
+
+use bytes::Bytes;
+use merpati_mail::QueueId;
+use merpati_spool::{Body, Handle, LARGE_BODY_BYTES, LargeBody, SpoolError};
+use tokio::task::{JoinError, spawn_blocking};
+
+/// The content of the message that is arriving.
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    /// All of a small content; of a large one what is not written yet.
+    pending: Vec<u8>,
+    large: Option<Box<Large>>,
+    /// Why the content cannot be kept; it is told at the end of data.
+    failed: Option<SpoolError>,
+}
+
+#[derive(Debug)]
+struct Large {
+    id: QueueId,
+    /// The beginning, for what looks at the header.
+    head: Vec<u8>,
+    octets: u64,
+    file: Option<LargeBody>,
+}
+
+/// A content that is complete.
+#[derive(Debug)]
+pub(super) struct Collected {
+    /// The name of the message: a large content has had it from its first octets on.
+    pub(super) id: QueueId,
+    /// The content, or the first [`HEAD_OCTETS`] of a large one.
+    pub(super) head: Bytes,
+    /// All octets.
+    pub(super) size_bytes: u64,
+    /// For the spool.
+    pub(super) body: Body,
+}
+
+impl Collector {
+    /// Adds octets. `announced` is what the client said the content will have.
+    pub(super) async fn push(&mut self, octets: &[u8], announced: Option<u64>, spool: &Handle) {
+        if self.failed.is_some() {
+            return;
+        }
+        if self.pending.capacity() == 0 {
+            let announced = usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX);
+            self.pending.reserve(announced.clamp(START_OCTETS, LARGE_OCTETS));
+        }
+        self.pending.extend_from_slice(octets);
+        let bound = if self.large.is_some() { PIECE_OCTETS } else { LARGE_OCTETS };
+        if self.pending.len() > bound {
+            self.spill(spool).await;
+        }
+    }
+
+    /// How much is held in memory now.
+    pub(super) fn is_long(&self) -> bool {
+        self.large.is_some() || self.pending.len() > START_OCTETS
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The whole content; the collector is empty again.
+    pub(super) async fn finish(&mut self, spool: &Handle) -> Result<Collected, SpoolError> {
+        if self.large.is_some() {
+            self.spill(spool).await;
+        }
+        let Self { pending, large, failed } = std::mem::take(self);
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let Some(mut large) = large else {
+            let content = Bytes::from(pending);
+            let body = match content.len() {
+                0 => Body::None,
+                _ => Body::Bytes(vec![content.clone()]),
+            };
+            let size_bytes = content.len() as u64;
+            return Ok(Collected { id: spool.next_id(), head: content, size_bytes, body });
+        };
+        let file = large.file.take().ok_or(SpoolError::Poisoned)?;
+        let finished = spawn_blocking(move || file.finish()).await;
+        let body = Body::File(finished.map_err(lost)??);
+        let (id, size_bytes) = (large.id, large.octets);
+        Ok(Collected { id, head: Bytes::from(large.head), size_bytes, body })
+    }
+
+    /// Moves what is pending into the file.
+    async fn spill(&mut self, spool: &Handle) {
+        let pending = std::mem::take(&mut self.pending);
+        let large = self.large.get_or_insert_with(|| {
+            let head = pending.get(..HEAD_OCTETS.min(pending.len())).unwrap_or_default().to_vec();
+            Box::new(Large { id: spool.next_id(), head, octets: 0, file: None })
+        });
+        large.octets += pending.len() as u64;
+        let (id, file, spool) = (large.id, large.file.take(), spool.clone());
+        let written = spawn_blocking(move || -> Result<_, SpoolError> {
+            let mut file = match file {
+                Some(file) => file,
+                None => spool.large(id)?,
+            };
+            file.write(&pending)?;
+            let mut pending = pending;
+            pending.clear();
+            Ok((file, pending))
+        })
+        .await;
+        match written.map_err(lost) {
+            Ok(Ok((file, pending))) => {
+                large.file = Some(file);
+                self.pending = pending;
+            }
+            Ok(Err(error)) | Err(error) => {
+                self.large = None;
+                self.failed = Some(error);
+            }
+        }
+    }
+}
+
+fn lost(_: JoinError) -> SpoolError {
+    SpoolError::Poisoned
+}
+
+/// Room for a content whose size is not known.
+const START_OCTETS: usize = 16 << 10;
+/// Above it a content goes to a file of its own.
+const LARGE_OCTETS: usize = LARGE_BODY_BYTES;
+/// How much of a large content is written at once.
+const PIECE_OCTETS: usize = 1 << 20;
+/// How much of a large content is looked at for its header.
+const HEAD_OCTETS: usize = 64 << 10;

@@ -1,0 +1,394 @@
+//! One connection: carries octets between the socket and the session, and its questions to those
+//! who answer them.
+//!
+//! Invariant: no octet is looked at here; while a message waits for the journal nothing is read.
+//! Not pure: sockets and time.
+
+use std::{
+    io,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use merpati_console::Summary;
+use merpati_flow::{admit, trace};
+use merpati_mail::{
+    Envelope, Event, Overlay, Question, QueueId, Reply, Stage, Time, Verdict, event::Accepted,
+    question::PasswordAnswer, stage::Decision,
+};
+use merpati_smtp::server::{Input, Output, Session, Wants};
+use merpati_spool::{Group, SpoolError};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Sleep, sleep},
+};
+
+use super::{
+    Plan, Shared, Sink, Tls,
+    body::{Collected, Collector},
+    stream::Stream,
+};
+use crate::{
+    committer::{Proposal, Refused},
+    health::Life,
+    sinks::SessionEnded,
+};
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, plan: &Plan, shared: &Shared) {
+    // Replies are small and each is waited for.
+    stream.set_nodelay(true).ok();
+    let clear = Stream::Clear(stream);
+    let (stream, tls) = match &plan.tls {
+        Tls::Implicit(acceptor) => match clear.handshake(acceptor, plan.handshake_wait).await {
+            Ok((stream, facts)) => (stream, Some(facts)),
+            Err(error) => {
+                tracing::debug!(%error, %peer, "no TLS came about");
+                shared.sinks.metrics().refused("tls-handshake", 1);
+                return;
+            }
+        },
+        Tls::Never | Tls::Starttls(_) => (clear, None),
+    };
+    let began = shared.clock.now();
+    let mut connection = Connection {
+        plan,
+        shared,
+        peer,
+        stream: Some(stream),
+        session: Session::new(began, plan.options.clone(), peer, tls),
+        buffer: BytesMut::with_capacity(READ_OCTETS),
+        body: Collector::default(),
+        alarm: Box::pin(sleep(ALARM_LONGEST)),
+        alarm_at: shared.clock.now() + ALARM_LONGEST,
+        life: shared.health.watch(),
+    };
+    let ended = connection.run().await;
+    if ended == Ended::Panicked {
+        connection.apologise().await;
+    }
+    connection.tell(began);
+    if let Some(stream) = connection.stream.take() {
+        stream.close(CLOSE_WAIT).await;
+    }
+}
+
+struct Connection<'a> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    peer: SocketAddr,
+    /// `None` only while a handshake goes on, and after one that failed.
+    stream: Option<Stream>,
+    session: Session,
+    /// What was read and not consumed yet.
+    buffer: BytesMut,
+    body: Collector,
+    /// Rings at or before the deadline of the session: moving it with each command would cost more
+    /// than ringing too early now and then.
+    alarm: Pin<Box<Sleep>>,
+    alarm_at: Time,
+    life: watch::Receiver<Life>,
+}
+
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// By the session, or by the client.
+    Closed,
+    /// By a fault of ours.
+    Panicked,
+}
+
+/// What ended the waiting.
+#[derive(Debug)]
+enum Woken {
+    Alarm,
+    Life,
+    Read(io::Result<usize>),
+}
+
+/// What a turn of the loop came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// The session is over.
+    Closed,
+    /// The session waits for the client.
+    Idle,
+    /// An answer was given: there may be more to do.
+    Moved,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self) -> Ended {
+        if self.is_ending() && self.step(Input::Shutdown).is_none() {
+            return Ended::Panicked;
+        }
+        loop {
+            let buffer = std::mem::take(&mut self.buffer);
+            let Some(consumed) = self.step(Input::Octets(&buffer)) else { return Ended::Panicked };
+            let turn = self.carry_out(&buffer).await;
+            self.buffer = buffer;
+            self.buffer.advance(consumed.min(self.buffer.len()));
+            let is_idle = match turn {
+                Some(Turn::Closed) => return Ended::Closed,
+                Some(Turn::Moved) => false,
+                Some(Turn::Idle) => consumed == 0 || self.buffer.is_empty(),
+                None => return Ended::Panicked,
+            };
+            if is_idle && self.wait().await.is_none() {
+                return Ended::Panicked;
+            }
+        }
+    }
+
+    /// Hands an input to the session; `None` where the session panicked.
+    fn step(&mut self, input: Input<'_>) -> Option<usize> {
+        let now = self.shared.clock.now();
+        let session = &mut self.session;
+        catch_unwind(AssertUnwindSafe(|| session.handle(now, input))).ok()
+    }
+
+    /// Carries out all outputs; `None` where the session panicked.
+    async fn carry_out(&mut self, buffer: &[u8]) -> Option<Turn> {
+        let mut turn = Turn::Idle;
+        loop {
+            let session = &mut self.session;
+            let output = catch_unwind(AssertUnwindSafe(|| session.poll())).ok()?;
+            let Some(output) = output else { return Some(turn) };
+            match output {
+                Output::Ask(stage) => {
+                    let verdict = self.decide(&stage);
+                    self.step(Input::Verdict(verdict))?;
+                    turn = Turn::Moved;
+                }
+                Output::Body(range) => {
+                    let octets = buffer.get(range).unwrap_or_default();
+                    let announced = self.session.announced_bytes();
+                    self.body.push(octets, announced, &self.shared.spool).await;
+                }
+                Output::BodyDropped => self.body.clear(),
+                Output::BodyEnd(envelope) => {
+                    let input = match self.take(*envelope).await {
+                        Ok(id) => Input::Committed(id),
+                        Err(verdict) => Input::Verdict(verdict),
+                    };
+                    self.step(input)?;
+                    turn = Turn::Moved;
+                }
+                Output::Close => return Some(Turn::Closed),
+                Output::Question(question) => {
+                    let answer = self.answer(question).await;
+                    self.step(Input::Password(answer))?;
+                    turn = Turn::Moved;
+                }
+                Output::Send(octets) => {
+                    if !self.send(&octets).await {
+                        self.step(Input::Closed)?;
+                    }
+                }
+                Output::StartTls => {
+                    self.start_tls().await?;
+                    turn = Turn::Idle;
+                }
+            }
+        }
+    }
+
+    /// Waits for octets, for the deadline or for the end of the relay.
+    async fn wait(&mut self) -> Option<()> {
+        let deadline = self.session.deadline();
+        if let Some(deadline) = deadline.filter(|deadline| *deadline < self.alarm_at) {
+            self.set_alarm(deadline);
+        }
+        let wanted = match self.session.wants() {
+            Wants::Content { .. } if self.body.is_long() => LONG_READ_OCTETS,
+            Wants::Content { .. } | Wants::Commands | Wants::Answer | Wants::Nothing => READ_OCTETS,
+        };
+        if self.buffer.capacity() - self.buffer.len() < wanted / 2 {
+            self.buffer.reserve(wanted);
+        }
+        let Some(stream) = &mut self.stream else { return self.step(Input::Closed).map(drop) };
+        let is_ending = is_over(&self.life.borrow());
+        let woken = tokio::select! {
+            biased;
+            read = stream.read(&mut self.buffer) => Woken::Read(read),
+            () = &mut self.alarm => Woken::Alarm,
+            _ = self.life.wait_for(is_over), if !is_ending => Woken::Life,
+        };
+        match woken {
+            Woken::Alarm => {
+                let now = self.shared.clock.now();
+                if deadline.is_some_and(|deadline| deadline <= now) {
+                    self.step(Input::Timeout)?;
+                }
+                self.set_alarm(deadline.unwrap_or(now + ALARM_LONGEST).max(now + ALARM_SHORTEST));
+            }
+            Woken::Life => {
+                self.step(Input::Shutdown)?;
+            }
+            Woken::Read(Ok(1..)) => {}
+            // Whatever broke the connection: the client is gone.
+            Woken::Read(Ok(0) | Err(_)) => {
+                self.step(Input::Closed)?;
+            }
+        }
+        Some(())
+    }
+
+    fn set_alarm(&mut self, at: Time) {
+        self.alarm_at = at;
+        let wait = self.shared.clock.until(at);
+        self.alarm.as_mut().reset(tokio::time::Instant::now() + wait);
+    }
+
+    fn is_ending(&self) -> bool {
+        is_over(&self.life.borrow())
+    }
+
+    fn decide(&self, stage: &Stage) -> Verdict {
+        let facts = admit::Facts {
+            peer: self.peer.ip(),
+            credential: self.session.credential(),
+            room: self.shared.health.room(),
+        };
+        admit::decide(&self.plan.policy, &facts, stage)
+    }
+
+    async fn answer(&self, question: Question) -> PasswordAnswer {
+        match question {
+            Question::Password { user, password } => {
+                let answer = self.shared.credentials.check(&user, password).await;
+                self.shared.sinks.metrics().password(&answer);
+                answer
+            }
+            // A server session asks for nothing else.
+            Question::Mx(_) => PasswordAnswer::Unavailable,
+        }
+    }
+
+    async fn send(&mut self, octets: &[u8]) -> bool {
+        match &mut self.stream {
+            Some(stream) => stream.send(octets, self.plan.write_wait).await.is_ok(),
+            None => false,
+        }
+    }
+
+    async fn start_tls(&mut self) -> Option<()> {
+        let (Tls::Starttls(acceptor), Some(stream)) = (&self.plan.tls, self.stream.take()) else {
+            return self.step(Input::Closed).map(drop);
+        };
+        match stream.handshake(acceptor, self.plan.handshake_wait).await {
+            Ok((stream, facts)) => {
+                self.stream = Some(stream);
+                self.step(Input::TlsReady(facts)).map(drop)
+            }
+            Err(error) => {
+                tracing::debug!(%error, peer = %self.peer, "STARTTLS came to nothing");
+                self.shared.sinks.metrics().refused("tls-handshake", 1);
+                self.step(Input::Closed).map(drop)
+            }
+        }
+    }
+
+    /// Takes a whole message: ours and durable, or refused.
+    async fn take(&mut self, envelope: Envelope) -> Result<QueueId, Verdict> {
+        let spool = &self.shared.spool;
+        let collected = self.body.finish(spool).await.map_err(|error| refused_by(&error))?;
+        let verdict = admit::content(&self.plan.policy, &collected.head);
+        match verdict.decision {
+            Decision::Accept => {}
+            Decision::Disconnect(_) | Decision::Refuse(_) => return Err(verdict),
+        }
+        let Collected { id, head, size_bytes, body } = collected;
+        let at = self.shared.clock.now();
+        let received = trace::received(&self.shared.hostname, &envelope, id, at);
+        let edits = Overlay::from_parts(received.into_bytes(), Vec::new()).unwrap_or_default();
+        let summary = match self.plan.sink {
+            Sink::Capture => Some(summary(id, &envelope, &head, size_bytes)),
+            Sink::Discard => None,
+        };
+        let accepted = Box::new(Accepted { id, envelope, edits, size_bytes });
+        let group = Group::with_body(at, Event::Captured(accepted), body);
+        let committer = &self.shared.committer;
+        committer.commit(Proposal { group, summary }).await.map_err(refused)?;
+        if self.plan.sink == Sink::Discard {
+            // Where it cannot be taken, the journal failed, and the session learns it next time.
+            committer.commit_lazily(Group::of(at, Event::Retired(id))).ok();
+        }
+        Ok(id)
+    }
+
+    /// Says 421 where the session cannot say anything any more.
+    async fn apologise(&mut self) {
+        tracing::error!(peer = %self.peer, "a session panicked and was ended");
+        self.shared.sinks.metrics().panicked();
+        let mut octets = Vec::new();
+        Reply::new(421, (4, 3, 0), "a fault of ours ends this session").write(&mut octets);
+        self.send(&octets).await;
+    }
+
+    fn tell(&self, began: Time) {
+        let at = self.shared.clock.now();
+        self.shared.sinks.session(SessionEnded {
+            at,
+            lasted: at.since(began),
+            listener: self.plan.options.listener.clone(),
+            peer: self.peer,
+            tls: self.session.tls().cloned(),
+            credential: self.session.credential().map(str::to_owned),
+            summary: self.session.summary().clone(),
+        });
+    }
+}
+
+fn is_over(life: &Life) -> bool {
+    matches!(life, Life::Draining | Life::Failed(_))
+}
+
+/// What lists show; of a large content only the beginning was looked at.
+fn summary(id: QueueId, envelope: &Envelope, head: &Bytes, size_bytes: u64) -> Summary {
+    Summary { size_bytes, ..Summary::of(id, envelope, head) }
+}
+
+fn refused_by(error: &SpoolError) -> Verdict {
+    tracing::warn!(%error, "a content could not be kept");
+    refused(match error {
+        SpoolError::Full { .. } => Refused::Full,
+        SpoolError::TooLarge { .. } => Refused::TooLarge,
+        SpoolError::Corrupt { .. }
+        | SpoolError::Io { .. }
+        | SpoolError::Locked { .. }
+        | SpoolError::Missing(_)
+        | SpoolError::Poisoned
+        | SpoolError::Version { .. } => Refused::Poisoned,
+    })
+}
+
+fn refused(refused: Refused) -> Verdict {
+    match refused {
+        Refused::Full => {
+            let text = "not enough storage now, try again later";
+            Verdict::refuse("spool-full", Reply::new(452, (4, 3, 1), text))
+        }
+        Refused::Poisoned => Verdict::refuse("storage-trouble", admit::storage_trouble()),
+        Refused::TooLarge => {
+            let text = "the message is larger than the spool can hold";
+            Verdict::refuse("message-size", Reply::new(552, (5, 3, 4), text))
+        }
+    }
+}
+
+/// Room for what is read at once: commands, and small messages whole.
+const READ_OCTETS: usize = 16 << 10;
+/// The same within a content that is not small.
+const LONG_READ_OCTETS: usize = 64 << 10;
+/// How long an alarm waits where no deadline is known.
+const ALARM_LONGEST: Duration = Duration::from_mins(1);
+/// How long an alarm waits at least, so that it cannot spin.
+const ALARM_SHORTEST: Duration = Duration::from_millis(10);
+/// How long the end of a connection may take.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);

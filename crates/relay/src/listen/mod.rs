@@ -1,0 +1,187 @@
+//! How connections come in: accept loops, one for each socket, one task for each connection.
+//!
+//! Invariant: an accept loop never ends by itself and never spins; what a connection does ends at
+//! most that connection. Not pure: sockets.
+
+mod body;
+mod connection;
+mod gate;
+mod stream;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use merpati_flow::admit::Policy;
+use merpati_mail::{Domain, Reply};
+use merpati_smtp::server::{Options, Summary};
+use merpati_spool::Handle;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+pub use self::gate::{Gate, Limits, Pass};
+use crate::{
+    auth::Credentials,
+    clock::Clock,
+    committer::Committer,
+    health::{Health, Life},
+    sinks::{SessionEnded, Sinks},
+};
+
+/// What all listeners share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Our own name, for Received fields.
+    pub hostname: Domain,
+    /// The clock.
+    pub clock: Arc<Clock>,
+    /// The way to the journal.
+    pub committer: Committer,
+    /// Ids and large contents.
+    pub spool: Handle,
+    /// Who may authenticate.
+    pub credentials: Credentials,
+    /// Whether mail is taken.
+    pub health: Arc<Health>,
+    /// The log and the metrics.
+    pub sinks: Sinks,
+}
+
+/// What one listener does.
+pub struct Plan {
+    /// What its sessions offer and bear.
+    pub options: Arc<Options>,
+    /// What it admits.
+    pub policy: Policy,
+    /// What becomes of what it admits.
+    pub sink: Sink,
+    /// How TLS begins.
+    pub tls: Tls,
+    /// Who may connect, and how many.
+    pub gate: Arc<Gate>,
+    /// How long a client may take to read what we sent. Default 5 minutes.
+    pub write_wait: Duration,
+    /// How long a TLS handshake may take. Default 60 seconds.
+    pub handshake_wait: Duration,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("listener", &self.options.listener).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a message that a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// The sandbox keeps it.
+    Capture,
+    /// The sandbox takes it, durably, and forgets it at once: for measuring.
+    Discard,
+}
+
+/// How TLS begins.
+#[derive(Clone)]
+pub enum Tls {
+    /// With the first octet (RFC 8314 §3).
+    Implicit(TlsAcceptor),
+    /// Never.
+    Never,
+    /// When the client says STARTTLS (RFC 3207).
+    Starttls(TlsAcceptor),
+}
+
+/// Opens a socket that listens.
+pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let open = || -> io::Result<TcpListener> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for the old connections to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    open().with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Accepts connections until the relay drains.
+pub async fn accept(listener: TcpListener, plan: Arc<Plan>, shared: Arc<Shared>) {
+    let mut life = shared.health.watch();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = life.wait_for(|life| matches!(life, Life::Draining | Life::Failed(_))) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer, &plan, &shared),
+            // EMFILE and its kin do not go by themselves; the others concern one connection.
+            Err(error) if is_exhaustion(&error) => {
+                tracing::warn!(%error, "cannot accept; trying again soon");
+                tokio::time::sleep(EXHAUSTION_WAIT).await;
+            }
+            Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
+        }
+    }
+}
+
+fn admit(stream: TcpStream, peer: SocketAddr, plan: &Arc<Plan>, shared: &Arc<Shared>) {
+    let listener = &plan.options.listener;
+    let metrics = shared.sinks.metrics();
+    match plan.gate.enter(peer.ip()) {
+        Ok(pass) => {
+            metrics.session_began(listener);
+            let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
+            tokio::spawn(async move {
+                let open = Open { plan: &plan, shared: &shared };
+                connection::serve(stream, peer, &plan, &shared).await;
+                drop((open, pass));
+            });
+        }
+        Err(rule) => {
+            let reply = Reply::new(421, (4, 7, 0), "too many connections, try again later");
+            let mut octets = Vec::new();
+            reply.write(&mut octets);
+            // An empty socket takes a line at once; where not, the client is not told.
+            stream.try_write(&octets).ok();
+            let mut summary = Summary::default();
+            summary.refusals.insert(rule.into(), 1);
+            summary.last_refusal = Some((rule.into(), reply));
+            shared.sinks.session(SessionEnded {
+                at: shared.clock.now(),
+                lasted: Duration::ZERO,
+                listener: listener.clone(),
+                peer,
+                tls: None,
+                credential: None,
+                summary,
+            });
+        }
+    }
+}
+
+/// Counts a connection as open for as long as it lives, also where its task panics.
+struct Open<'a> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let metrics = self.shared.sinks.metrics();
+        metrics.session_closed(&self.plan.options.listener);
+        if std::thread::panicking() {
+            metrics.panicked();
+        }
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
+
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOBUFS: i32 = 105;
+/// How long no connection is accepted when the machine has no more of something.
+const EXHAUSTION_WAIT: Duration = Duration::from_millis(200);
+/// Connections that wait for us to accept them.
+const BACKLOG: u32 = 1_024;

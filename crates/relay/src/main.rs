@@ -1,0 +1,5 @@
+//! The binary `merpati`: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    merpati_relay::cli::main()
+}

@@ -1,0 +1,299 @@
+//! What is counted: the only place where a metric has a name.
+//!
+//! Invariant: the number of series is bounded whatever peers do: labels are names of the
+//! configuration, words of ours, and at most [`RULES_MAX`] rules. `docs/reference/metrics.md`
+//! describes each. Not pure: shared counters.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use merpati_mail::{Event, Outcome, question::PasswordAnswer};
+use merpati_spool::{Level, Pressure};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use super::{SessionEnded, log::end_name};
+use crate::store::Store;
+
+/// One label with its value.
+type Labels = [(&'static str, String); 1];
+type Counts = Family<Labels, Counter>;
+
+/// All metrics.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    events: Counts,
+    outcomes: Counts,
+    sessions: Counts,
+    sessions_open: Family<Labels, Gauge>,
+    session_ends: Counts,
+    refusals: Counts,
+    auth: Counts,
+    rules: Mutex<BTreeSet<String>>,
+    commits: Histogram,
+    commit_seconds: Histogram,
+    sync_seconds: Histogram,
+    spool_bytes: Gauge<u64, AtomicU64>,
+    spool_live_bytes: Gauge<u64, AtomicU64>,
+    spool_free_bytes: Gauge<u64, AtomicU64>,
+    spool_segments: Gauge<u64, AtomicU64>,
+    spool_messages: Gauge<u64, AtomicU64>,
+    spool_level: Gauge,
+    sandbox_messages: Gauge<u64, AtomicU64>,
+    sandbox_bytes: Gauge<u64, AtomicU64>,
+    log_lost: Counter,
+    panics: Counter,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let sizes = exponential_buckets(1.0, 2.0, 9);
+        let metrics = Self {
+            registry: Mutex::new(Registry::with_prefix("merpati")),
+            events: Family::default(),
+            outcomes: Family::default(),
+            sessions: Family::default(),
+            sessions_open: Family::default(),
+            session_ends: Family::default(),
+            refusals: Family::default(),
+            auth: Family::default(),
+            rules: Mutex::default(),
+            commits: Histogram::new(sizes),
+            commit_seconds: Histogram::new(latencies()),
+            sync_seconds: Histogram::new(latencies()),
+            spool_bytes: Gauge::default(),
+            spool_live_bytes: Gauge::default(),
+            spool_free_bytes: Gauge::default(),
+            spool_segments: Gauge::default(),
+            spool_messages: Gauge::default(),
+            spool_level: Gauge::default(),
+            sandbox_messages: Gauge::default(),
+            sandbox_bytes: Gauge::default(),
+            log_lost: Counter::default(),
+            panics: Counter::default(),
+        };
+        metrics.register_sessions();
+        metrics.register_storage();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register_sessions(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = &mut *registry;
+        registry.register("events", "Durable events by name", self.events.clone());
+        registry.register("outcomes", "Outcomes of attempts", self.outcomes.clone());
+        registry.register("sessions", "Connections accepted", self.sessions.clone());
+        registry.register("sessions_open", "Connections open now", self.sessions_open.clone());
+        registry.register("session_ends", "Sessions by how they ended", self.session_ends.clone());
+        registry.register("refusals", "Refusals by rule", self.refusals.clone());
+        registry.register("auth", "Passwords checked by result", self.auth.clone());
+        registry.register("log_lines_lost", "Lines the log could not take", self.log_lost.clone());
+        registry.register("panics", "Sessions that ended by a fault of ours", self.panics.clone());
+    }
+
+    fn register_storage(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = &mut *registry;
+        let bytes = || Unit::Bytes;
+        registry.register("commit_groups", "Groups of one commit", self.commits.clone());
+        registry.register_with_unit(
+            "commit_duration",
+            "Append and sync of one commit",
+            Unit::Seconds,
+            self.commit_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "sync_duration",
+            "Sync of one commit",
+            Unit::Seconds,
+            self.sync_seconds.clone(),
+        );
+        let name = "spool_used";
+        registry.register_with_unit(name, "Journal and bodies", bytes(), self.spool_bytes.clone());
+        let (name, help) = ("spool_live", "Records that are still needed");
+        registry.register_with_unit(name, help, bytes(), self.spool_live_bytes.clone());
+        let (name, help) = ("spool_free", "Room that is left");
+        registry.register_with_unit(name, help, bytes(), self.spool_free_bytes.clone());
+        registry.register("spool_segments", "Segments in use", self.spool_segments.clone());
+        registry.register("spool_messages", "Messages that live", self.spool_messages.clone());
+        let help = "0: takes everything; 1: refuses new mail; 2: may refuse outcomes";
+        registry.register("spool_level", help, self.spool_level.clone());
+        let help = "Captured messages that are kept";
+        registry.register("sandbox_messages", help, self.sandbox_messages.clone());
+        let (name, help) = ("sandbox", "Contents of captured messages");
+        registry.register_with_unit(name, help, bytes(), self.sandbox_bytes.clone());
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn text(&self, store: &Store) -> String {
+        let facts = store.facts();
+        self.sandbox_messages.set(facts.messages);
+        self.sandbox_bytes.set(facts.size_bytes);
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        match encode(&mut text, &registry) {
+            Ok(()) => text,
+            // Only a formatter that fails could do that, and a String never fails.
+            Err(fmt::Error) => String::new(),
+        }
+    }
+
+    /// An event is durable.
+    pub fn record(&self, event: &Event) {
+        count(&self.events, "event", event.name());
+        match event {
+            Event::Attempted(attempted) => {
+                for (_, outcome) in &attempted.outcomes {
+                    let name = match outcome {
+                        Outcome::Deferred { .. } => "Deferred",
+                        Outcome::Delivered { .. } => "Delivered",
+                        Outcome::Failed { .. } => "Failed",
+                    };
+                    count(&self.outcomes, "outcome", name);
+                }
+            }
+            // Their number is all there is to count.
+            Event::Accepted(_)
+            | Event::Cancelled(_)
+            | Event::Captured(_)
+            | Event::Carried(_)
+            | Event::ConfigChanged { .. }
+            | Event::Expired { .. }
+            | Event::Held { .. }
+            | Event::Released { .. }
+            | Event::Retired(_) => {}
+        }
+    }
+
+    /// A connection came in at this listener.
+    pub fn session_began(&self, listener: &str) {
+        count(&self.sessions, "listener", listener);
+        self.sessions_open.get_or_create(&[("listener", listener.to_owned())]).inc();
+    }
+
+    /// A connection of this listener is closed.
+    pub fn session_closed(&self, listener: &str) {
+        self.sessions_open.get_or_create(&[("listener", listener.to_owned())]).dec();
+    }
+
+    /// A session told what happened in it.
+    pub fn session(&self, ended: &SessionEnded) {
+        count(&self.session_ends, "end", ended.summary.end.map_or("Aborted", end_name));
+        for (rule, times) in &ended.summary.refusals {
+            self.refused(rule, *times);
+        }
+    }
+
+    /// A rule refused so many times.
+    pub fn refused(&self, rule: &str, times: u64) {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known =
+            rules.contains(rule) || { rules.len() < RULES_MAX && rules.insert(rule.to_owned()) };
+        drop(rules);
+        let rule = if is_known { rule } else { "other" };
+        self.refusals.get_or_create(&[("rule", rule.to_owned())]).inc_by(times);
+    }
+
+    /// A password was checked.
+    pub fn password(&self, answer: &PasswordAnswer) {
+        let result = match answer {
+            PasswordAnswer::Denied => "denied",
+            PasswordAnswer::Granted { .. } => "granted",
+            PasswordAnswer::Unavailable => "unavailable",
+        };
+        count(&self.auth, "result", result);
+    }
+
+    /// A batch is durable: how many groups, how long in all, and how long the sync took.
+    pub fn committed(&self, groups: usize, took: Duration, sync: Duration) {
+        self.commits.observe(f64::from(u32::try_from(groups).unwrap_or(u32::MAX)));
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.sync_seconds.observe(sync.as_secs_f64());
+    }
+
+    /// The room of the spool.
+    pub fn pressure(&self, pressure: &Pressure) {
+        self.spool_bytes.set(pressure.bytes_used);
+        self.spool_live_bytes.set(pressure.bytes_live);
+        self.spool_free_bytes.set(pressure.bytes_free);
+        self.spool_segments.set(pressure.segments_used as u64);
+        self.spool_messages.set(pressure.messages as u64);
+        self.spool_level.set(match pressure.level {
+            Level::Roomy => 0,
+            Level::OutcomesOnly => 1,
+            Level::Full => 2,
+        });
+    }
+
+    /// Lines of the log were lost.
+    pub fn log_lost(&self, lines: u64) {
+        self.log_lost.inc_by(lines);
+    }
+
+    /// A session panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+}
+
+fn count(family: &Counts, label: &'static str, value: &str) {
+    family.get_or_create(&[(label, value.to_owned())]).inc();
+}
+
+/// From 64 µs to 2 s.
+fn latencies() -> impl Iterator<Item = f64> {
+    exponential_buckets(0.000_064, 2.0, 16)
+}
+
+/// How many rules have a series of their own; the others are counted as `other`.
+pub const RULES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use merpati_mail::QueueId;
+
+    use super::*;
+    use crate::store::Quota;
+
+    #[test]
+    fn the_number_of_series_is_bounded_whatever_rules_there_are() {
+        let metrics = Metrics::default();
+        for number in 0..1_000 {
+            metrics.refused(&format!("rule-{number}"), 1);
+        }
+        let text = metrics.text(&Store::new(Quota::default(), Vec::new()));
+        let series = text.lines().filter(|line| line.starts_with("merpati_refusals_total{"));
+        assert_eq!(series.count(), RULES_MAX + 1);
+        assert!(text.contains("merpati_refusals_total{rule=\"other\"} 936"));
+    }
+
+    #[test]
+    fn events_are_counted_by_name() {
+        let metrics = Metrics::default();
+        metrics.record(&Event::Retired(QueueId::from_bits(1)));
+        metrics.session_began("mx");
+        let text = metrics.text(&Store::new(Quota::default(), Vec::new()));
+        assert!(text.contains("merpati_events_total{event=\"Retired\"} 1"), "{text}");
+        assert!(text.contains("merpati_sessions_open{listener=\"mx\"} 1"), "{text}");
+    }
+}

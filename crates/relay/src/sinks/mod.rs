@@ -1,0 +1,194 @@
+//! Who is told of what happened: the mail log and the metrics.
+//!
+//! Invariant: records come in the order of the journal and only when they are durable; refusals
+//! are observed here and never journaled. Telling never blocks: a log that cannot be written fast
+//! enough loses lines, counts them and says so. Not pure: a thread that writes.
+
+pub mod log;
+pub mod metrics;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use merpati_mail::{Record, Time, TlsFacts};
+use merpati_smtp::server::Summary;
+
+pub use self::{
+    log::{LogWriter, Target},
+    metrics::Metrics,
+};
+
+/// Something to tell.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// Lines were lost: how many.
+    LogLost(u64),
+    /// A durable event.
+    Record(Box<Record>),
+    /// A session ended.
+    Session(Box<SessionEnded>),
+    /// The journal failed.
+    SpoolFailed {
+        /// When.
+        at: Time,
+        /// What the spool said.
+        why: String,
+    },
+    /// Mail is taken from now on.
+    Started {
+        /// When.
+        at: Time,
+        /// The names and addresses of the listeners.
+        listeners: Vec<(String, SocketAddr)>,
+    },
+    /// The process ends.
+    Stopped {
+        /// When.
+        at: Time,
+    },
+}
+
+/// A session that ended, told once.
+#[derive(Clone, Debug)]
+pub struct SessionEnded {
+    /// When it ended.
+    pub at: Time,
+    /// How long it lasted.
+    pub lasted: Duration,
+    /// The name of the listener.
+    pub listener: String,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The TLS session; `None` in the clear.
+    pub tls: Option<TlsFacts>,
+    /// The credential that authenticated; `None` where none did.
+    pub credential: Option<String>,
+    /// What the machine counted.
+    pub summary: Summary,
+}
+
+/// The way to the sinks, for all threads.
+#[derive(Clone, Debug)]
+pub struct Sinks {
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    work: Condvar,
+    idle: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    notices: Vec<Notice>,
+    lost: u64,
+    is_writing: bool,
+    is_ending: bool,
+}
+
+impl Sinks {
+    /// Starts the thread that writes to `writer`.
+    pub fn start(metrics: Arc<Metrics>, mut writer: LogWriter) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let sinks = Self { metrics, shared };
+        let thread = sinks.clone();
+        std::thread::Builder::new()
+            .name("sinks".to_owned())
+            .spawn(move || while thread.write_some(&mut writer) {})?;
+        Ok(sinks)
+    }
+
+    /// What is counted at once and not by way of the log.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// These events are durable.
+    pub fn records(&self, records: Vec<Record>) {
+        for record in &records {
+            self.metrics.record(&record.event);
+        }
+        self.tell(records.into_iter().map(|record| Notice::Record(Box::new(record))));
+    }
+
+    /// A session ended.
+    pub fn session(&self, ended: SessionEnded) {
+        self.metrics.session(&ended);
+        self.tell([Notice::Session(Box::new(ended))]);
+    }
+
+    /// The journal failed.
+    pub fn spool_failed(&self, at: Time, why: String) {
+        self.tell([Notice::SpoolFailed { at, why }]);
+    }
+
+    /// Something about the process.
+    pub fn tell(&self, notices: impl IntoIterator<Item = Notice>) {
+        let mut waiting = self.lock();
+        for notice in notices {
+            if waiting.notices.len() < NOTICES_MAX {
+                waiting.notices.push(notice);
+            } else {
+                waiting.lost += 1;
+            }
+        }
+        drop(waiting);
+        self.shared.work.notify_one();
+    }
+
+    /// Waits until everything told so far is written, at most for a few seconds.
+    pub fn flush(&self) {
+        let busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.notices.is_empty();
+        drop(self.shared.idle.wait_timeout_while(self.lock(), FLUSH_WAIT, busy));
+    }
+
+    /// Ends the thread after everything is written.
+    pub fn end(&self) {
+        self.flush();
+        self.lock().is_ending = true;
+        self.shared.work.notify_one();
+    }
+
+    /// Writes what waits; false at the end.
+    fn write_some(&self, writer: &mut LogWriter) -> bool {
+        let mut waiting = self.lock();
+        waiting.is_writing = false;
+        if waiting.notices.is_empty() {
+            self.shared.idle.notify_all();
+            if waiting.is_ending {
+                return false;
+            }
+            let idle = |waiting: &mut Waiting| waiting.notices.is_empty() && !waiting.is_ending;
+            waiting =
+                self.shared.work.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.is_writing = true;
+        let notices = std::mem::take(&mut waiting.notices);
+        let lost = std::mem::take(&mut waiting.lost);
+        drop(waiting);
+        for notice in &notices {
+            writer.line(notice);
+        }
+        if lost > 0 {
+            self.metrics.log_lost(lost);
+            writer.line(&Notice::LogLost(lost));
+        }
+        writer.flush();
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many notices wait for the writer at most; more are lost and counted.
+const NOTICES_MAX: usize = 65_536;
+/// How long [`Sinks::flush`] waits for a slow log.
+const FLUSH_WAIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,259 @@
+//! The whole process on loopback: capture, TLS, AUTH, limits, drain, restart.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs
+)]
+
+mod common;
+
+use std::{net::TcpStream, path::Path, sync::Arc};
+
+use common::{Relay, Smtp, data_dir};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+#[test]
+fn a_captured_message_is_read_back_octet_for_octet() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&data_dir(&dir), &[]);
+    let content = b"Subject: =?utf-8?q?Hall=C3=B6?=\r\n\r\n.\r\n..two\r\n\xff 8-bit\r\n";
+    let mut smtp = relay.smtp();
+    smtp.say("EHLO client.example", "250");
+    let id = smtp.deliver(content);
+    let list = relay.get_json("/v1/sandbox/messages");
+    assert!(list.to_string().contains(&id), "{list}");
+    assert!(list.to_string().contains("Hallö"), "{list}");
+    assert_eq!(relay.raw(&id).as_deref(), Some(&content[..]));
+    assert_eq!(relay.get("/readyz").0, 200);
+    smtp.say("QUIT", "221");
+    let line = relay.wait_for(|line| line["event"] == "SessionEnded").unwrap();
+    assert_eq!((&line["end"], &line["accepted"]), (&"Quit".into(), &1.into()));
+    let metrics = String::from_utf8(relay.get("/metrics").1).unwrap();
+    assert!(metrics.contains("merpati_events_total{event=\"Captured\"} 1"), "{metrics}");
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn large_contents_and_chunks_come_out_octet_for_octet() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&data_dir(&dir), &[]);
+    let mut smtp = relay.smtp();
+    smtp.say("EHLO client.example", "250");
+    for octets in [0, 1, 16_383, 262_142, 262_144, 262_147, 3_000_000] {
+        let mut content: Vec<u8> = b"X: y\r\n\r\n".to_vec();
+        content.extend((0..octets).map(|n: u32| b'a' + u8::try_from(n % 26).unwrap()));
+        content.extend(b"\r\n");
+        let by_data = smtp.deliver(&content);
+        smtp.say("MAIL FROM:<a@a.example>", "250");
+        smtp.say("RCPT TO:<b@b.example>", "250");
+        let (first, last) = content.split_at(content.len() / 3);
+        smtp.send(format!("BDAT {}\r\n", first.len()).as_bytes());
+        smtp.send(first);
+        assert!(smtp.reply().starts_with("250"));
+        smtp.send(format!("BDAT {} LAST\r\n", last.len()).as_bytes());
+        smtp.send(last);
+        let by_chunks = common::queued_as(&smtp.reply()).unwrap();
+        for id in [by_data, by_chunks] {
+            assert!(relay.raw(&id).as_ref() == Some(&content), "{octets} octets");
+        }
+    }
+}
+
+#[test]
+fn a_restart_keeps_captured_mail_and_what_was_cleared_stays_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&data_dir(&dir), &[]);
+    let mut smtp = relay.smtp();
+    smtp.say("HELO client.example", "250");
+    let kept = smtp.deliver(b"Subject: kept\r\n\r\n");
+    let large = format!("Subject: large\r\n\r\n{}\r\n", "x".repeat(400_000)).into_bytes();
+    let large_id = smtp.deliver(&large);
+    let gone = smtp.deliver(b"Subject: gone\r\n\r\n");
+    let path = format!("/v1/sandbox/messages/{gone}");
+    assert!(common::http(relay.address("http"), "DELETE", &path).0 < 300);
+    assert!(relay.raw(&gone).is_none());
+    assert!(relay.stop().success());
+    for end in ["TERM", "KILL"] {
+        let relay = Relay::start(&data_dir(&dir), &[]);
+        assert_eq!(relay.raw(&kept).as_deref(), Some(&b"Subject: kept\r\n\r\n"[..]));
+        assert!(relay.raw(&large_id).as_ref() == Some(&large));
+        assert!(relay.raw(&gone).is_none());
+        relay.signal(end);
+        relay.wait();
+    }
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&data_dir(&dir), &[]);
+    let (status, text) = Relay::try_start(&data_dir(&dir), &[]).err().unwrap();
+    assert!(!status.success());
+    assert!(text.contains("already uses the spool"), "{text}");
+    // The first one is not disturbed, its control socket neither.
+    assert!(data_dir(&dir).join("control.sock").exists());
+    relay.smtp().say("NOOP", "250");
+}
+
+#[test]
+fn draining_tells_421_and_finishes_what_was_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&data_dir(&dir), &[]);
+    let (mut idle, mut busy) = (relay.smtp(), relay.smtp());
+    busy.say("EHLO client.example", "250");
+    busy.say("MAIL FROM:<a@a.example>", "250");
+    busy.say("RCPT TO:<b@b.example>", "250");
+    busy.say("DATA", "354");
+    busy.send(b"Subject: begun\r\n");
+    relay.signal("TERM");
+    assert!(idle.reply().starts_with("421"), "an idle session is told at once");
+    assert_eq!(relay.get("/readyz").0, 503);
+    busy.send(b"\r\nbody\r\n.\r\n");
+    let reply = busy.reply();
+    let id = common::queued_as(&reply).unwrap();
+    assert!(busy.reply().starts_with("421"));
+    assert!(relay.wait().success());
+    let relay = Relay::start(&data_dir(&dir), &[]);
+    assert_eq!(relay.raw(&id).as_deref(), Some(&b"Subject: begun\r\n\r\nbody\r\n"[..]));
+}
+
+#[test]
+fn no_address_takes_more_than_its_share_of_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let setting = "listener.sandbox.connections_per_address_max=2";
+    let relay = Relay::start(&data_dir(&dir), &[setting]);
+    let (first, _second) = (relay.smtp(), relay.smtp());
+    let refused = Smtp::silent(relay.address("sandbox")).reply();
+    assert!(refused.starts_with("421 4.7.0"), "{refused}");
+    let line = relay.wait_for(|line| line["last_rule"] == "connections-per-address");
+    assert_eq!(line.unwrap()["end"], "Aborted");
+    let mut first = first;
+    first.say("QUIT", "221");
+    relay.wait_for(|line| line["end"] == "Quit").unwrap();
+    // The place is given back when the other end has closed as well.
+    drop(first);
+    while !Smtp::silent(relay.address("sandbox")).reply().starts_with("220") {}
+}
+
+#[test]
+fn captured_mail_beyond_the_quota_goes_and_discarded_mail_is_never_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&data_dir(&dir), &["sandbox.keep_count_max=2"]);
+    let mut smtp = relay.smtp();
+    smtp.say("EHLO client.example", "250");
+    let ids: Vec<String> = (0..4).map(|_| smtp.deliver(b"Subject: x\r\n\r\n")).collect();
+    let kept = ids.iter().filter(|id| relay.raw(id).is_some()).collect::<Vec<_>>();
+    assert_eq!(kept, [&ids[2], &ids[3]]);
+    relay.wait_for(|line| line["event"] == "Retired" && line["id"] == *ids[1]).unwrap();
+    assert!(relay.stop().success());
+    let relay = Relay::start(&data_dir(&dir), &["sandbox.after_capture=discard"]);
+    let mut smtp = relay.smtp();
+    smtp.say("EHLO client.example", "250");
+    let id = smtp.deliver(b"Subject: x\r\n\r\n");
+    relay.wait_for(|line| line["event"] == "Retired" && line["id"] == *id).unwrap();
+    assert!(relay.raw(&id).is_none());
+}
+
+/// A certificate for `localhost` in two PEM files, as settings of the listener.
+fn certificate(dir: &Path, use_of: &str) -> (Vec<String>, Arc<ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (chain, key) = (dir.join("chain.pem"), dir.join("key.pem"));
+    std::fs::write(&chain, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&chain).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let settings = vec![
+        format!("listener.sandbox.tls={use_of}"),
+        format!("listener.sandbox.tls_certificate={}", chain.display()),
+        format!("listener.sandbox.tls_key={}", key.display()),
+    ];
+    (settings, Arc::new(client))
+}
+
+fn over_tls(
+    stream: TcpStream,
+    client: &Arc<ClientConfig>,
+) -> Smtp<StreamOwned<ClientConnection, TcpStream>> {
+    let name = "localhost".try_into().unwrap();
+    let connection = ClientConnection::new(Arc::clone(client), name).unwrap();
+    Smtp::over(StreamOwned::new(connection, stream))
+}
+
+#[test]
+fn starttls_leads_to_a_captured_message_with_its_tls_facts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, client) = certificate(dir.path(), "starttls");
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let relay = Relay::start(&data_dir(&dir), &settings);
+    let mut smtp = relay.smtp();
+    assert!(smtp.say("EHLO client.example", "250").contains("STARTTLS"));
+    // What a man in the middle puts behind STARTTLS must never be believed (RFC 3207 §5).
+    smtp.send(b"STARTTLS\r\nRSET\r\n");
+    assert!(smtp.reply().starts_with("220"));
+    let mut smtp = over_tls(smtp.into_stream(), &client);
+    assert!(!smtp.say("EHLO client.example", "250").contains("STARTTLS"));
+    let id = smtp.deliver(b"Subject: over TLS\r\n\r\n");
+    let line = relay.wait_for(|line| line["id"] == *id).unwrap();
+    assert_eq!((&line["tls"], &line["protocol"]), (&"TLSv1.3".into(), &"ESMTPS".into()));
+    assert!(line["cipher"].as_str().unwrap().starts_with("TLS_"));
+}
+
+#[test]
+fn implicit_tls_speaks_from_the_first_octet() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, client) = certificate(dir.path(), "implicit");
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let relay = Relay::start(&data_dir(&dir), &settings);
+    let stream = Smtp::silent(relay.address("sandbox")).into_stream();
+    let mut smtp = over_tls(stream, &client);
+    assert!(smtp.reply().starts_with("220"));
+    smtp.say("EHLO client.example", "250");
+    smtp.deliver(b"Subject: over TLS\r\n\r\n");
+    // Clear text there is nobody's business but the handshake's, which fails.
+    let mut clear = Smtp::silent(relay.address("sandbox"));
+    clear.send(b"EHLO client.example\r\n");
+    assert!(!clear.try_reply().unwrap_or_default().starts_with('2'));
+}
+
+#[test]
+fn only_the_right_password_authenticates() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = merpati_relay::credential::hash("open sesame").unwrap();
+    let entry = format!("[[credential]]\nname = \"ali\"\npassword = \"{line}\"\n");
+    std::fs::write(data_dir(&dir).with_extension("toml"), entry).unwrap();
+    let relay = Relay::start(&data_dir(&dir), &["listener.sandbox.auth=allow-clear"]);
+    let mut smtp = relay.smtp();
+    assert!(smtp.say("EHLO client.example", "250").contains("AUTH PLAIN LOGIN"));
+    // \0ali\0wrong, then \0ali\0open sesame
+    smtp.say("AUTH PLAIN AGFsaQB3cm9uZw==", "535");
+    smtp.say("AUTH PLAIN AGFsaQBvcGVuIHNlc2FtZQ==", "235");
+    let id = smtp.deliver(b"Subject: x\r\n\r\n");
+    let line = relay.wait_for(|line| line["id"] == *id).unwrap();
+    assert_eq!((&line["credential"], &line["protocol"]), (&"ali".into(), &"ESMTPA".into()));
+}
+
+#[test]
+fn a_rehearsal_refuses_what_a_relay_would_refuse_and_captures_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = ["listener.sandbox.kind=rehearsal", "relay.local_domains=b.example"];
+    let relay = Relay::start(&data_dir(&dir), &settings);
+    let mut smtp = relay.smtp();
+    smtp.say("EHLO client.example", "250");
+    smtp.say("MAIL FROM:<a@a.example>", "250");
+    smtp.say("RCPT TO:<c@c.example>", "550 5.7.1");
+    smtp.say("RSET", "250");
+    let id = smtp.deliver(b"Subject: x\r\n\r\n");
+    relay.wait_for(|line| line["event"] == "Captured" && line["id"] == *id).unwrap();
+    let kept = relay.get_json(&format!("/v1/sandbox/messages/{id}"));
+    assert_eq!(kept["id"], *id);
+    assert!(relay.stop().success());
+}

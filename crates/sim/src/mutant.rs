@@ -1,0 +1,45 @@
+//! Known ways to be wrong, each of which the checkers must notice.
+
+/// A fault that is put into the shell of the simulated relays on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The client hears 250 when the message is written, before it is durable.
+    AckBeforeSync,
+    /// A lost reply to the end of data counts as a delivery.
+    AmbiguousIsDelivered,
+    /// What is written anew leaves out a delivery.
+    CarryForgets,
+    /// Outcomes are never made durable by themselves.
+    LazyForEver,
+    /// The end of a message is not written.
+    LostRetired,
+    /// Everybody may send anywhere.
+    OpenRelay,
+    /// After a restart everything is due at once.
+    ReplayDecides,
+    /// The report on a failure is written later than the failure.
+    ReportApart,
+    /// A reply 4yz ends a delivery for ever.
+    TransientIsFinal,
+    /// Hosts of equal preference are always tried in the same order.
+    UnshuffledMx,
+    /// A leading dot is lost on the way.
+    Unstuffed,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::AckBeforeSync,
+        Self::AmbiguousIsDelivered,
+        Self::CarryForgets,
+        Self::LazyForEver,
+        Self::LostRetired,
+        Self::OpenRelay,
+        Self::ReplayDecides,
+        Self::ReportApart,
+        Self::TransientIsFinal,
+        Self::UnshuffledMx,
+        Self::Unstuffed,
+    ];
+}

@@ -1,0 +1,199 @@
+//! How a connection becomes ready for mail: greeting, EHLO, STARTTLS, AUTH.
+//!
+//! Invariant: a password is said only over TLS, unless the credential allows otherwise; a session
+//! that must be protected becomes ready in no other way. Pure.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use merpati_mail::{
+    Reply, Time, TlsFacts,
+    outcome::{Fact, Finding, Need, Phase},
+};
+
+use super::{
+    CLEAR_BEHIND_STARTTLS, Capabilities, Channel, Dialect, Exposure, Extension, Mechanism, Output,
+    Session, State, TlsUse,
+};
+
+/// The verb with which we named ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Greeter {
+    Ehlo,
+    Helo,
+    Lhlo,
+}
+
+/// What of AUTH was sent last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AuthStep {
+    /// `AUTH LOGIN`.
+    Login,
+    /// The password of LOGIN.
+    LoginPassword,
+    /// The name of LOGIN.
+    LoginUser,
+    /// `AUTH PLAIN` with everything.
+    Plain,
+}
+
+impl Session {
+    pub(super) fn greeted(&mut self, now: Time, reply: Reply) -> State {
+        if reply.is_positive() {
+            // Also where the greeting does not say ESMTP: RFC 5321 §3.2 has EHLO tried first.
+            return self.say_hello(now);
+        }
+        self.fail(now, Finding { phase: Phase::Greeting, fact: judged(reply) })
+    }
+
+    pub(super) fn hello_answered(&mut self, now: Time, greeter: Greeter, reply: Reply) -> State {
+        if reply.is_positive() {
+            self.capabilities = match greeter {
+                Greeter::Ehlo | Greeter::Lhlo => Capabilities::parse(&reply),
+                Greeter::Helo => Capabilities::default(),
+            };
+            return self.secure(now);
+        }
+        if reply.is_permanent() && greeter == Greeter::Ehlo && self.may_do_without_esmtp() {
+            return self.name_ourselves(now, Greeter::Helo);
+        }
+        self.fail(now, Finding { phase: Phase::Hello, fact: judged(reply) })
+    }
+
+    pub(super) fn starttls_answered(&mut self, now: Time, reply: Reply, rest: &[u8]) -> State {
+        if reply.is_positive() {
+            if !rest.is_empty() {
+                let fact = Fact::Protocol(CLEAR_BEHIND_STARTTLS.to_owned());
+                return self.end(Finding { phase: Phase::StartTls, fact });
+            }
+            self.deadline = Some(now + self.options.timeouts.tls);
+            self.outputs.push_back(Output::StartTls);
+            return State::Handshake;
+        }
+        let is_refusal = reply.is_transient() || reply.is_permanent();
+        if is_refusal && self.options.tls == TlsUse::Opportunistic {
+            self.capabilities.forget_starttls();
+            return self.authenticate(now);
+        }
+        self.fail(now, Finding { phase: Phase::StartTls, fact: judged(reply) })
+    }
+
+    /// The handshake is done. RFC 3207 §4.2: what was learned in the clear is forgotten.
+    pub(super) fn protected(&mut self, now: Time, facts: TlsFacts) {
+        if !matches!(self.state, State::Handshake) {
+            return;
+        }
+        self.capabilities = Capabilities::default();
+        self.channel = Channel::Tls(Some(facts));
+        self.state = self.say_hello(now);
+    }
+
+    pub(super) fn auth_answered(&mut self, now: Time, step: AuthStep, reply: Reply) -> State {
+        match step {
+            AuthStep::Login | AuthStep::LoginUser if reply.is_intermediate() => {
+                let Some(credential) = &self.options.credential else {
+                    return self.become_ready(now);
+                };
+                let (word, next) = match step {
+                    AuthStep::Login => (&credential.user, AuthStep::LoginUser),
+                    AuthStep::LoginPassword | AuthStep::LoginUser | AuthStep::Plain => {
+                        (&credential.password, AuthStep::LoginPassword)
+                    }
+                };
+                let line = format!("{}\r\n", STANDARD.encode(word));
+                self.send(now, line.into_bytes(), self.options.timeouts.hello);
+                State::Auth(next)
+            }
+            AuthStep::LoginPassword | AuthStep::Plain if reply.is_positive() => {
+                self.become_ready(now)
+            }
+            AuthStep::Login | AuthStep::LoginPassword | AuthStep::LoginUser | AuthStep::Plain => {
+                let finding = Finding { phase: Phase::Auth, fact: judged(reply) };
+                match finding.fact {
+                    // A peer that asks or agrees at the wrong place is not in step with us.
+                    Fact::Protocol(_) => self.end(finding),
+                    Fact::Cut
+                    | Fact::Lacks(_)
+                    | Fact::Replied(_)
+                    | Fact::TimedOut
+                    | Fact::Tls(_)
+                    | Fact::Unreachable(_) => self.fail(now, finding),
+                }
+            }
+        }
+    }
+
+    fn say_hello(&mut self, now: Time) -> State {
+        let greeter = match self.options.dialect {
+            Dialect::Lmtp => Greeter::Lhlo,
+            Dialect::Smtp => Greeter::Ehlo,
+        };
+        self.name_ourselves(now, greeter)
+    }
+
+    fn name_ourselves(&mut self, now: Time, greeter: Greeter) -> State {
+        let verb = match greeter {
+            Greeter::Ehlo => "EHLO",
+            Greeter::Helo => "HELO",
+            Greeter::Lhlo => "LHLO",
+        };
+        let line = format!("{verb} {}\r\n", self.options.hello);
+        self.send(now, line.into_bytes(), self.options.timeouts.hello);
+        State::Hello(greeter)
+    }
+
+    /// Whether HELO would do: it offers neither STARTTLS nor AUTH.
+    fn may_do_without_esmtp(&self) -> bool {
+        let is_in_clear = matches!(self.channel, Channel::Clear);
+        let needs_starttls = is_in_clear && self.options.tls == TlsUse::Required;
+        !needs_starttls && self.options.credential.is_none()
+    }
+
+    /// STARTTLS, if it is to be and is not yet.
+    fn secure(&mut self, now: Time) -> State {
+        let wants_tls = match (&self.channel, self.options.tls) {
+            (Channel::Tls(_), _) | (Channel::Clear, TlsUse::Never | TlsUse::Implicit) => false,
+            (Channel::Clear, TlsUse::Opportunistic | TlsUse::Required) => true,
+        };
+        if !wants_tls {
+            return self.authenticate(now);
+        }
+        if self.capabilities.offers(Extension::StartTls) {
+            self.send(now, b"STARTTLS\r\n".to_vec(), self.options.timeouts.tls);
+            return State::StartTls;
+        }
+        if self.options.tls == TlsUse::Required {
+            let fact = Fact::Lacks(Need::StartTls);
+            return self.fail(now, Finding { phase: Phase::StartTls, fact });
+        }
+        self.authenticate(now)
+    }
+
+    fn authenticate(&mut self, now: Time) -> State {
+        let Some(credential) = &self.options.credential else {
+            return self.become_ready(now);
+        };
+        if matches!(self.channel, Channel::Clear) && credential.exposure == Exposure::OverTlsOnly {
+            let fact = Fact::Lacks(Need::StartTls);
+            return self.fail(now, Finding { phase: Phase::Auth, fact });
+        }
+        let (line, step) = if self.capabilities.offers_auth(Mechanism::Plain) {
+            let message = format!("\0{}\0{}", credential.user, credential.password);
+            (format!("AUTH PLAIN {}\r\n", STANDARD.encode(message)), AuthStep::Plain)
+        } else if self.capabilities.offers_auth(Mechanism::Login) {
+            ("AUTH LOGIN\r\n".to_owned(), AuthStep::Login)
+        } else {
+            let fact = Fact::Protocol("neither AUTH PLAIN nor AUTH LOGIN is offered".to_owned());
+            return self.fail(now, Finding { phase: Phase::Auth, fact });
+        };
+        self.send(now, line.into_bytes(), self.options.timeouts.hello);
+        State::Auth(step)
+    }
+}
+
+/// What a reply other than the hoped-for one means: a refusal, or nonsense.
+fn judged(reply: Reply) -> Fact {
+    if reply.is_transient() || reply.is_permanent() {
+        Fact::Replied(reply)
+    } else {
+        Fact::Protocol(format!("this reply makes no sense here: {reply}"))
+    }
+}

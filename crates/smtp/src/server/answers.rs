@@ -1,0 +1,173 @@
+//! How a session goes on when a question is answered, or nobody came.
+//!
+//! Invariant: an answer that does not fit the open question changes nothing, and a refusal without
+//! a refusing reply is still a refusal. Pure.
+
+use merpati_mail::question::PasswordAnswer;
+use merpati_mail::stage::Decision;
+use merpati_mail::{ForwardPath, QueueId, Recipient, Reply, Time, TlsFacts, Verdict};
+
+use super::transaction::Transaction;
+use super::{Discipline, Hello, HelloKind, Phase, Session, SessionEnd};
+
+impl Session {
+    pub(super) fn take_verdict(&mut self, now: Time, verdict: Verdict) {
+        match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Connect => {
+                self.since = now;
+                self.after_connect(verdict);
+            }
+            Phase::EndOfData => {
+                self.since = now;
+                // RFC 5321 §6.1: only a commit makes a message ours.
+                if !self.has_refused(verdict) {
+                    self.refuse("not-committed", unable());
+                }
+            }
+            Phase::Hello(hello) => {
+                self.since = now;
+                if !self.has_refused(verdict) {
+                    self.after_hello(hello);
+                }
+            }
+            Phase::Mail(transaction) => {
+                self.since = now;
+                if !self.has_refused(verdict) {
+                    self.after_mail(transaction);
+                }
+            }
+            Phase::Recipient(path) => {
+                self.since = now;
+                if !self.has_refused(verdict) {
+                    self.after_recipient(path);
+                }
+            }
+            other @ (Phase::Auth(_)
+            | Phase::Chunk(_)
+            | Phase::Closed
+            | Phase::Command
+            | Phase::Data(_)
+            | Phase::Handshake
+            | Phase::Password) => self.phase = other,
+        }
+    }
+
+    pub(super) fn take_commit(&mut self, now: Time, id: QueueId) {
+        if matches!(self.phase, Phase::EndOfData) {
+            self.since = now;
+            self.phase = Phase::Command;
+            self.summary.accepted += 1;
+            self.outbox.reply(&Reply::with_text(250, (2, 0, 0), format!("queued as {id}")));
+        }
+    }
+
+    pub(super) fn take_password(&mut self, now: Time, answer: PasswordAnswer) {
+        if !matches!(self.phase, Phase::Password) {
+            return;
+        }
+        self.since = now;
+        self.phase = Phase::Command;
+        match answer {
+            PasswordAnswer::Denied => self.deny_password(),
+            PasswordAnswer::Granted { credential } => {
+                self.client.credential = Some(credential);
+                self.outbox.reply(&Reply::new(235, (2, 7, 0), "You are authenticated"));
+            }
+            PasswordAnswer::Unavailable => {
+                let text = "The credentials cannot be checked just now";
+                self.refuse("auth-unavailable", Reply::new(454, (4, 7, 0), text));
+            }
+        }
+    }
+
+    pub(super) fn take_tls(&mut self, now: Time, facts: TlsFacts) {
+        if matches!(self.phase, Phase::Handshake) {
+            self.since = now;
+            self.phase = Phase::Command;
+            self.client.tls = Some(facts);
+        }
+    }
+
+    pub(super) fn take_timeout(&mut self, now: Time) {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            let reply = self.closing_reply((4, 4, 2), "waited too long");
+            self.refuse("timeout", reply);
+            self.close(SessionEnd::Timeout);
+        }
+    }
+
+    fn after_connect(&mut self, verdict: Verdict) {
+        match verdict.decision {
+            // RFC 5321 §3.1 lets a refused client stay; there is nothing for it to do here.
+            Decision::Disconnect(reply) | Decision::Refuse(reply) => {
+                self.dismiss(verdict.rule, refusing(reply));
+            }
+            Decision::Accept if self.has_talked_early => match self.options.early_talkers {
+                Discipline::Enforced => {
+                    let text = "You talked before the greeting";
+                    self.dismiss("early-talker", Reply::new(554, (5, 5, 1), text));
+                }
+                Discipline::Tolerated => self.greet(),
+            },
+            Decision::Accept => self.greet(),
+        }
+    }
+
+    fn greet(&mut self) {
+        // Where we shut down, the 421 that follows is the greeting.
+        if !self.is_shutting_down {
+            let text = format!("{} {}", self.options.hostname, self.options.greeting);
+            self.outbox.reply(&Reply::bare(220, text));
+        }
+    }
+
+    fn after_hello(&mut self, hello: Hello) {
+        // RFC 5321 §4.1.4: EHLO in a transaction is RSET.
+        self.drop_transaction();
+        self.summary.hello = Some(hello.name.clone());
+        let kind = hello.kind;
+        self.client.hello = Some(hello);
+        let reply = match kind {
+            HelloKind::Ehlo => self.ehlo_reply(),
+            HelloKind::Helo => Reply::bare(250, self.options.hostname.clone()),
+        };
+        self.outbox.reply(&reply);
+    }
+
+    fn after_mail(&mut self, transaction: Box<Transaction>) {
+        self.transactions += 1;
+        self.transaction = Some(transaction);
+        self.outbox.reply(&Reply::new(250, (2, 1, 0), "Sender OK"));
+    }
+
+    fn after_recipient(&mut self, path: ForwardPath) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.recipients.push(Recipient::new(path));
+        }
+        self.outbox.reply(&Reply::new(250, (2, 1, 5), "Recipient OK"));
+    }
+
+    /// Carries out a refusal; false where the verdict is to go on.
+    fn has_refused(&mut self, verdict: Verdict) -> bool {
+        match verdict.decision {
+            Decision::Accept => false,
+            Decision::Disconnect(reply) => {
+                self.dismiss(verdict.rule, refusing(reply));
+                true
+            }
+            Decision::Refuse(reply) => {
+                self.refuse(verdict.rule, refusing(reply));
+                true
+            }
+        }
+    }
+}
+
+/// The reply itself where it says no; a temporary no where it says yes, which would be a lie.
+fn refusing(reply: Reply) -> Reply {
+    if reply.is_transient() || reply.is_permanent() { reply } else { unable() }
+}
+
+fn unable() -> Reply {
+    Reply::new(451, (4, 3, 0), "The message cannot be taken just now")
+}

@@ -1,0 +1,1253 @@
+//! The client side against scripted servers, in virtual time.
+//!
+//! A transcript holds inputs and what must follow each. Inputs: `S:` a line of the server, alone in
+//! its segment; `s:` octets of the server as they are; `T:` seconds that pass; `I:` an input of the
+//! shell. What follows: `C:` what is sent; `E:` an event; `R:` a result.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs
+)]
+
+use std::{fmt::Write as _, time::Duration};
+
+use merpati_mail::{
+    BodyType, Domain, NodeId, QueueId, Recipient, ReversePath, Time, TlsFacts,
+    address::{ForwardPath, Utf8Rule},
+    envelope::{Notify, Ret, Utf8},
+};
+use merpati_smtp::client::{
+    Credential, Dialect, EightBit, EightBitPolicy, Exposure, Input, Options, Output,
+    RecipientResult, Session, TlsUse, Transaction,
+};
+use merpati_smtp::stuff::Stuffer;
+use proptest::prelude::*;
+
+fn options() -> Options {
+    Options { tls: TlsUse::Never, ..Options::new(Domain::parse("us.example").unwrap()) }
+}
+
+fn transaction(sender: &str, recipients: &[&str]) -> Transaction {
+    let path = |text: &str| {
+        let text = format!("<{text}>");
+        ForwardPath::parse_prefix(&text, Utf8Rule::Allowed).unwrap().0
+    };
+    let sender = format!("<{sender}>");
+    Transaction {
+        id: QueueId::new(NodeId::new(0).unwrap(), 1, 7),
+        reverse_path: ReversePath::parse_prefix(&sender, Utf8Rule::Allowed).unwrap().0,
+        recipients: (0..).zip(recipients.iter().map(|r| Recipient::new(path(r)))).collect(),
+        size_octets: 1_000,
+        body: BodyType::SevenBit,
+        eight_bit: EightBit::Absent,
+        utf8: Utf8::NotDeclared,
+        header: EightBit::Absent,
+        ret: None,
+        envid: None,
+    }
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    text.replace("\\r", "\r").replace("\\n", "\n").replace("\\0", "\0").into_bytes()
+}
+
+fn shown(output: Output) -> String {
+    match output {
+        Output::Close => "E: close\n".to_owned(),
+        Output::Failed(finding) => format!("E: failed {:?} {}\n", finding.phase, fact(&finding)),
+        Output::NeedBody => "E: need body\n".to_owned(),
+        Output::Ready => "E: ready\n".to_owned(),
+        Output::StartTls => "E: starttls\n".to_owned(),
+        Output::Send(octets) => String::from_utf8_lossy(&octets)
+            .split_inclusive("\r\n")
+            .map(|line| match line.strip_suffix("\r\n") {
+                Some("") => "C:\n".to_owned(),
+                Some(line) => format!("C: {line}\n"),
+                None => format!("C: {line}\\\n"),
+            })
+            .collect(),
+        Output::Results(result) => {
+            let mut text = format!("E: results {:?}\n", result.connection);
+            for (number, result) in result.recipients {
+                match result {
+                    RecipientResult::Delivered(reply) => {
+                        writeln!(text, "R: {number} delivered {reply}").unwrap();
+                    }
+                    RecipientResult::NotDelivered(finding) => {
+                        let (phase, fact) = (finding.phase, fact(&finding));
+                        writeln!(text, "R: {number} not {phase:?} {fact}").unwrap();
+                    }
+                    RecipientResult::TryAgainHere => {
+                        writeln!(text, "R: {number} try again here").unwrap();
+                    }
+                }
+            }
+            text
+        }
+    }
+}
+
+fn fact(finding: &merpati_mail::outcome::Finding) -> String {
+    use merpati_mail::outcome::Fact;
+    match &finding.fact {
+        Fact::Cut => "cut".to_owned(),
+        Fact::Lacks(need) => format!("lacks {need:?}"),
+        Fact::Protocol(text) => format!("protocol: {text}"),
+        Fact::Replied(reply) => format!("replied {reply}"),
+        Fact::TimedOut => "timed out".to_owned(),
+        Fact::Tls(text) => format!("tls: {text}"),
+        Fact::Unreachable(text) => format!("unreachable: {text}"),
+    }
+}
+
+/// Plays the inputs of a script and gives the transcript that comes of them.
+struct Play {
+    session: Session,
+    now: Time,
+    unread: Vec<u8>,
+    transcript: String,
+    next: Transaction,
+    has_failed: bool,
+}
+
+impl Play {
+    fn new(options: Options, next: Transaction) -> Self {
+        let now = Time::from_secs(1_000_000);
+        let session = Session::new(now, options);
+        Self {
+            session,
+            now,
+            unread: Vec::new(),
+            transcript: String::new(),
+            next,
+            has_failed: false,
+        }
+    }
+
+    fn octets(&mut self, octets: &[u8]) {
+        self.unread.extend_from_slice(octets);
+        let used = self.session.handle(self.now, Input::Octets(&self.unread));
+        self.unread.drain(..used);
+    }
+
+    fn line(&mut self, line: &str) {
+        let (tag, text) = line.split_once(':').expect("a tag");
+        let text = text.strip_prefix(' ').unwrap_or(text);
+        match tag {
+            "S" => self.octets(format!("{text}\r\n").as_bytes()),
+            "s" => self.octets(&unescaped(text)),
+            "T" => {
+                self.now = self.now + Duration::from_secs(text.parse().unwrap());
+                self.session.handle(self.now, Input::Timeout);
+            }
+            "I" => self.input(text),
+            "C" | "E" | "R" => return,
+            _ => panic!("{line}"),
+        }
+        writeln!(self.transcript, "{line}").unwrap();
+        while let Some(output) = self.session.poll() {
+            self.has_failed |= matches!(output, Output::Close);
+            self.transcript.push_str(&shown(output));
+        }
+    }
+
+    fn input(&mut self, text: &str) {
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let facts = TlsFacts { version: "TLSv1.3".into(), cipher: "AES".into() };
+        let body = unescaped(rest);
+        let input = match verb {
+            "body" => Input::Body(&body),
+            "closed" => Input::Closed,
+            "end" => Input::BodyEnd,
+            "quit" => Input::Quit,
+            "start" => Input::Start(self.next.clone()),
+            "tls-failed" => Input::TlsFailed(rest.to_owned()),
+            "tls-ready" => Input::TlsReady(facts),
+            _ => panic!("{text}"),
+        };
+        self.session.handle(self.now, input);
+    }
+}
+
+#[track_caller]
+fn check_with(options: Options, transaction: Transaction, script: &str) {
+    let script: Vec<&str> = script.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let mut play = Play::new(options, transaction);
+    for line in &script {
+        play.line(line);
+    }
+    assert_eq!(play.transcript.trim_end(), script.join("\n"));
+}
+
+/// The usual transaction: from a@us.example to r0, r1… at x.example, behind a hello that offers
+/// these extensions.
+#[track_caller]
+fn check(extensions: &str, recipients: usize, script: &str) {
+    check_dialect(Dialect::Smtp, extensions, recipients, script);
+}
+
+#[track_caller]
+fn check_dialect(dialect: Dialect, extensions: &str, recipients: usize, script: &str) {
+    let names: Vec<String> = (0..recipients).map(|n| format!("r{n}@x.example")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let options = Options { dialect, ..options() };
+    let next = transaction("a@us.example", &names);
+    check_with(options, next, &behind_hello(dialect, extensions, script));
+}
+
+fn behind_hello(dialect: Dialect, extensions: &str, script: &str) -> String {
+    let verb = if dialect == Dialect::Lmtp { "LHLO" } else { "EHLO" };
+    let mut hello = format!("S: 220 mx\nC: {verb} us.example\n");
+    if extensions.is_empty() {
+        hello.push_str("S: 250 mx\n");
+    } else {
+        let (last, all) = extensions.split(',').collect::<Vec<_>>().split_last().map_or(
+            ("", String::new()),
+            |(last, all)| {
+                (*last, all.iter().fold(String::new(), |text, e| text + "250-" + e + "\\r\\n"))
+            },
+        );
+        writeln!(hello, "s: 250-mx\\r\\n{all}250 {last}\\r\\n").unwrap();
+    }
+    format!("{hello}E: ready\n{script}")
+}
+
+#[test]
+fn a_message_goes_out_in_lock_step_where_pipelining_is_not_offered() {
+    check(
+        "",
+        2,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        S: 250 ok
+        C: RCPT TO:<r0@x.example>
+        S: 250 ok
+        C: RCPT TO:<r1@x.example>
+        S: 550 5.1.1 no
+        C: DATA
+        S: 354 go
+        E: need body
+        I: body a\\r\\n.b\\r\\n
+        C: a
+        C: ..b
+        I: end
+        C: .
+        S: 250 2.0.0 taken
+        E: results Fresh
+        R: 0 delivered 250 2.0.0 taken
+        R: 1 not Recipient replied 550 5.1.1 no
+        E: ready
+        I: quit
+        C: QUIT
+        S: 221 bye
+        E: close",
+    );
+}
+
+#[test]
+fn pipelined_replies_are_mapped_strictly_in_order() {
+    check(
+        "PIPELINING,SIZE",
+        3,
+        "I: start
+        C: MAIL FROM:<a@us.example> SIZE=1000
+        C: RCPT TO:<r0@x.example>
+        C: RCPT TO:<r1@x.example>
+        C: RCPT TO:<r2@x.example>
+        C: DATA
+        s: 250 ok\\r\\n550 no\\r\\n450 later
+        s: \\r\\n250 ok\\r\\n354 go\\r\\n
+        E: need body
+        I: body hi
+        C: hi\\
+        I: end
+        C:
+        C: .
+        S: 250 ok
+        E: results Fresh
+        R: 0 not Recipient replied 550 no
+        R: 1 not Recipient replied 450 later
+        R: 2 delivered 250 ok
+        E: ready",
+    );
+}
+
+#[test]
+fn surplus_replies_are_a_protocol_error_and_never_the_reply_to_the_end_of_data() {
+    check(
+        "PIPELINING",
+        1,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: DATA
+        s: 250 ok\\r\\n250 ok\\r\\n354 go\\r\\n250 taken\\r\\n
+        E: results Fresh
+        R: 0 not Content protocol: a reply came before its command: 250 taken
+        E: close",
+    );
+}
+
+#[test]
+fn missing_replies_end_in_a_time_out() {
+    check(
+        "PIPELINING",
+        1,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: DATA
+        s: 250 ok\\r\\n250 ok\\r\\n
+        T: 119
+        T: 1
+        E: results Fresh
+        R: 0 not Data timed out
+        E: close",
+    );
+}
+
+#[test]
+fn a_reply_that_is_there_before_the_end_of_data_is_a_desync() {
+    let to_content = "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: DATA
+        s: 250 ok\\r\\n250 ok\\r\\n354 go\\r\\n
+        E: need body
+        I: body hi\\r\\n
+        C: hi\n";
+    for rest in [
+        "S: 250 taken
+        E: results Fresh
+        R: 0 not Content protocol: a reply came before its command: 250 taken
+        E: close
+        I: end",
+        "s: 250 tak
+        I: end
+        E: results Fresh
+        R: 0 not Content protocol: a reply came before its command
+        E: close",
+        "S: 421 4.3.2 going down
+        E: results Fresh
+        R: 0 not Content replied 421 4.3.2 going down
+        E: close",
+        "I: closed
+        E: results Fresh
+        R: 0 not Content cut
+        E: close",
+        "T: 180
+        E: results Fresh
+        R: 0 not Content timed out
+        E: close",
+    ] {
+        check("PIPELINING", 1, &format!("{to_content}{rest}"));
+    }
+}
+
+#[test]
+fn a_cut_or_time_out_after_the_final_dot_is_ambiguous_and_waited_for_ten_minutes() {
+    let to_end = "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: DATA
+        s: 250 ok\\r\\n250 ok\\r\\n354 go\\r\\n
+        E: need body
+        I: end
+        C: .\n";
+    for rest in [
+        "I: closed
+        E: results Fresh
+        R: 0 not EndOfData cut
+        E: close",
+        "T: 599
+        s: 2
+        T: 1
+        E: results Fresh
+        R: 0 not EndOfData timed out
+        E: close",
+        "S: 451 4.3.0 later
+        E: results Fresh
+        R: 0 not EndOfData replied 451 4.3.0 later
+        E: ready",
+        "S: 421 down
+        E: results Fresh
+        R: 0 not EndOfData replied 421 down
+        E: close",
+        "S: 354 again
+        E: results Fresh
+        R: 0 not EndOfData protocol: this reply makes no sense here: 354 again
+        E: close",
+        "S: 250 ok
+        E: results Fresh
+        R: 0 delivered 250 ok
+        E: ready
+        I: closed
+        E: failed Mail cut
+        E: close",
+        "s: 250 ok\\r\\n421 bye\\r\\n
+        E: results Fresh
+        R: 0 delivered 250 ok
+        E: failed Mail replied 421 bye
+        E: close",
+    ] {
+        check("PIPELINING", 1, &format!("{to_end}{rest}"));
+    }
+}
+
+#[test]
+fn the_greeting_has_five_minutes_in_all_however_slowly_it_comes() {
+    let mut play = Play::new(options(), transaction("", &[]));
+    play.line("s: 220 ");
+    for _ in 0..299 {
+        play.line("T: 1");
+        play.line("s: x");
+        assert!(!play.has_failed);
+    }
+    play.line("T: 1");
+    assert!(play.transcript.ends_with("E: failed Greeting timed out\nE: close\n"));
+}
+
+#[test]
+fn an_endless_greeting_meets_a_limit() {
+    let mut play = Play::new(options(), transaction("", &[]));
+    for _ in 0..1_000_000 {
+        play.octets(b"220-\r\n");
+        if let Some(output) = play.session.poll() {
+            assert!(shown(output).contains("a reply has too many lines"));
+            return;
+        }
+    }
+    panic!("no limit");
+}
+
+#[test]
+fn greetings_that_refuse_end_the_session() {
+    for (greeting, want) in [
+        ("554 no", "E: failed Greeting replied 554 no\nC: QUIT"),
+        ("521 no mail", "E: failed Greeting replied 521 no mail\nC: QUIT"),
+        ("450 busy", "E: failed Greeting replied 450 busy\nC: QUIT"),
+        ("421 busy", "E: failed Greeting replied 421 busy\nE: close"),
+        ("220-mx", ""),
+        ("220 no e s m t p", "C: EHLO us.example"),
+        (
+            "354 what",
+            "E: failed Greeting protocol: this reply makes no sense here: 354 what\nC: QUIT",
+        ),
+        (
+            "hello",
+            "E: failed Greeting protocol: \
+             a line of a reply does not begin with a reply code\nE: close",
+        ),
+    ] {
+        check_with(options(), transaction("", &[]), &format!("S: {greeting}\n{want}"));
+    }
+}
+
+#[test]
+fn helo_is_tried_once_on_a_permanent_reply_to_ehlo() {
+    for code in ["500 what", "502 no", "550 no"] {
+        check_with(
+            options(),
+            transaction("a@us.example", &["b@x.example"]),
+            &format!(
+                "S: 220 mx
+                C: EHLO us.example
+                S: {code}
+                C: HELO us.example
+                S: 250 mx
+                E: ready
+                I: start
+                C: MAIL FROM:<a@us.example>"
+            ),
+        );
+    }
+    check_with(
+        options(),
+        transaction("", &[]),
+        "S: 220 mx
+        C: EHLO us.example
+        S: 500 what
+        C: HELO us.example
+        S: 500 what
+        E: failed Hello replied 500 what
+        C: QUIT
+        T: 5
+        E: close",
+    );
+    check_with(
+        options(),
+        transaction("", &[]),
+        "S: 220 mx
+        C: EHLO us.example
+        I: closed
+        E: failed Hello cut
+        E: close",
+    );
+}
+
+#[test]
+fn helo_is_not_tried_where_tls_or_authentication_is_needed_or_with_lmtp() {
+    let required = Options { tls: TlsUse::Required, ..options() };
+    let with_credential = Options { credential: Some(credential()), ..options() };
+    let lmtp = Options { dialect: Dialect::Lmtp, ..options() };
+    for (options, verb) in [(required, "EHLO"), (with_credential, "EHLO"), (lmtp, "LHLO")] {
+        check_with(
+            options,
+            transaction("", &[]),
+            &format!(
+                "S: 220 mx
+                C: {verb} us.example
+                S: 502 no
+                E: failed Hello replied 502 no
+                C: QUIT
+                S: 221 bye
+                E: close"
+            ),
+        );
+    }
+}
+
+#[test]
+fn a_hello_reply_of_500_lines_is_tolerated() {
+    let lines = "250-X-JUNK\\r\\n".repeat(500);
+    check_with(
+        options(),
+        transaction("", &[]),
+        &format!(
+            "S: 220 mx
+            C: EHLO us.example
+            s: 250-mx\\r\\n{lines}250 \\0\\r\\n
+            E: ready"
+        ),
+    );
+}
+
+#[test]
+fn a_421_is_temporary_for_whoever_has_no_reply_yet() {
+    let start = "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: RCPT TO:<r1@x.example>
+        C: DATA\n";
+    for rest in [
+        "S: 421 down
+        E: results Fresh
+        R: 0 not Mail replied 421 down
+        R: 1 not Mail replied 421 down
+        E: close",
+        "s: 250 ok\\r\\n550 no\\r\\n421 down\\r\\n
+        E: results Fresh
+        R: 0 not Recipient replied 550 no
+        R: 1 not Recipient replied 421 down
+        E: close",
+        "s: 250 ok\\r\\n250 ok\\r\\n250 ok\\r\\n421 down\\r\\n
+        E: results Fresh
+        R: 0 not Data replied 421 down
+        R: 1 not Data replied 421 down
+        E: close",
+    ] {
+        check("PIPELINING", 2, &format!("{start}{rest}"));
+    }
+}
+
+#[test]
+fn too_many_recipients_is_no_failure_once_one_is_accepted() {
+    let start = "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: RCPT TO:<r1@x.example>
+        C: RCPT TO:<r2@x.example>
+        C: RCPT TO:<r3@x.example>
+        C: DATA\n";
+    check(
+        "PIPELINING",
+        4,
+        &format!(
+            "{start}s: 250 ok\\r\\n452 full\\r\\n250 ok\\r\\n452 4.5.3 many\\r\\n552 many\\r\\n
+            s: 354 go\\r\\n
+            E: need body
+            I: end
+            C: .
+            S: 250 ok
+            E: results Fresh
+            R: 0 not Recipient replied 452 full
+            R: 1 delivered 250 ok
+            R: 2 try again here
+            R: 3 try again here
+            E: ready"
+        ),
+    );
+    check(
+        "PIPELINING",
+        4,
+        &format!(
+            "{start}s: 250 ok\\r\\n250 ok\\r\\n452 4.2.2 full\\r\\n552 5.2.2 full\\r\\n251 ok\\r\\n
+            s: 451 no\\r\\n
+            E: results Fresh
+            R: 0 not Data replied 451 no
+            R: 1 not Recipient replied 452 4.2.2 full
+            R: 2 not Recipient replied 552 5.2.2 full
+            R: 3 not Data replied 451 no
+            C: RSET
+            S: 250 ok
+            E: ready"
+        ),
+    );
+}
+
+#[test]
+fn a_refused_mail_settles_everyone_and_leaves_the_connection_in_use() {
+    check(
+        "",
+        2,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        S: 550 5.7.1 not you
+        E: results Fresh
+        R: 0 not Mail replied 550 5.7.1 not you
+        R: 1 not Mail replied 550 5.7.1 not you
+        E: ready",
+    );
+    check(
+        "PIPELINING",
+        1,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: DATA
+        s: 451 later\\r\\n503 no mail\\r\\n503 no rcpt\\r\\n
+        E: results Fresh
+        R: 0 not Mail replied 451 later
+        E: ready",
+    );
+}
+
+#[test]
+fn in_lock_step_an_abandoned_transaction_is_reset_before_data() {
+    check(
+        "",
+        1,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        S: 250 ok
+        C: RCPT TO:<r0@x.example>
+        S: 550 no
+        E: results Fresh
+        R: 0 not Recipient replied 550 no
+        C: RSET
+        S: 250 ok
+        E: ready
+        I: start
+        C: MAIL FROM:<a@us.example>",
+    );
+}
+
+#[test]
+fn in_lock_step_a_reply_before_its_command_is_a_protocol_error() {
+    check(
+        "",
+        1,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        s: 250 ok\\r\\n250 ok\\r\\n
+        E: results Fresh
+        R: 0 not Recipient protocol: a reply came before its command
+        E: close",
+    );
+    check(
+        "",
+        1,
+        "S: 250 unasked
+        E: failed Mail protocol: a reply came before its command: 250 unasked
+        E: close
+        I: start
+        E: results Fresh
+        R: 0 not Mail protocol: a reply came before its command: 250 unasked",
+    );
+}
+
+#[test]
+fn a_354_for_nobody_gets_a_lone_dot_and_delivers_to_nobody() {
+    let refused = "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: DATA
+        s: 250 ok\\r\\n550 no\\r\\n354 go\\r\\n
+        E: results Fresh\n";
+    check(
+        "PIPELINING",
+        1,
+        &format!(
+            "{refused}R: 0 not Recipient replied 550 no
+            C: .
+            S: 250 taken
+            E: ready"
+        ),
+    );
+    check_dialect(
+        Dialect::Lmtp,
+        "PIPELINING",
+        1,
+        &format!(
+            "{refused}R: 0 not Recipient replied 550 no
+            E: close"
+        ),
+    );
+}
+
+#[test]
+fn the_last_code_of_a_reply_counts_and_odd_codes_are_judged_by_their_first_digit() {
+    for (reply, accepted) in [
+        ("250-yes\\r\\n550 no", false),
+        ("550-no\\r\\n250 yes", true),
+        ("299 odd", true),
+        ("599 odd", false),
+        ("250", true),
+        ("250 ok\\n250-x\\r\\n250 y", true),
+    ] {
+        let mut play = Play::new(options(), transaction("", &["b@x.example"]));
+        for line in ["S: 220 mx", "S: 250 mx", "I: start", &format!("s: {reply}\\r\\n")] {
+            play.line(line);
+        }
+        let last = play.transcript.lines().last().unwrap();
+        // The last of them is two replies at once, in lock-step.
+        let want = if reply.contains("\\n250-x") {
+            "E: close"
+        } else if accepted {
+            "C: RCPT TO:<b@x.example>"
+        } else {
+            "E: ready"
+        };
+        assert_eq!(last, want, "{reply}");
+    }
+}
+
+#[test]
+fn what_is_no_reply_code_is_a_protocol_error() {
+    for reply in ["000 x", "99 x", "199 x", "600 x", "25", "250x", "2500", "text", ""] {
+        check(
+            "",
+            1,
+            &format!(
+                "I: start
+                C: MAIL FROM:<a@us.example>
+                s: {reply}\\r\\n
+                E: results Fresh
+                R: 0 not Mail protocol: a line of a reply does not begin with a reply code
+                E: close"
+            ),
+        );
+    }
+    check(
+        "",
+        1,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        s: 250 ok\\r
+        T: 300
+        E: results Fresh
+        R: 0 not Mail timed out
+        E: close",
+    );
+}
+
+#[test]
+fn lines_of_replies_may_end_in_lf_alone() {
+    check_with(
+        options(),
+        transaction("", &["b@x.example"]),
+        "s: 220-mx\\n220 mx\\n
+        C: EHLO us.example
+        s: 250-mx\\n250 SIZE\\n
+        E: ready
+        I: start
+        C: MAIL FROM:<> SIZE=1000",
+    );
+}
+
+#[test]
+fn a_connection_carries_many_messages_until_the_peer_has_enough() {
+    let one = |connection: &str| {
+        format!(
+            "I: start
+            C: MAIL FROM:<a@us.example>
+            C: RCPT TO:<r0@x.example>
+            C: DATA
+            s: 250 ok\\r\\n250 ok\\r\\n354 go\\r\\n
+            E: need body
+            I: end
+            C: .
+            S: 250 ok
+            E: results {connection}
+            R: 0 delivered 250 ok\n"
+        )
+    };
+    let ready = "E: ready\n";
+    let (first, more) = (one("Fresh"), one("Reused"));
+    let closed = "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: DATA
+        I: closed
+        E: results Reused
+        R: 0 not Mail cut
+        E: close";
+    check("PIPELINING", 1, &format!("{first}{ready}{}{closed}", (more.clone() + ready).repeat(48)));
+    let quit = "C: QUIT\nS: 221 bye\nE: close";
+    check("PIPELINING,LIMITS MAILMAX=2", 1, &format!("{first}{ready}{more}{quit}"));
+}
+
+#[test]
+fn the_limits_of_the_peer_split_the_recipients() {
+    check(
+        "PIPELINING,LIMITS RCPTMAX=2",
+        3,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: RCPT TO:<r1@x.example>
+        C: DATA
+        s: 250 ok\\r\\n550 no\\r\\n550 no\\r\\n554 none\\r\\n
+        E: results Fresh
+        R: 0 not Recipient replied 550 no
+        R: 1 not Recipient replied 550 no
+        R: 2 try again here
+        C: RSET",
+    );
+    check_with(
+        options(),
+        transaction("", &["a@x.example", "b@y.example", "c@x.example"]),
+        &behind_hello(
+            Dialect::Smtp,
+            "PIPELINING,LIMITS RCPTDOMAINMAX=1",
+            "I: start
+            C: MAIL FROM:<>
+            C: RCPT TO:<a@x.example>
+            C: RCPT TO:<c@x.example>
+            C: DATA",
+        ),
+    );
+}
+
+#[test]
+fn lmtp_gives_each_accepted_recipient_its_own_reply() {
+    let start = "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: RCPT TO:<r1@x.example>
+        C: RCPT TO:<r2@x.example>
+        C: RCPT TO:<r3@x.example>
+        C: RCPT TO:<r4@x.example>
+        C: DATA
+        s: 250 ok\\r\\n250 ok\\r\\n250 ok\\r\\n250 ok\\r\\n250 ok\\r\\n250 ok\\r\\n354 go\\r\\n
+        E: need body
+        I: end
+        C: .\n";
+    for rest in [
+        "s: 250 a\\r\\n550 b\\r\\n421 down\\r\\n
+        E: results Fresh
+        R: 0 delivered 250 a
+        R: 1 not EndOfData replied 550 b
+        R: 2 not EndOfData replied 421 down
+        R: 3 not EndOfData replied 421 down
+        R: 4 not EndOfData replied 421 down
+        E: close",
+        "s: 250 a\\r\\n550 b\\r\\n
+        I: closed
+        E: results Fresh
+        R: 0 delivered 250 a
+        R: 1 not EndOfData replied 550 b
+        R: 2 not EndOfData cut
+        R: 3 not EndOfData cut
+        R: 4 not EndOfData cut
+        E: close",
+        "s: 250 a\\r\\n250 b\\r\\n452 c\\r\\n250 d\\r\\n
+        S: 250 e
+        E: results Fresh
+        R: 0 delivered 250 a
+        R: 1 delivered 250 b
+        R: 2 not EndOfData replied 452 c
+        R: 3 delivered 250 d
+        R: 4 delivered 250 e
+        E: ready",
+    ] {
+        check_dialect(Dialect::Lmtp, "PIPELINING", 5, &format!("{start}{rest}"));
+    }
+}
+
+fn credential() -> Credential {
+    Credential { user: "u".into(), password: "p".into(), exposure: Exposure::OverTlsOnly }
+}
+
+#[test]
+fn clear_text_behind_the_reply_to_starttls_ends_the_session() {
+    let opportunistic = Options { tls: TlsUse::Opportunistic, ..options() };
+    let start = "S: 220 mx
+        C: EHLO us.example
+        s: 250-mx\\r\\n250 STARTTLS\\r\\n
+        C: STARTTLS\n";
+    for rest in [
+        "s: 220 go\\r\\n250-injected\\r\\n
+        E: failed StartTls protocol: clear text follows the reply to STARTTLS
+        E: close",
+        "s: 220 go\\r\\n2
+        E: failed StartTls protocol: clear text follows the reply to STARTTLS
+        E: close",
+        "S: 220 go
+        E: starttls
+        S: 250 injected
+        E: failed StartTls protocol: clear text follows the reply to STARTTLS
+        E: close",
+        "S: 220 go
+        E: starttls
+        I: tls-failed expired
+        E: failed StartTls tls: expired
+        E: close",
+        "S: 454 4.7.0 not now
+        E: ready",
+    ] {
+        check_with(opportunistic.clone(), transaction("", &[]), &format!("{start}{rest}"));
+    }
+}
+
+#[test]
+fn after_starttls_only_the_second_list_of_extensions_counts() {
+    check_with(
+        Options { tls: TlsUse::Required, ..options() },
+        transaction("", &["b@x.example"]),
+        "S: 220 mx
+        C: EHLO us.example
+        s: 250-mx\\r\\n250-SIZE\\r\\n250-PIPELINING\\r\\n250 STARTTLS\\r\\n
+        C: STARTTLS
+        S: 220 go
+        E: starttls
+        I: tls-ready
+        C: EHLO us.example
+        S: 250 mx
+        E: ready
+        I: start
+        C: MAIL FROM:<>",
+    );
+}
+
+#[test]
+fn replies_before_starttls_that_nobody_asked_for_are_a_protocol_error() {
+    for early in ["235 you are in", "250 ok"] {
+        check_with(
+            Options { tls: TlsUse::Required, ..options() },
+            transaction("", &[]),
+            &format!(
+                "s: 220 mx\\r\\n{early}\\r\\n
+                E: failed Hello protocol: a reply came before its command
+                E: close"
+            ),
+        );
+    }
+}
+
+#[test]
+fn required_tls_is_never_done_without() {
+    for (hello, want) in [
+        ("s: 250 mx\\r\\n", "E: failed StartTls lacks StartTls\nC: QUIT"),
+        (
+            "s: 250-mx\\r\\n250 STARTTLS\\r\\n",
+            "C: STARTTLS\nS: 454 no\nE: failed StartTls replied 454 no\nC: QUIT",
+        ),
+    ] {
+        check_with(
+            Options { tls: TlsUse::Required, ..options() },
+            transaction("", &[]),
+            &format!("S: 220 mx\nC: EHLO us.example\n{hello}\n{want}"),
+        );
+    }
+}
+
+#[test]
+fn a_password_is_said_only_over_tls() {
+    let clear = Options { credential: Some(credential()), ..options() };
+    let tls = Options { tls: TlsUse::Implicit, ..clear.clone() };
+    let hello = |mechanisms: &str| {
+        format!("S: 220 mx\nC: EHLO us.example\ns: 250-mx\\r\\n250 {mechanisms}\\r\\n\n")
+    };
+    for (options, script) in [
+        (&clear, hello("AUTH PLAIN") + "E: failed Auth lacks StartTls\nC: QUIT"),
+        (&tls, hello("AUTH LOGIN PLAIN") + "C: AUTH PLAIN AHUAcA==\nS: 235 in\nE: ready"),
+        (
+            &tls,
+            hello("AUTH=LOGIN")
+                + "C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: dQ==\nS: 334 x\nC: cA==\nS: 235 in\n\
+                   E: ready",
+        ),
+        (
+            &tls,
+            hello("AUTH PLAIN")
+                + "C: AUTH PLAIN AHUAcA==\nS: 535 5.7.8 no\n\
+                   E: failed Auth replied 535 5.7.8 no\nC: QUIT",
+        ),
+        (
+            &tls,
+            hello("AUTH PLAIN")
+                + "C: AUTH PLAIN AHUAcA==\nS: 334 more\n\
+                   E: failed Auth protocol: this reply makes no sense here: 334 more\nE: close",
+        ),
+        (
+            &tls,
+            hello("AUTH GSSAPI")
+                + "E: failed Auth protocol: neither AUTH PLAIN nor AUTH LOGIN is offered\nC: QUIT",
+        ),
+    ] {
+        check_with(options.clone(), transaction("", &[]), &script);
+    }
+    assert!(!format!("{:?}", credential()).contains("password: \"p\""));
+}
+
+#[test]
+fn what_the_peer_lacks_is_known_before_mail() {
+    let plain = transaction("a@us.example", &["b@x.example", "β@x.example"]);
+    let ascii = transaction("a@us.example", &["b@x.example"]);
+    let eight = Transaction { eight_bit: EightBit::Present, ..ascii.clone() };
+    let flagged = Transaction { utf8: Utf8::Declared, ..ascii.clone() };
+    let header = Transaction { header: EightBit::Present, ..flagged.clone() };
+    let refuse = Options { eight_bit: EightBitPolicy::Refuse, ..options() };
+    let mail = "I: start\nC: MAIL FROM:<a@us.example>";
+    let lacks = |need| format!("I: start\nE: results Fresh\nR: 0 not Mail lacks {need}\nE: ready");
+    for (options, transaction, extensions, script) in [
+        (options(), &ascii, "SIZE 999", lacks("Size")),
+        (options(), &ascii, "SIZE 1000", format!("{mail} SIZE=1000")),
+        (options(), &eight, "8BITMIME", format!("{mail} BODY=8BITMIME")),
+        (options(), &eight, "", mail.to_owned()),
+        (refuse, &eight, "", lacks("EightBitMime")),
+        (options(), &flagged, "", mail.to_owned()),
+        (options(), &flagged, "SMTPUTF8", format!("{mail} SMTPUTF8")),
+        (options(), &header, "", lacks("Smtputf8")),
+        (options(), &header, "SMTPUTF8", format!("{mail} SMTPUTF8")),
+        (options(), &plain, "SMTPUTF8", format!("{mail} SMTPUTF8")),
+        (
+            options(),
+            &plain,
+            "",
+            format!(
+                "{mail}\nS: 250 ok\nC: RCPT TO:<b@x.example>\nS: 550 no\nE: results Fresh\n\
+                 R: 0 not Recipient replied 550 no\nR: 1 not Recipient lacks Smtputf8\nC: RSET"
+            ),
+        ),
+    ] {
+        let script = behind_hello(Dialect::Smtp, extensions, &script);
+        check_with(options, transaction.clone(), &script);
+    }
+}
+
+#[test]
+fn dsn_parameters_are_passed_on_only_where_dsn_is_offered() {
+    let mut dsn = transaction("", &["b@x.example"]);
+    dsn.ret = Some(Ret::Headers);
+    dsn.envid = Some("id+2B1".into());
+    dsn.recipients[0].1.notify = Some(Notify::On { delay: true, failure: true, success: false });
+    dsn.recipients[0].1.orcpt = Some("rfc822;b@x.example".into());
+    for (extensions, mail, rcpt) in [
+        ("DSN", " RET=HDRS ENVID=id+2B1", " NOTIFY=FAILURE,DELAY ORCPT=rfc822;b@x.example"),
+        ("SIZE", " SIZE=1000", ""),
+    ] {
+        let script =
+            format!("I: start\nC: MAIL FROM:<>{mail}\nS: 250 ok\nC: RCPT TO:<b@x.example>{rcpt}");
+        check_with(options(), dsn.clone(), &behind_hello(Dialect::Smtp, extensions, &script));
+    }
+    dsn.envid = Some("x\r\nRSET".into());
+    let script = "I: start\nC: MAIL FROM:<> RET=HDRS";
+    check_with(options(), dsn, &behind_hello(Dialect::Smtp, "DSN", script));
+}
+
+#[test]
+fn content_that_cannot_go_out_is_never_ended() {
+    for (content, why) in
+        [("a\\nb", "an LF without CR"), ("a\\r.\\r\\nb", "a CR without LF"), ("a\\0", "a NUL")]
+    {
+        check(
+            "PIPELINING",
+            1,
+            &format!(
+                "I: start
+                C: MAIL FROM:<a@us.example>
+                C: RCPT TO:<r0@x.example>
+                C: DATA
+                s: 250 ok\\r\\n250 ok\\r\\n354 go\\r\\n
+                E: need body
+                I: body {content}
+                E: results Fresh
+                R: 0 not Content protocol: our content has {why} and was not sent
+                E: close
+                I: end"
+            ),
+        );
+    }
+}
+
+#[test]
+fn a_quit_waits_for_the_transaction_and_a_start_at_the_wrong_time_comes_back() {
+    check(
+        "",
+        1,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        I: start
+        E: results Reused
+        R: 0 try again here
+        I: quit
+        S: 550 no
+        E: results Fresh
+        R: 0 not Mail replied 550 no
+        C: QUIT
+        I: start
+        E: results Reused
+        R: 0 not Mail cut
+        T: 5
+        E: close",
+    );
+}
+
+#[test]
+fn a_transaction_has_an_end_however_long_its_parts_take() {
+    let mut options = options();
+    options.timeouts.transaction = Duration::from_secs(400);
+    check_with(
+        options,
+        transaction("", &["b@x.example"]),
+        &behind_hello(
+            Dialect::Smtp,
+            "",
+            "I: start
+            C: MAIL FROM:<>
+            T: 299
+            S: 250 ok
+            C: RCPT TO:<b@x.example>
+            T: 101
+            E: results Fresh
+            R: 0 not Recipient timed out
+            E: close",
+        ),
+    );
+}
+
+/// Everything a session says when the server says `octets` in these pieces, without waiting.
+fn answers(octets: &[u8], cuts: &[usize]) -> String {
+    let options = Options { tls: TlsUse::Opportunistic, ..options() };
+    let mut play = Play::new(options, transaction("a@us.example", &["b@x.example", "c@y.example"]));
+    let mut start = 0;
+    let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (octets.len() + 1)).collect();
+    ends.push(octets.len());
+    ends.sort_unstable();
+    for end in ends {
+        play.octets(&octets[start..end]);
+        start = end;
+        while let Some(output) = play.session.poll() {
+            let input = match &output {
+                Output::Ready => Some("start"),
+                Output::NeedBody => Some("body a\\r\\n.b\\r\\n"),
+                Output::StartTls => Some("tls-failed x"),
+                Output::Close | Output::Failed(_) | Output::Results(_) | Output::Send(_) => None,
+            };
+            play.transcript.push_str(&shown(output));
+            if let Some(input) = input {
+                play.input(input);
+            }
+        }
+    }
+    play.transcript
+}
+
+/// Lines that lead deeper than random octets would.
+fn server_line() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        6 => Just(b"250 ok\r\n".to_vec()),
+        2 => Just(b"220 mx\r\n".to_vec()),
+        2 => Just(b"250-mx\r\n250-SIZE 5000\r\n250 PIPELINING\r\n".to_vec()),
+        1 => Just(b"250-mx\r\n250 STARTTLS\r\n".to_vec()),
+        2 => Just(b"354 go\r\n".to_vec()),
+        1 => Just(b"452 many\n".to_vec()),
+        1 => Just(b"550 5.1.1 no\r\n".to_vec()),
+        1 => Just(b"421 bye\r\n".to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..20),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_octets_of_a_server_make_a_session_panic(
+        lines in proptest::collection::vec(server_line(), 0..20),
+        cuts in proptest::collection::vec(any::<usize>(), 0..20),
+    ) {
+        let transcript = answers(&lines.concat(), &cuts);
+        prop_assert!(transcript.matches("E: close").count() <= 1);
+        let starts = transcript.matches("E: ready").count();
+        let results = transcript.matches("E: results").count();
+        prop_assert!(results == starts || results + 1 == starts, "{}", transcript);
+    }
+
+    #[test]
+    fn the_segments_of_a_pipelined_conversation_make_no_difference(
+        replies in proptest::collection::vec(
+            prop_oneof![Just("250 ok"), Just("550 no"), Just("250-a\r\n250 b"), Just("452 x")], 3,
+        ),
+        cuts in proptest::collection::vec(any::<usize>(), 0..30),
+    ) {
+        let text = format!("{}\r\n354 go\r\n", replies.join("\r\n"));
+        let play = |cuts: &[usize]| {
+            let next = transaction("", &["b@x.example", "c@y.example"]);
+            let mut play = Play::new(options(), next);
+            for line in ["S: 220 mx", "s: 250-mx\\r\\n250 PIPELINING\\r\\n", "I: start"] {
+                play.line(line);
+            }
+            play.transcript.clear();
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
+            ends.push(text.len());
+            ends.sort_unstable();
+            let mut start = 0;
+            for end in ends {
+                play.octets(&text.as_bytes()[start..end]);
+                start = end;
+                while let Some(output) = play.session.poll() {
+                    play.transcript.push_str(&shown(output));
+                }
+            }
+            play.transcript
+        };
+        prop_assert_eq!(play(&[]), play(&cuts));
+    }
+
+    #[test]
+    fn what_is_stuffed_comes_back_and_holds_no_look_alike(
+        lines in proptest::collection::vec("[.a]{0,4}", 0..20),
+        is_complete in any::<bool>(),
+        cuts in proptest::collection::vec(any::<usize>(), 0..20),
+    ) {
+        let mut content = lines.join("\r\n").into_bytes();
+        if is_complete {
+            content.extend_from_slice(b"\r\n");
+        }
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (content.len() + 1)).collect();
+        ends.push(content.len());
+        ends.sort_unstable();
+        let (mut stuffer, mut out, mut start) = (Stuffer::new(), Vec::new(), 0);
+        for end in ends {
+            let piece = &content[start..end];
+            stuffer.push(piece, &mut |slice| out.extend_from_slice(slice)).unwrap();
+            start = end;
+        }
+        stuffer.end(&mut |slice| out.extend_from_slice(slice)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let data = text.strip_suffix(".\r\n").unwrap();
+        prop_assert!(!data.replace("\r\n", "").contains(['\r', '\n', '\0']));
+        let mut back = String::new();
+        for line in data.split_inclusive("\r\n") {
+            prop_assert_ne!(line, ".\r\n");
+            back.push_str(line.strip_prefix('.').unwrap_or(line));
+        }
+        let mut want = String::from_utf8(content).unwrap();
+        if !want.is_empty() && !want.ends_with("\r\n") {
+            want.push_str("\r\n");
+        }
+        prop_assert_eq!(back, want);
+    }
+}

@@ -1,0 +1,199 @@
+//! How an event lies on disk: `docs/format.md` §5, table by table.
+//!
+//! Invariant: `decode(encode(event)) == event`; a tag or number is never given a second meaning.
+//! Pure.
+
+use merpati_mail::{
+    DeliveryId, Event, Overlay, QueueId, Time,
+    event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
+    outcome::Class,
+};
+
+use crate::{
+    codec_mail::{
+        put_attempt, put_cause, put_envelope, put_hold, put_outcome, read_attempt, read_cause,
+        read_envelope, read_hold, read_outcome,
+    },
+    wire::{CodecError, Reader, put_list, put_octets, put_option, put_u16, put_u32, put_u64},
+};
+
+/// Writes the event behind what is already in `out`.
+pub fn encode(event: &Event, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[tag(event), VERSION]);
+    match event {
+        Event::Accepted(accepted) | Event::Captured(accepted) => put_accepted(out, accepted),
+        Event::Attempted(attempted) => {
+            put_u64(out, attempted.message.bits());
+            put_attempt(out, &attempted.attempt);
+            put_list(out, &attempted.outcomes, |out, (recipient, outcome)| {
+                put_u32(out, *recipient);
+                put_outcome(out, outcome);
+            });
+        }
+        Event::Cancelled(delivery) => put_delivery(out, *delivery),
+        Event::Carried(carried) => {
+            put_accepted(out, &carried.accepted);
+            put_list(out, &carried.deliveries, |out, (recipient, state)| {
+                put_u32(out, *recipient);
+                put_u32(out, state.attempts);
+                put_waiting(out, &state.waiting);
+            });
+        }
+        Event::ConfigChanged { digest } => out.extend_from_slice(digest),
+        Event::Expired { delivery, cause } => {
+            put_delivery(out, *delivery);
+            put_cause(out, cause);
+        }
+        Event::Held { delivery, hold } => {
+            put_delivery(out, *delivery);
+            put_hold(out, hold);
+        }
+        Event::Released { delivery, until } => {
+            put_delivery(out, *delivery);
+            put_u64(out, until.as_micros());
+        }
+        Event::Retired(id) => put_u64(out, id.bits()),
+    }
+}
+
+/// Reads one event; it must fill `octets` exactly.
+pub fn decode(octets: &[u8]) -> Result<Event, CodecError> {
+    let from = &mut Reader::new(octets);
+    let (tag, version) = (from.u8()?, from.u8()?);
+    if version != VERSION {
+        return Err(CodecError(format!("event {tag} has the unknown version {version}")));
+    }
+    let event = match tag {
+        ACCEPTED => Event::Accepted(Box::new(read_accepted(from)?)),
+        ATTEMPTED => Event::Attempted(Box::new(Attempted {
+            message: read_id(from)?,
+            attempt: read_attempt(from)?,
+            outcomes: from.list(5, |from| Ok((from.u32()?, read_outcome(from)?)))?,
+        })),
+        CANCELLED => Event::Cancelled(read_delivery(from)?),
+        CAPTURED => Event::Captured(Box::new(read_accepted(from)?)),
+        CARRIED => Event::Carried(Box::new(Carried {
+            accepted: read_accepted(from)?,
+            deliveries: from.list(9, |from| {
+                let recipient = from.u32()?;
+                let state = DeliveryState { attempts: from.u32()?, waiting: read_waiting(from)? };
+                Ok((recipient, state))
+            })?,
+        })),
+        CONFIG_CHANGED => Event::ConfigChanged { digest: from.array()? },
+        EXPIRED => Event::Expired { delivery: read_delivery(from)?, cause: read_cause(from)? },
+        HELD => Event::Held { delivery: read_delivery(from)?, hold: read_hold(from)? },
+        RELEASED => Event::Released { delivery: read_delivery(from)?, until: read_time(from)? },
+        RETIRED => Event::Retired(read_id(from)?),
+        unknown => return Err(CodecError(format!("the event tag {unknown} is unknown"))),
+    };
+    from.end()?;
+    Ok(event)
+}
+
+const fn tag(event: &Event) -> u8 {
+    match event {
+        Event::Accepted(_) => ACCEPTED,
+        Event::Attempted(_) => ATTEMPTED,
+        Event::Cancelled(_) => CANCELLED,
+        Event::Captured(_) => CAPTURED,
+        Event::Carried(_) => CARRIED,
+        Event::ConfigChanged { .. } => CONFIG_CHANGED,
+        Event::Expired { .. } => EXPIRED,
+        Event::Held { .. } => HELD,
+        Event::Released { .. } => RELEASED,
+        Event::Retired(_) => RETIRED,
+    }
+}
+
+fn put_accepted(out: &mut Vec<u8>, accepted: &Accepted) {
+    put_u64(out, accepted.id.bits());
+    put_envelope(out, &accepted.envelope);
+    put_octets(out, &accepted.edits.prepend);
+    put_list(out, &accepted.edits.remove, |out, range| {
+        put_u32(out, range.start);
+        put_u32(out, range.end);
+    });
+    put_u64(out, accepted.size_bytes);
+}
+
+fn read_accepted(from: &mut Reader<'_>) -> Result<Accepted, CodecError> {
+    Ok(Accepted {
+        id: read_id(from)?,
+        envelope: read_envelope(from)?,
+        edits: Overlay {
+            prepend: from.octets()?.to_vec(),
+            remove: from.list(8, |from| Ok(from.u32()?..from.u32()?))?,
+        },
+        size_bytes: from.u64()?,
+    })
+}
+
+fn put_waiting(out: &mut Vec<u8>, waiting: &Waiting) {
+    match waiting {
+        Waiting::Held { hold, cause } => {
+            out.push(1);
+            put_hold(out, hold);
+            put_note(out, cause.as_ref());
+        }
+        Waiting::Until { time, cause } => {
+            out.push(2);
+            put_u64(out, time.as_micros());
+            put_note(out, cause.as_ref());
+        }
+    }
+}
+
+fn read_waiting(from: &mut Reader<'_>) -> Result<Waiting, CodecError> {
+    match from.u8()? {
+        1 => Ok(Waiting::Held { hold: read_hold(from)?, cause: read_note(from)? }),
+        2 => Ok(Waiting::Until { time: read_time(from)?, cause: read_note(from)? }),
+        _ => Err(CodecError::new("it is unknown what a delivery waits for")),
+    }
+}
+
+fn put_note(out: &mut Vec<u8>, note: Option<&CauseNote>) {
+    put_option(out, note, |out, note| {
+        out.push(note.class.number());
+        put_u16(out, note.code);
+    });
+}
+
+fn read_note(from: &mut Reader<'_>) -> Result<Option<CauseNote>, CodecError> {
+    from.option(|from| Ok(CauseNote { class: read_class(from)?, code: from.u16()? }))
+}
+
+pub(crate) fn read_class(from: &mut Reader<'_>) -> Result<Class, CodecError> {
+    let number = from.u8()?;
+    Class::from_number(number).ok_or_else(|| CodecError(format!("the class {number} is unknown")))
+}
+
+fn put_delivery(out: &mut Vec<u8>, delivery: DeliveryId) {
+    put_u64(out, delivery.message.bits());
+    put_u32(out, delivery.recipient);
+}
+
+fn read_delivery(from: &mut Reader<'_>) -> Result<DeliveryId, CodecError> {
+    Ok(DeliveryId { message: read_id(from)?, recipient: from.u32()? })
+}
+
+fn read_id(from: &mut Reader<'_>) -> Result<QueueId, CodecError> {
+    from.u64().map(QueueId::from_bits)
+}
+
+pub(crate) fn read_time(from: &mut Reader<'_>) -> Result<Time, CodecError> {
+    from.u64().map(Time::from_micros)
+}
+
+const VERSION: u8 = 0;
+
+const ACCEPTED: u8 = 1;
+const ATTEMPTED: u8 = 2;
+const CANCELLED: u8 = 3;
+const CAPTURED: u8 = 4;
+const CARRIED: u8 = 5;
+const CONFIG_CHANGED: u8 = 6;
+const EXPIRED: u8 = 7;
+const HELD: u8 = 8;
+const RELEASED: u8 = 9;
+const RETIRED: u8 = 10;

@@ -1,0 +1,353 @@
+//! How envelopes, attempts and outcomes lie on disk: the parts of `docs/format.md` §5.
+//!
+//! Invariant: addresses are checked again when they are read, so what comes from disk is as valid
+//! as what comes from the network. Pure.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use merpati_mail::{
+    Attempt, BodyType, Cause, Domain, EgressPath, EnhancedCode, Envelope, ForwardPath, Hold,
+    Mailbox, Origin, Outcome, Peer, Protocol, Recipient, Reply, ReversePath, Scope, TlsFacts,
+    address::DomainName,
+    envelope::{Notify, Ret, Utf8},
+};
+
+use crate::{
+    codec::{read_class, read_time},
+    wire::{CodecError, Reader, put_list, put_option, put_text, put_u16, put_u32, put_u64},
+};
+
+pub(crate) fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
+    put_option(out, envelope.reverse_path.mailbox(), put_mailbox);
+    put_list(out, &envelope.recipients, put_recipient);
+    out.push(match envelope.body {
+        BodyType::EightBitMime => 0,
+        BodyType::SevenBit => 1,
+    });
+    out.push(match envelope.utf8 {
+        Utf8::Declared => 0,
+        Utf8::NotDeclared => 1,
+    });
+    out.push(match envelope.ret {
+        None => 0,
+        Some(Ret::Full) => 1,
+        Some(Ret::Headers) => 2,
+    });
+    put_option(out, envelope.envid.as_ref(), |out, text| put_text(out, text));
+    put_origin(out, &envelope.origin);
+}
+
+pub(crate) fn read_envelope(from: &mut Reader<'_>) -> Result<Envelope, CodecError> {
+    Ok(Envelope {
+        reverse_path: ReversePath(from.option(read_mailbox)?),
+        recipients: from.list(3, read_recipient)?,
+        body: match from.u8()? {
+            0 => BodyType::EightBitMime,
+            1 => BodyType::SevenBit,
+            _ => return Err(CodecError::new("the body type is unknown")),
+        },
+        utf8: match from.u8()? {
+            0 => Utf8::Declared,
+            1 => Utf8::NotDeclared,
+            _ => return Err(CodecError::new("SMTPUTF8 is neither declared nor not")),
+        },
+        ret: match from.u8()? {
+            0 => None,
+            1 => Some(Ret::Full),
+            2 => Some(Ret::Headers),
+            _ => return Err(CodecError::new("RET is unknown")),
+        },
+        envid: from.option(Reader::string)?,
+        origin: read_origin(from)?,
+    })
+}
+
+fn put_recipient(out: &mut Vec<u8>, recipient: &Recipient) {
+    match &recipient.path {
+        ForwardPath::Postmaster => out.push(0),
+        ForwardPath::Mailbox(mailbox) => {
+            out.push(1);
+            put_mailbox(out, mailbox);
+        }
+    }
+    out.push(match recipient.notify {
+        None => 0,
+        Some(Notify::Never) => 1,
+        Some(Notify::On { delay, failure, success }) => {
+            8 + u8::from(delay) + 2 * u8::from(failure) + 4 * u8::from(success)
+        }
+    });
+    put_option(out, recipient.orcpt.as_ref(), |out, text| put_text(out, text));
+}
+
+fn read_recipient(from: &mut Reader<'_>) -> Result<Recipient, CodecError> {
+    Ok(Recipient {
+        path: match from.u8()? {
+            0 => ForwardPath::Postmaster,
+            1 => ForwardPath::Mailbox(read_mailbox(from)?),
+            _ => return Err(CodecError::new("the forward-path is of an unknown kind")),
+        },
+        notify: match from.u8()? {
+            0 => None,
+            1 => Some(Notify::Never),
+            bits @ 8..=15 => Some(Notify::On {
+                delay: bits & 1 != 0,
+                failure: bits & 2 != 0,
+                success: bits & 4 != 0,
+            }),
+            _ => return Err(CodecError::new("NOTIFY is unknown")),
+        },
+        orcpt: from.option(Reader::string)?,
+    })
+}
+
+fn put_origin(out: &mut Vec<u8>, origin: &Origin) {
+    put_text(out, &origin.listener);
+    put_option(out, origin.peer.as_ref(), |out, peer| {
+        put_address(out, peer.address);
+        put_text(out, &peer.hello);
+    });
+    put_option(out, origin.credential.as_ref(), |out, text| put_text(out, text));
+    out.push(match origin.protocol {
+        Protocol::Esmtp => 0,
+        Protocol::Esmtpa => 1,
+        Protocol::Esmtps => 2,
+        Protocol::Esmtpsa => 3,
+        Protocol::Internal => 4,
+        Protocol::Smtp => 5,
+        Protocol::Utf8Smtp => 6,
+        Protocol::Utf8Smtpa => 7,
+        Protocol::Utf8Smtps => 8,
+        Protocol::Utf8Smtpsa => 9,
+    });
+    put_option(out, origin.tls.as_ref(), put_tls);
+    put_u64(out, origin.received_at.as_micros());
+}
+
+fn read_origin(from: &mut Reader<'_>) -> Result<Origin, CodecError> {
+    Ok(Origin {
+        listener: from.string()?,
+        peer: from
+            .option(|from| Ok(Peer { address: read_address(from)?, hello: from.string()? }))?,
+        credential: from.option(Reader::string)?,
+        protocol: match from.u8()? {
+            0 => Protocol::Esmtp,
+            1 => Protocol::Esmtpa,
+            2 => Protocol::Esmtps,
+            3 => Protocol::Esmtpsa,
+            4 => Protocol::Internal,
+            5 => Protocol::Smtp,
+            6 => Protocol::Utf8Smtp,
+            7 => Protocol::Utf8Smtpa,
+            8 => Protocol::Utf8Smtps,
+            9 => Protocol::Utf8Smtpsa,
+            _ => return Err(CodecError::new("the protocol is unknown")),
+        },
+        tls: from.option(read_tls)?,
+        received_at: read_time(from)?,
+    })
+}
+
+fn put_tls(out: &mut Vec<u8>, tls: &TlsFacts) {
+    put_text(out, &tls.version);
+    put_text(out, &tls.cipher);
+}
+
+fn read_tls(from: &mut Reader<'_>) -> Result<TlsFacts, CodecError> {
+    Ok(TlsFacts { version: from.string()?, cipher: from.string()? })
+}
+
+fn put_mailbox(out: &mut Vec<u8>, mailbox: &Mailbox) {
+    put_text(out, mailbox.local());
+    put_domain(out, mailbox.domain());
+}
+
+fn read_mailbox(from: &mut Reader<'_>) -> Result<Mailbox, CodecError> {
+    let local = from.text()?;
+    let domain = read_domain(from)?;
+    Mailbox::new(local, domain).map_err(|why| CodecError(why.to_string()))
+}
+
+fn put_domain(out: &mut Vec<u8>, domain: &Domain) {
+    match domain {
+        Domain::Name(name) => {
+            out.push(0);
+            put_text(out, name.as_str());
+        }
+        Domain::Literal(IpAddr::V4(address)) => {
+            out.push(1);
+            out.extend_from_slice(&address.octets());
+        }
+        Domain::Literal(IpAddr::V6(address)) => {
+            out.push(2);
+            out.extend_from_slice(&address.octets());
+        }
+    }
+}
+
+fn read_domain(from: &mut Reader<'_>) -> Result<Domain, CodecError> {
+    match from.u8()? {
+        0 => DomainName::parse(from.text()?)
+            .map(Domain::Name)
+            .map_err(|why| CodecError(why.to_string())),
+        1 => from.ipv4().map(Domain::Literal),
+        2 => from.ipv6().map(|address| Domain::Literal(IpAddr::V6(address))),
+        _ => Err(CodecError::new("the domain is of an unknown kind")),
+    }
+}
+
+fn put_address(out: &mut Vec<u8>, address: SocketAddr) {
+    match address {
+        SocketAddr::V4(v4) => {
+            out.push(1);
+            out.extend_from_slice(&v4.ip().octets());
+            put_u16(out, v4.port());
+        }
+        SocketAddr::V6(v6) => {
+            out.push(2);
+            out.extend_from_slice(&v6.ip().octets());
+            put_u16(out, v6.port());
+            put_u32(out, v6.flowinfo());
+            put_u32(out, v6.scope_id());
+        }
+    }
+}
+
+fn read_address(from: &mut Reader<'_>) -> Result<SocketAddr, CodecError> {
+    match from.u8()? {
+        1 => {
+            let octets: [u8; 4] = from.array()?;
+            Ok(SocketAddr::V4(SocketAddrV4::new(octets.into(), from.u16()?)))
+        }
+        2 => {
+            let ip = from.ipv6()?;
+            let port = from.u16()?;
+            Ok(SocketAddr::V6(SocketAddrV6::new(ip, port, from.u32()?, from.u32()?)))
+        }
+        _ => Err(CodecError::new("the address is of an unknown family")),
+    }
+}
+
+pub(crate) fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
+    put_u32(out, attempt.number);
+    put_option(out, attempt.path.as_ref(), |out, path| {
+        put_text(out, &path.source);
+        put_domain(out, &path.host);
+        put_address(out, path.address);
+    });
+    put_u64(out, attempt.began.as_micros());
+    put_u64(out, attempt.ended.as_micros());
+    put_option(out, attempt.tls.as_ref(), put_tls);
+}
+
+pub(crate) fn read_attempt(from: &mut Reader<'_>) -> Result<Attempt, CodecError> {
+    Ok(Attempt {
+        number: from.u32()?,
+        path: from.option(|from| {
+            Ok(EgressPath {
+                source: from.string()?,
+                host: read_domain(from)?,
+                address: read_address(from)?,
+            })
+        })?,
+        began: read_time(from)?,
+        ended: read_time(from)?,
+        tls: from.option(read_tls)?,
+    })
+}
+
+pub(crate) fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    match outcome {
+        Outcome::Deferred { cause, until } => {
+            out.push(1);
+            put_cause(out, cause);
+            put_u64(out, until.as_micros());
+        }
+        Outcome::Delivered { reply } => {
+            out.push(2);
+            put_reply(out, reply);
+        }
+        Outcome::Failed { cause } => {
+            out.push(3);
+            put_cause(out, cause);
+        }
+    }
+}
+
+pub(crate) fn read_outcome(from: &mut Reader<'_>) -> Result<Outcome, CodecError> {
+    match from.u8()? {
+        1 => Ok(Outcome::Deferred { cause: read_cause(from)?, until: read_time(from)? }),
+        2 => Ok(Outcome::Delivered { reply: read_reply(from)? }),
+        3 => Ok(Outcome::Failed { cause: read_cause(from)? }),
+        _ => Err(CodecError::new("the outcome is unknown")),
+    }
+}
+
+pub(crate) fn put_cause(out: &mut Vec<u8>, cause: &Cause) {
+    out.push(cause.class.number());
+    out.push(match cause.scope {
+        Scope::Host => 1,
+        Scope::Message => 2,
+        Scope::NextHop => 3,
+        Scope::Path => 4,
+        Scope::Recipient => 5,
+        Scope::SenderDomain => 6,
+        Scope::Us => 7,
+    });
+    put_reply(out, &cause.reply);
+    put_option(out, cause.remote.as_ref(), put_domain);
+}
+
+pub(crate) fn read_cause(from: &mut Reader<'_>) -> Result<Cause, CodecError> {
+    Ok(Cause {
+        class: read_class(from)?,
+        scope: match from.u8()? {
+            1 => Scope::Host,
+            2 => Scope::Message,
+            3 => Scope::NextHop,
+            4 => Scope::Path,
+            5 => Scope::Recipient,
+            6 => Scope::SenderDomain,
+            7 => Scope::Us,
+            _ => return Err(CodecError::new("the scope is unknown")),
+        },
+        reply: read_reply(from)?,
+        remote: from.option(read_domain)?,
+    })
+}
+
+fn put_reply(out: &mut Vec<u8>, reply: &Reply) {
+    put_u16(out, reply.code);
+    put_option(out, reply.enhanced.as_ref(), |out, code| {
+        out.push(code.class);
+        put_u16(out, code.subject);
+        put_u16(out, code.detail);
+    });
+    put_text(out, &reply.text);
+}
+
+fn read_reply(from: &mut Reader<'_>) -> Result<Reply, CodecError> {
+    Ok(Reply {
+        code: from.u16()?,
+        enhanced: from.option(|from| {
+            Ok(EnhancedCode { class: from.u8()?, subject: from.u16()?, detail: from.u16()? })
+        })?,
+        text: from.string()?.into(),
+    })
+}
+
+pub(crate) fn put_hold(out: &mut Vec<u8>, hold: &Hold) {
+    put_text(out, &hold.limit);
+    put_text(out, &hold.value);
+    put_text(out, &hold.source);
+    put_option(out, hold.until.as_ref(), |out, until| put_u64(out, until.as_micros()));
+}
+
+pub(crate) fn read_hold(from: &mut Reader<'_>) -> Result<Hold, CodecError> {
+    Ok(Hold {
+        limit: from.string()?,
+        value: from.string()?,
+        source: from.string()?,
+        until: from.option(read_time)?,
+    })
+}

@@ -1,0 +1,356 @@
+//! Events on disk: read back as they were written, always in the same octets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(missing_docs)]
+
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
+
+use merpati_mail::{
+    Attempt, BodyType, Cause, Class, DeliveryId, Domain, EgressPath, EnhancedCode, Envelope, Event,
+    ForwardPath, Hold, Mailbox, Origin, Outcome, Overlay, Peer, Protocol, QueueId, Recipient,
+    Reply, ReversePath, Scope, Time, TlsFacts,
+    envelope::{Notify, Ret, Utf8},
+    event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
+};
+use merpati_spool::codec::{decode, encode};
+use proptest::{option, prelude::*, sample::select};
+
+fn octets(event: &Event) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(event, &mut out);
+    out
+}
+
+fn time() -> BoxedStrategy<Time> {
+    any::<u64>().prop_map(Time::from_micros).boxed()
+}
+
+fn delivery() -> BoxedStrategy<DeliveryId> {
+    (any::<u64>(), any::<u32>())
+        .prop_map(|(id, recipient)| DeliveryId { message: QueueId::from_bits(id), recipient })
+        .boxed()
+}
+
+fn domain() -> BoxedStrategy<Domain> {
+    prop_oneof![
+        "[a-z]{1,10}\\.[a-z]{2,8}".prop_map(|text| Domain::parse(&text).unwrap()),
+        any::<IpAddr>().prop_map(Domain::Literal),
+    ]
+    .boxed()
+}
+
+fn mailbox() -> BoxedStrategy<Mailbox> {
+    ("[a-zA-Zé@ \"]{1,20}", domain())
+        .prop_map(|(local, domain)| Mailbox::new(&local, domain).unwrap())
+        .boxed()
+}
+
+fn tls() -> BoxedStrategy<TlsFacts> {
+    (".*", ".*").prop_map(|(version, cipher)| TlsFacts { version, cipher }).boxed()
+}
+
+fn address() -> BoxedStrategy<SocketAddr> {
+    any::<(IpAddr, u16)>().prop_map(SocketAddr::from).boxed()
+}
+
+fn recipient() -> BoxedStrategy<Recipient> {
+    let path = prop_oneof![Just(ForwardPath::Postmaster), mailbox().prop_map(ForwardPath::Mailbox)];
+    let notify = prop_oneof![
+        Just(Notify::Never),
+        any::<(bool, bool, bool)>().prop_map(|(delay, failure, success)| Notify::On {
+            delay,
+            failure,
+            success
+        }),
+    ];
+    (path, option::of(notify), option::of(".*"))
+        .prop_map(|(path, notify, orcpt)| Recipient { path, notify, orcpt })
+        .boxed()
+}
+
+fn origin() -> BoxedStrategy<Origin> {
+    let peer = (address(), ".*").prop_map(|(address, hello)| Peer { address, hello });
+    let protocol = select(Protocol::ALL.to_vec());
+    (".*", option::of(peer), option::of(".*"), protocol, option::of(tls()), time())
+        .prop_map(|(listener, peer, credential, protocol, tls, received_at)| Origin {
+            listener,
+            peer,
+            credential,
+            protocol,
+            tls,
+            received_at,
+        })
+        .boxed()
+}
+
+fn envelope() -> BoxedStrategy<Envelope> {
+    (
+        option::of(mailbox()).prop_map(ReversePath),
+        prop::collection::vec(recipient(), 1..4),
+        select(vec![BodyType::EightBitMime, BodyType::SevenBit]),
+        select(vec![Utf8::Declared, Utf8::NotDeclared]),
+        option::of(select(vec![Ret::Full, Ret::Headers])),
+        option::of(".*"),
+        origin(),
+    )
+        .prop_map(|(reverse_path, recipients, body, utf8, ret, envid, origin)| Envelope {
+            reverse_path,
+            recipients,
+            body,
+            utf8,
+            ret,
+            envid,
+            origin,
+        })
+        .boxed()
+}
+
+fn accepted() -> BoxedStrategy<Accepted> {
+    let remove = prop::collection::vec(any::<(u32, u32)>().prop_map(|(a, b)| a..b), 0..3);
+    (any::<u64>(), envelope(), any::<Vec<u8>>(), remove, any::<u64>())
+        .prop_map(|(id, envelope, prepend, remove, size_bytes)| Accepted {
+            id: QueueId::from_bits(id),
+            envelope,
+            edits: Overlay { prepend, remove },
+            size_bytes,
+        })
+        .boxed()
+}
+
+fn reply() -> BoxedStrategy<Reply> {
+    let enhanced = any::<(u8, u16, u16)>().prop_map(|(class, subject, detail)| EnhancedCode {
+        class,
+        subject,
+        detail,
+    });
+    (any::<u16>(), option::of(enhanced), ".*")
+        .prop_map(|(code, enhanced, text)| Reply { code, enhanced, text: text.into() })
+        .boxed()
+}
+
+fn cause() -> BoxedStrategy<Cause> {
+    let scopes = vec![
+        Scope::Host,
+        Scope::Message,
+        Scope::NextHop,
+        Scope::Path,
+        Scope::Recipient,
+        Scope::SenderDomain,
+        Scope::Us,
+    ];
+    (select(Class::ALL.to_vec()), select(scopes), reply(), option::of(domain()))
+        .prop_map(|(class, scope, reply, remote)| Cause { class, scope, reply, remote })
+        .boxed()
+}
+
+fn hold() -> BoxedStrategy<Hold> {
+    (".*", ".*", ".*", option::of(time()))
+        .prop_map(|(limit, value, source, until)| Hold { limit, value, source, until })
+        .boxed()
+}
+
+fn attempted() -> BoxedStrategy<Attempted> {
+    let path = (".*", domain(), address()).prop_map(|(source, host, address)| EgressPath {
+        source,
+        host,
+        address,
+    });
+    let attempt = (any::<u32>(), option::of(path), time(), time(), option::of(tls()))
+        .prop_map(|(number, path, began, ended, tls)| Attempt { number, path, began, ended, tls });
+    let outcome = prop_oneof![
+        (cause(), time()).prop_map(|(cause, until)| Outcome::Deferred { cause, until }),
+        reply().prop_map(|reply| Outcome::Delivered { reply }),
+        cause().prop_map(|cause| Outcome::Failed { cause }),
+    ];
+    let outcomes = prop::collection::vec((any::<u32>(), outcome), 0..3);
+    (any::<u64>(), attempt, outcomes)
+        .prop_map(|(id, attempt, outcomes)| Attempted {
+            message: QueueId::from_bits(id),
+            attempt,
+            outcomes,
+        })
+        .boxed()
+}
+
+fn carried() -> BoxedStrategy<Carried> {
+    let note = (select(Class::ALL.to_vec()), any::<u16>())
+        .prop_map(|(class, code)| CauseNote { class, code });
+    let waiting = prop_oneof![
+        (hold(), option::of(note.clone())).prop_map(|(hold, cause)| Waiting::Held { hold, cause }),
+        (time(), option::of(note)).prop_map(|(time, cause)| Waiting::Until { time, cause }),
+    ];
+    let state =
+        (any::<u32>(), waiting).prop_map(|(attempts, waiting)| DeliveryState { attempts, waiting });
+    (accepted(), prop::collection::vec((any::<u32>(), state), 0..3))
+        .prop_map(|(accepted, deliveries)| Carried { accepted, deliveries })
+        .boxed()
+}
+
+fn event() -> BoxedStrategy<Event> {
+    prop_oneof![
+        accepted().prop_map(|a| Event::Accepted(Box::new(a))),
+        accepted().prop_map(|a| Event::Captured(Box::new(a))),
+        attempted().prop_map(|a| Event::Attempted(Box::new(a))),
+        carried().prop_map(|c| Event::Carried(Box::new(c))),
+        delivery().prop_map(Event::Cancelled),
+        any::<[u8; 32]>().prop_map(|digest| Event::ConfigChanged { digest }),
+        (delivery(), cause()).prop_map(|(delivery, cause)| Event::Expired { delivery, cause }),
+        (delivery(), hold()).prop_map(|(delivery, hold)| Event::Held { delivery, hold }),
+        (delivery(), time()).prop_map(|(delivery, until)| Event::Released { delivery, until }),
+        any::<u64>().prop_map(|id| Event::Retired(QueueId::from_bits(id))),
+    ]
+    .boxed()
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(event in event()) {
+        prop_assert_eq!(decode(&octets(&event)), Ok(event));
+    }
+
+    #[test]
+    fn an_event_that_is_cut_short_or_too_long_is_refused(event in event(), cut in any::<u16>()) {
+        let mut written = octets(&event);
+        prop_assert!(decode(&written[..usize::from(cut) % written.len()]).is_err());
+        written.push(0);
+        prop_assert!(decode(&written).is_err());
+    }
+
+    #[test]
+    fn no_octets_make_the_decoder_panic(
+        octets in any::<Vec<u8>>(), tag in 0u8..12, event in event(), at: u16, to: u8
+    ) {
+        let _ = decode(&[&[tag, 0], octets.as_slice()].concat());
+        let mut written = self::octets(&event);
+        let at = usize::from(at) % written.len();
+        written[at] = to;
+        let _ = decode(&written);
+    }
+}
+
+#[test]
+fn a_list_that_claims_too_much_allocates_nothing() {
+    // Attempted, with 4,294,967,295 outcomes.
+    let mut written = octets(&Event::Attempted(Box::new(Attempted {
+        message: QueueId::from_bits(1),
+        attempt: Attempt {
+            number: 1,
+            path: None,
+            began: Time::EPOCH,
+            ended: Time::EPOCH,
+            tls: None,
+        },
+        outcomes: Vec::new(),
+    })));
+    let end = written.len();
+    written[end - 4..].fill(0xff);
+    assert_eq!(decode(&written).unwrap_err().0, "a list is longer than what is left");
+}
+
+/// The octets as journals hold them since format 1. A change here is a new version of the format.
+#[test]
+#[expect(clippy::too_many_lines, reason = "one value of each kind")]
+fn the_octets_are_those_of_format_1() {
+    let delivery = DeliveryId { message: QueueId::from_bits(0x0102), recipient: 3 };
+    let reply = Reply::new(550, (5, 1, 1), "no");
+    let cause = Cause {
+        class: Class::MailboxUnknown,
+        scope: Scope::Recipient,
+        reply: reply.clone(),
+        remote: Some(Domain::parse("mx.example").unwrap()),
+    };
+    let hold = Hold {
+        limit: "l".to_owned(),
+        value: "v".to_owned(),
+        source: "s".to_owned(),
+        until: Some(Time::from_micros(7)),
+    };
+    let accepted = Accepted {
+        id: QueueId::from_bits(0x0102),
+        envelope: Envelope {
+            reverse_path: ReversePath(Some(Mailbox::parse("a@b.example").unwrap())),
+            recipients: vec![
+                Recipient {
+                    path: ForwardPath::Mailbox(Mailbox::parse("c@[192.0.2.1]").unwrap()),
+                    notify: Some(Notify::On { delay: true, failure: true, success: false }),
+                    orcpt: Some("rfc822;c".to_owned()),
+                },
+                Recipient::new(ForwardPath::Postmaster),
+            ],
+            body: BodyType::EightBitMime,
+            utf8: Utf8::NotDeclared,
+            ret: Some(Ret::Headers),
+            envid: None,
+            origin: Origin {
+                listener: "mx".to_owned(),
+                peer: Some(Peer {
+                    address: "[2001:db8::1]:25".parse().unwrap(),
+                    hello: "h".to_owned(),
+                }),
+                credential: None,
+                protocol: Protocol::Esmtps,
+                tls: Some(TlsFacts { version: "V".to_owned(), cipher: "C".to_owned() }),
+                received_at: Time::from_micros(0x0a0b),
+            },
+        },
+        edits: Overlay { prepend: b"X: y\r\n".to_vec(), remove: vec![5..9, 12..13] },
+        size_bytes: 77,
+    };
+    let state = |waiting| DeliveryState { attempts: 2, waiting };
+    let carried = Carried {
+        accepted: accepted.clone(),
+        deliveries: vec![
+            (0, state(Waiting::Held { hold: hold.clone(), cause: None })),
+            (
+                1,
+                state(Waiting::Until {
+                    time: Time::from_micros(8),
+                    cause: Some(CauseNote { class: Class::Busy, code: 421 }),
+                }),
+            ),
+        ],
+    };
+    let attempted = Attempted {
+        message: QueueId::from_bits(0x0102),
+        attempt: Attempt {
+            number: 1,
+            path: Some(EgressPath {
+                source: "e".to_owned(),
+                host: Domain::parse("mx.example").unwrap(),
+                address: "192.0.2.2:25".parse().unwrap(),
+            }),
+            began: Time::from_micros(1),
+            ended: Time::from_micros(2),
+            tls: None,
+        },
+        outcomes: vec![
+            (0, Outcome::Delivered { reply }),
+            (1, Outcome::Deferred { cause: cause.clone(), until: Time::from_micros(9) }),
+        ],
+    };
+    let events = [
+        Event::Accepted(Box::new(accepted.clone())),
+        Event::Attempted(Box::new(attempted)),
+        Event::Cancelled(delivery),
+        Event::Captured(Box::new(accepted)),
+        Event::Carried(Box::new(carried)),
+        Event::ConfigChanged { digest: [0xcd; 32] },
+        Event::Expired { delivery, cause },
+        Event::Held { delivery, hold },
+        Event::Released { delivery, until: Time::from_micros(6) },
+        Event::Retired(QueueId::from_bits(0x0102)),
+    ];
+    let golden = include_str!("format1.hex");
+    let mut lines = golden.lines();
+    for event in events {
+        let mut line = format!("{} ", event.name());
+        for octet in octets(&event) {
+            write!(line, "{octet:02x}").unwrap();
+        }
+        assert_eq!(lines.next(), Some(line.as_str()), "see docs/format.md");
+        assert_eq!(decode(&octets(&event)), Ok(event));
+    }
+    assert_eq!(lines.next(), None);
+}
