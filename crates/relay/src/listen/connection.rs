@@ -66,6 +66,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, plan: &Plan, shar
         alarm: Box::pin(sleep(ALARM_LONGEST)),
         alarm_at: shared.clock.now() + ALARM_LONGEST,
         life: shared.health.watch(),
+        is_told_of_end: false,
     };
     let ended = connection.run().await;
     if ended == Ended::Panicked {
@@ -92,6 +93,9 @@ struct Connection<'a> {
     alarm: Pin<Box<Sleep>>,
     alarm_at: Time,
     life: watch::Receiver<Life>,
+    /// Whether the session knows that the relay ends. The state of `life` alone does not say so: it
+    /// may have changed while a message was taken.
+    is_told_of_end: bool,
 }
 
 /// How a connection came to its end.
@@ -124,7 +128,8 @@ enum Turn {
 
 impl Connection<'_> {
     async fn run(&mut self) -> Ended {
-        if self.is_ending() && self.step(Input::Shutdown).is_none() {
+        let is_over = is_over(&self.life.borrow());
+        if is_over && self.tell_of_end().is_none() {
             return Ended::Panicked;
         }
         loop {
@@ -212,12 +217,12 @@ impl Connection<'_> {
             self.buffer.reserve(wanted);
         }
         let Some(stream) = &mut self.stream else { return self.step(Input::Closed).map(drop) };
-        let is_ending = is_over(&self.life.borrow());
         let woken = tokio::select! {
             biased;
+            // First, so that a client that never pauses does not keep us from ending.
+            _ = self.life.wait_for(is_over), if !self.is_told_of_end => Woken::Life,
             read = stream.read(&mut self.buffer) => Woken::Read(read),
             () = &mut self.alarm => Woken::Alarm,
-            _ = self.life.wait_for(is_over), if !is_ending => Woken::Life,
         };
         match woken {
             Woken::Alarm => {
@@ -227,9 +232,7 @@ impl Connection<'_> {
                 }
                 self.set_alarm(deadline.unwrap_or(now + ALARM_LONGEST).max(now + ALARM_SHORTEST));
             }
-            Woken::Life => {
-                self.step(Input::Shutdown)?;
-            }
+            Woken::Life => self.tell_of_end()?,
             Woken::Read(Ok(1..)) => {}
             // Whatever broke the connection: the client is gone.
             Woken::Read(Ok(0) | Err(_)) => {
@@ -239,14 +242,15 @@ impl Connection<'_> {
         Some(())
     }
 
+    fn tell_of_end(&mut self) -> Option<()> {
+        self.is_told_of_end = true;
+        self.step(Input::Shutdown).map(drop)
+    }
+
     fn set_alarm(&mut self, at: Time) {
         self.alarm_at = at;
         let wait = self.shared.clock.until(at);
         self.alarm.as_mut().reset(tokio::time::Instant::now() + wait);
-    }
-
-    fn is_ending(&self) -> bool {
-        is_over(&self.life.borrow())
     }
 
     fn decide(&self, stage: &Stage) -> Verdict {
