@@ -35,6 +35,8 @@ pub(crate) struct Frame {
     bodies: Range<usize>,
     pub(crate) entries: Range<usize>,
     length: u64,
+    /// Over the checksums of its entries so far.
+    entries_sum: u32,
 }
 
 impl Frame {
@@ -73,10 +75,10 @@ impl Draft {
     /// Adds the frame of a group.
     pub(crate) fn add(&mut self, group: &Group, shared: &Shared) -> Result<(), SpoolError> {
         self.grows |= group.grows();
-        let frame = self.begin();
+        let mut frame = self.begin();
         for entry in &group.entries {
             let content = content(entry, shared)?;
-            self.entry(group.at, &entry.event, content, &frame);
+            self.entry(group.at, &entry.event, content, &mut frame);
         }
         self.end(frame);
         Ok(())
@@ -84,11 +86,11 @@ impl Draft {
 
     /// Adds a frame with a record as it was read, content included.
     pub(crate) fn copy(&mut self, raw: &Raw) -> Result<(), SpoolError> {
-        let frame = self.begin();
+        let mut frame = self.begin();
         let event = codec::decode(raw.event()).map_err(|why| raw.corrupt(why.to_string()))?;
         let (kind, octets, sum) = raw.body_as_it_is();
         let content = Content { kind, pieces: vec![octets], sum };
-        self.entry(raw.at(), &event, content, &frame);
+        self.entry(raw.at(), &event, content, &mut frame);
         self.end(frame);
         Ok(())
     }
@@ -101,10 +103,11 @@ impl Draft {
             bodies: self.bodies.len()..self.bodies.len(),
             entries: self.entries.len()..self.entries.len(),
             length: 0,
+            entries_sum: 0,
         }
     }
 
-    fn entry(&mut self, at: Time, event: &Event, content: Content, frame: &Frame) {
+    fn entry(&mut self, at: Time, event: &Event, content: Content, frame: &mut Frame) {
         let offset = self.frame_len(frame);
         let header_at = self.octets.len();
         self.octets.resize(header_at + ENTRY_HEADER_OCTETS, 0);
@@ -119,8 +122,10 @@ impl Draft {
             at,
             sum: 0,
         };
+        let header = header.encode(event_octets);
+        frame.entries_sum = crc32c::crc32c_append(frame.entries_sum, EntryHeader::sum_of(&header));
         if let Some(place) = before.get_mut(header_at..) {
-            place.copy_from_slice(&header.encode(event_octets));
+            place.copy_from_slice(&header);
         }
         for piece in content.pieces {
             if piece.len() <= COPIED_OCTETS {
@@ -167,7 +172,8 @@ impl Draft {
         for frame in self.frames.get(frames).unwrap_or_default() {
             let count = len_u32(frame.entries.len());
             let length = u32::try_from(frame.length).unwrap_or(u32::MAX);
-            let header = FrameHeader { mark, length, count, first, synced };
+            let entries_sum = frame.entries_sum;
+            let header = FrameHeader { mark, length, count, first, synced, entries_sum };
             let range = frame.octets.start..frame.octets.start + FRAME_HEADER_OCTETS;
             if let Some(place) = self.octets.get_mut(range) {
                 place.copy_from_slice(&header.encode());

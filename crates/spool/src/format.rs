@@ -133,6 +133,8 @@ pub(crate) struct FrameHeader {
     pub(crate) count: u32,
     pub(crate) first: Lsn,
     pub(crate) synced: Lsn,
+    /// Over the checksums of its entries, one after another.
+    pub(crate) entries_sum: u32,
 }
 
 impl FrameHeader {
@@ -143,7 +145,7 @@ impl FrameHeader {
         put_u32(&mut out, self.count);
         put_u64(&mut out, self.first.0);
         put_u64(&mut out, self.synced.0);
-        put_u32(&mut out, 0);
+        put_u32(&mut out, self.entries_sum);
         let sum = crc32c::crc32c(&out);
         put_u32(&mut out, sum);
         out.first_chunk().copied().unwrap_or([0; FRAME_HEADER_OCTETS])
@@ -163,6 +165,7 @@ impl FrameHeader {
             count: from.u32().ok()?,
             first: Lsn(from.u64().ok()?),
             synced: Lsn(from.u64().ok()?),
+            entries_sum: from.u32().ok()?,
         };
         (header.count > 0).then_some(header)
     }
@@ -211,6 +214,11 @@ impl EntryHeader {
         let sum = crc32c::crc32c_append(crc32c::crc32c(&out), event);
         put_u32(&mut out, sum);
         out.first_chunk().copied().unwrap_or([0; ENTRY_HEADER_OCTETS])
+    }
+
+    /// The octets of the checksum in those of a header.
+    pub(crate) fn sum_of(octets: &[u8]) -> &[u8] {
+        octets.get(ENTRY_HEADER_OCTETS - 4..ENTRY_HEADER_OCTETS).unwrap_or_default()
     }
 
     /// Not yet checked: see [`Self::covers`].

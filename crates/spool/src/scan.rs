@@ -163,11 +163,13 @@ impl<'a> Scan<'a> {
         }
         let mut found = Vec::new();
         let mut offset = at + FRAME_HEADER_OCTETS as u64;
+        let mut entries_sum = 0;
         for _ in 0..header.count {
             let octets = self.window.get(offset, ENTRY_HEADER_OCTETS as u64)?;
             let Some(entry) = EntryHeader::decode(octets) else {
                 return Ok(Look::Bad("the header of an entry does not read"));
             };
+            entries_sum = crc32c::crc32c_append(entries_sum, EntryHeader::sum_of(octets));
             if entry.entry_octets() > end - offset {
                 return Ok(Look::Bad("an entry is longer than its frame"));
             }
@@ -190,11 +192,14 @@ impl<'a> Scan<'a> {
             found.push(Found { at: entry.at, event, offset, octets, has_file });
             offset += entry.entry_octets();
         }
-        if offset == end {
-            Ok(Look::Good(header, found))
-        } else {
-            Ok(Look::Bad("a frame is longer than its entries"))
+        if offset != end {
+            return Ok(Look::Bad("a frame is longer than its entries"));
         }
+        // A slot is used again: where a torn write left out the entries, older ones may lie there.
+        if entries_sum != header.entries_sum {
+            return Ok(Look::Bad("the entries are not those of the frame"));
+        }
+        Ok(Look::Good(header, found))
     }
 
     fn body_is_whole(&mut self, at: u64, entry: &EntryHeader) -> Result<bool, SpoolError> {

@@ -419,6 +419,32 @@ fn a_segment_freed_by_a_process_that_died_before_the_sync_stays_free() {
 }
 
 #[test]
+fn what_lay_in_a_slot_before_never_comes_back() {
+    for seed in 0..600 {
+        let files = FaultyFiles::default();
+        let (mut disk, ..) = open(&files);
+        // Frames of one length: in a slot that is used again they lie where the old ones lay.
+        let old: Vec<QueueId> = (0..24).map(|_| store(&mut disk, 100)).collect();
+        let retired: Vec<Group> =
+            old.iter().map(|id| Group::of(NOW, Event::Retired(*id))).collect();
+        disk.append(&retired).unwrap();
+        disk.sync().unwrap();
+        while disk.maintain().unwrap() {}
+        for _ in 0..seed % 12 {
+            store(&mut disk, 100);
+        }
+        for _ in 0..6 {
+            let id = disk.next_id();
+            disk.append(&[message(id, 100)]).unwrap();
+        }
+        drop(disk);
+        let (_, state, recovery) = open(&files.crash(&mut Draw::new(seed)));
+        assert_eq!(recovery.damage, [], "seed {seed}");
+        assert!(state.messages.keys().all(|id| !old.contains(id)), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_slot_whose_name_was_not_durable_loses_nothing() {
     for call in 1..60 {
         let files = FaultyFiles::default();
