@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Real clients against a sandbox on free ports: what they send comes out octet for octet.
-# usage: scripts/interop.sh [--smoke]      --smoke: without Postfix and nodemailer
+# Merpati between real clients and real servers on 127/8: what goes in comes out octet for octet.
+# usage: scripts/interop.sh [--smoke]      --smoke: with few mails of the corpora
+# MERPATI_CACHE: where the servers of Debian are kept, unpacked; MERPATI_CORPORA: other corpora.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-case ${1:-} in '' | --smoke) ;; *) sed -n 2,3p scripts/interop.sh >&2 && exit 2 ;; esac
+case ${1:-} in '' | --smoke) ;; *) sed -n 2,4p scripts/interop.sh >&2 && exit 2 ;; esac
 
 # shellcheck source=scripts/lib/need.sh
 . scripts/lib/need.sh
+# shellcheck source=scripts/lib/peers.sh
+. scripts/lib/peers.sh
 # shellcheck source=scripts/lib/postfix.sh
 . scripts/lib/postfix.sh
 
@@ -17,9 +20,10 @@ want msmtp -- has msmtp
 want swaks -- has swaks
 want libnet-ssleay-perl -- perl -MNet::SSLeay -e 1
 install_missing interop
-[ "${1:-}" = --smoke ] || prepare_postfix interop
+prepare_postfix interop
+prepare_peers interop
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo build --quiet --release -p merpati-relay --bin merpati
 export MERPATI=${MERPATI:-$target/release/merpati}
-exec timeout 600 python3 scripts/lib/interop.py "$@"
+exec timeout 900 python3 scripts/lib/interop.py "$@"

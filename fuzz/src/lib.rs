@@ -17,7 +17,7 @@ mod smtp_server;
 pub use self::dsn::dsn;
 pub use self::event_codec::event_codec;
 pub use self::journal::journal;
-pub use self::mail::{address, header, reply};
+pub use self::mail::{address, header, reply, transfer};
 pub use self::smtp_client::client_session;
 pub use self::smtp_server::{server_session, stuffing};
 
@@ -31,7 +31,7 @@ pub struct Target {
 }
 
 /// All targets, in alphabetical order.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "address", run: address },
     Target { name: "client_session", run: client_session },
     Target { name: "dsn", run: dsn },
@@ -41,4 +41,5 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "reply", run: reply },
     Target { name: "server_session", run: server_session },
     Target { name: "stuffing", run: stuffing },
+    Target { name: "transfer", run: transfer },
 ];

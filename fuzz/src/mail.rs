@@ -3,7 +3,7 @@
 use merpati_mail::{
     Domain, ForwardPath, Mailbox, Overlay, Reply, ReversePath,
     address::{MAX_MAILBOX_OCTETS, Utf8Rule, parse_header_list},
-    header,
+    header, seven_bit,
 };
 use merpati_smtp::reply_reader::{Read, ReplyLimits, ReplyReader};
 
@@ -85,10 +85,11 @@ pub fn header(octets: &[u8]) {
         let sent = written(&overlay, message);
         let first = header::fields(&sent).next().expect("a field was added");
         assert!(first.is(name));
-        assert!(sent.starts_with(&overlay.prepend) && sent[overlay.prepend.len()..] == left);
-        // A message without header whose first line begins with a blank continues our field.
-        let is_continued = left.starts_with(b" ") || left.starts_with(b"\t");
-        assert!(is_continued || first.range.end == overlay.prepend.len(), "a field has grown");
+        let behind = sent.strip_prefix(overlay.prepend.as_slice()).expect("it is on top");
+        let is_fold = left.starts_with(b" ") || left.starts_with(b"\t");
+        let gap: &[u8] = if is_fold { b"\r\n" } else { b"" };
+        assert_eq!(behind, [gap, &left].concat());
+        assert_eq!(first.range.end, overlay.prepend.len(), "a field has grown");
     }
     let again = Overlay::from_parts(overlay.prepend.clone(), overlay.remove.clone());
     assert_eq!(again.as_ref(), Ok(&overlay), "an overlay that was made is refused");
@@ -104,9 +105,33 @@ pub fn header(octets: &[u8]) {
 fn written(overlay: &Overlay, message: &[u8]) -> Vec<u8> {
     let octets: Vec<u8> = overlay.slices(message).flatten().copied().collect();
     let length = u64::try_from(message.len()).unwrap_or(0);
-    assert_eq!(u64::try_from(octets.len()).ok(), Some(overlay.len(length)));
+    assert_eq!(u64::try_from(octets.len()).ok(), Some(overlay.len(length, message)));
     octets
 }
+
+/// A message that can be given in 7 bits has no octet above 127 then, whole lines, and stays as it
+/// is when it is asked for again.
+pub fn transfer(octets: &[u8]) {
+    // Lines of the corpus end in LF; a bare line end would be refused before anything is read.
+    let mut message = Vec::with_capacity(octets.len() * 2);
+    for &octet in octets.iter().filter(|&&octet| octet != b'\r') {
+        message.extend_from_slice(if octet == b'\n' {
+            b"\r\n"
+        } else {
+            std::slice::from_ref(&octet)
+        });
+    }
+    for message in [octets, &message] {
+        let Ok(sent) = seven_bit(message) else { continue };
+        assert!(sent.is_ascii(), "an octet above 127 is left");
+        assert_eq!(seven_bit(&sent).as_ref(), Ok(&sent), "it is not stable");
+        assert!(sent == message || !message.is_ascii(), "a message of 7 bits has changed");
+        assert!(sent.len() <= 16 * message.len() + HEADER_ROOM, "the message has grown");
+    }
+}
+
+/// Room for the fields that are added to a message that is not MIME.
+const HEADER_ROOM: usize = 200;
 
 /// Replies do not depend on how they were cut, hold no control characters, and are well-formed
 /// when they are written again; the first line of the octets chooses the limits.

@@ -55,7 +55,11 @@ pub(crate) fn attempted(id: QueueId, number: u32) -> Event {
     let host = Domain::parse("mx.b.example").expect("a domain");
     let reply = Reply { code: 421, enhanced: None, text: Cow::Borrowed("busy") };
     let cause = cause(reply.clone(), Some(host.clone()));
-    let path = EgressPath { source: "main".into(), host, address: ([192, 0, 2, 3], 25).into() };
+    let path = EgressPath {
+        source: "main".into(),
+        host,
+        address: std::net::SocketAddr::from(([192, 0, 2, 3], 25)).into(),
+    };
     let outcomes = vec![
         (0, Outcome::Deferred { cause: cause.clone(), until: Time::from_secs(60) }),
         (1, Outcome::Delivered { reply: Reply::new(250, (2, 0, 0), "thanks") }),

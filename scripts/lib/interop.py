@@ -1,217 +1,76 @@
-"""Real clients against a sandbox; each message is read back and compared octet for octet.
+"""Merpati between real clients and real servers; what arrives is compared octet for octet.
 
 Called by scripts/interop.sh, which has built and fetched what is needed.
 """
 
-import json
+import collections
 import os
 import pathlib
-import shutil
-import smtplib
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.dont_write_bytecode = True
-from servers import Merpati, Postfix  # noqa: E402
+from interop_clients import clients  # noqa: E402
+from interop_net import MX, ZONE, Internet, peers_alone  # noqa: E402
 
 SMOKE = "--smoke" in sys.argv[1:]
-FROM, TO = "ani@example.org", "budi@example.net"
-HEADER = (
-    "Date: Mon, 23 Nov 2026 12:00:00 +0000\r\nFrom: <ani@example.org>\r\n"
-    "To: <budi@example.net>\r\nSubject: {subject}\r\nMessage-ID: <{subject}@example.org>\r\n"
-    "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    "Content-Transfer-Encoding: 8bit\r\n\r\n"
-)
-ASCII = "Dots:\r\n.\r\n..\r\n.x\r\n\r\nFrom here\r\n" + "y" * 998 + "\r\nthe end\r\n"
-EIGHT_BIT = ASCII + "Gr\u00fc\u00dfe aus Yogyakarta \u2013 \u0639\u0631\u0628\u064a\r\n"
 
 
-def content_of(name, body):
-    """The octets of a case's message, with CRLF."""
-    subject = name.replace(" ", "-").replace(",", "")
-    return (HEADER.format(subject=subject) + body).encode()
+class Score:
+    """What came of the cases so far."""
 
-
-class Trial:
-    """One sandbox, and what came of the cases so far."""
-
-    def __init__(self, relay, folder):
-        self.relay, self.folder = relay, folder
+    def __init__(self):
         self.passed = self.failed = 0
 
-    def case(self, name, send, body=ASCII, judge=None, declared=None):
-        """Sends one message by `send(content)` and judges what the sandbox has."""
-        content = content_of(name, body)
-        judge = judge or (lambda raw: raw == content)
+    def case(self, name, check):
+        """Runs one; whatever goes wrong is this case's, and the next one is tried."""
+        began = time.monotonic()
         try:
-            self.relay.ask("/v1/sandbox/messages", "DELETE")
-            send(content)
-            found = json.loads(self.relay.ask("/v1/sandbox/messages/wait?timeout=30"))
-            path = f"/v1/sandbox/messages/{found['id']}"
-            raw = self.relay.ask(path + "/raw")
-            if not judge(raw):
-                raise AssertionError(f"came out differently:\n{content!r}\n{raw!r}")
-            told = json.loads(self.relay.ask(path))
-            for key, value in (declared or {}).items():
-                if told["envelope"].get(key) != value:
-                    raise AssertionError(f"{key} is not {value!r}: {told['envelope']}")
-        # Whatever goes wrong is this case's, and the next one is tried.
+            check()
         except Exception as why:
             self.failed += 1
             text = getattr(why, "stderr", None) or b""
-            print(f"failed  {name}: {why}\n{text.decode(errors='replace')}", flush=True)
+            print(f"failed  {name}: {type(why).__name__} {why}\n{text.decode(errors='replace')}", flush=True)
         else:
             self.passed += 1
-            print(f"passed  {name}", flush=True)
-
-    def file(self, content):
-        path = self.folder / "mail.eml"
-        path.write_bytes(content)
-        return path
+            print(f"passed  {name} ({time.monotonic() - began:.1f} s)", flush=True)
 
 
-def run(*command, stdin=None, cwd=None):
-    options = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    subprocess.run(
-        [str(part) for part in command], check=True, capture_output=True, timeout=60, cwd=cwd, **options
-    )
+Certificate = collections.namedtuple("Certificate", "chain key root")
 
 
-def python_cases(trial, port, trust):
-    def session(content, options=(), tls=False, to=TO):
-        with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
-            if tls:
-                client.starttls(context=trust)
-            refused = client.sendmail(FROM, to, content, options)
-            if refused:
-                raise AssertionError(refused)
-
-    trial.case("smtplib", session)
-    trial.case(
-        "smtplib, 8BITMIME",
-        lambda content: session(content, ["BODY=8BITMIME"]),
-        EIGHT_BIT,
-        declared={"body": "8BITMIME"},
-    )
-    trial.case(
-        "smtplib, SMTPUTF8",
-        lambda content: session(content, ["SMTPUTF8", "BODY=8BITMIME"], to="j\u00fcrgen@b\u00fccher.example"),
-        EIGHT_BIT,
-        # A domain is kept in A-labels (`mail::address::domain`), a local part as it came.
-        declared={"smtputf8": True, "to": ["j\u00fcrgen@xn--bcher-kva.example"]},
-    )
-    trial.case("smtplib, STARTTLS", lambda content: session(content, tls=True))
-    trial.case("smtplib, large", session, ASCII * 2_000)
-
-
-def command_cases(trial, port):
-    server = f"127.0.0.1:{port}"
-    swaks = ("swaks", "--server", server, "--from", FROM, "--to", TO, "--silent", "2")
-
-    def by_swaks(*options):
-        return lambda content: run(*swaks, "--data", f"@{trial.file(content)}", *options)
-
-    # swaks itself sends an empty line behind the data of a file, whoever listens.
-    for name, options, body in (
-        ("swaks", (), ASCII),
-        ("swaks, 8-bit", (), EIGHT_BIT),
-        ("swaks, pipelined", ("--pipeline",), ASCII),
-        ("swaks, STARTTLS", ("--tls",), ASCII),
+def certify(folder):
+    """A certificate for every host of the trial, and its root."""
+    root, chain = folder / "root.pem", folder / "chain.pem"
+    usual = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
+    names = ",".join(f"DNS:mx.{name}.{ZONE}" for name in MX)
+    names += f",DNS:relay.{ZONE},DNS:localhost,IP:127.0.0.1"
+    for command in (
+        [*usual, "-subj", "/CN=root", "-keyout", folder / "root.key", "-out", root],
+        [*usual, "-subj", "/CN=interop", "-keyout", folder / "key.pem", "-out", chain,
+         "-CA", root, "-CAkey", folder / "root.key", "-addext", f"subjectAltName={names}",
+         "-addext", "basicConstraints=critical,CA:FALSE"],
     ):
-        sent = content_of(name, body) + b"\r\n"
-        trial.case(name, by_swaks(*options), body, lambda raw, sent=sent: raw == sent)
-    curl = ("curl", "--silent", "--show-error", "--mail-from", FROM, "--mail-rcpt", TO)
-
-    def by_curl(*options):
-        return lambda content: run(
-            *curl, *options, "--upload-file", trial.file(content), f"smtp://{server}/client.example"
-        )
-
-    trial.case("curl", by_curl())
-    trial.case("curl, 8-bit", by_curl(), EIGHT_BIT)
-    trial.case("curl, STARTTLS", by_curl("--ssl-reqd", "--insecure"))
-    msmtp = ("msmtp", "--file=/dev/null", "--host=127.0.0.1", f"--port={port}", f"--from={FROM}")
-    msmtp += ("--auth=off", "--tls=off", "--", TO)
-    trial.case("msmtp", lambda content: run(*msmtp, stdin=content.replace(b"\r\n", b"\n")), EIGHT_BIT)
-    send = (os.environ["MERPATI"], "send", "--server", server, "--from", FROM, "--to", TO, "--body", "-")
-    trial.case(
-        "merpati send",
-        lambda _: run(*send, "--subject", "by-merpati", stdin=EIGHT_BIT.encode()),
-        judge=lambda raw: raw.endswith(b"\r\n\r\n" + EIGHT_BIT.encode())
-        and b"\r\nSubject: by-merpati\r\n" in raw,
-    )
-
-
-def postfix_cases(trial, port):
-    settings = (f"relayhost = [127.0.0.1]:{port}",)
-    root = pathlib.Path(os.environ["POSTFIX_ROOT"])
-    with Postfix(root, trial.folder / "postfix", 10, settings) as postfix:
-
-        def send(content):
-            with smtplib.SMTP("127.0.0.1", postfix.port, timeout=30) as client:
-                client.sendmail(FROM, TO, content, ["BODY=8BITMIME"])
-
-        for name, body in (("Postfix relays", ASCII), ("Postfix relays, 8-bit", EIGHT_BIT)):
-            content = content_of(name, body)
-
-            def judge(raw, content=content):
-                trace = raw.removesuffix(content)
-                return len(trace) + len(content) == len(raw) and trace.startswith(b"Received: ")
-
-            trial.case(name, send, body, judge)
-
-
-def node_case(trial, port):
-    if not (shutil.which("node") and shutil.which("npm")):
-        print("skipped nodemailer: node and npm are not there")
-        return
-    place = trial.folder / "node"
-    place.mkdir()
-    script = (
-        "const fs=require('fs');require('nodemailer').createTransport({host:'127.0.0.1',port:"
-        f"{port},tls:{{rejectUnauthorized:false}}}}).sendMail({{envelope:{{from:'{FROM}',to:'{TO}'}},"
-        "raw:fs.readFileSync(process.argv[2])}).catch(e=>{console.error(e);process.exit(1)})"
-    )
-    (place / "send.js").write_text(script)
-    try:
-        run("npm", "install", "--silent", "--no-audit", "--no-fund", "nodemailer", cwd=place)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        print("skipped nodemailer: npm does not install it")
-        return
-    trial.case("nodemailer", lambda content: run("node", "send.js", trial.file(content), cwd=place), EIGHT_BIT)
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    chain.write_text(chain.read_text() + root.read_text())
+    return Certificate(chain, folder / "key.pem", root)
 
 
 def main():
     began = time.monotonic()
+    score = Score()
     with tempfile.TemporaryDirectory(prefix="merpati-interop.") as folder:
         os.chmod(folder, 0o755)
         folder = pathlib.Path(folder)
-        certificate, key = folder / "certificate.pem", folder / "key.pem"
-        run(
-            *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split(),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-            *("-keyout", key, "-out", certificate),
-        )
-        settings = (
-            "listener.sandbox.tls=starttls",
-            f"listener.sandbox.tls_certificate={certificate}",
-            f"listener.sandbox.tls_key={key}",
-            "spool.disk_free_min=1 MiB",
-        )
-        trust = ssl.create_default_context(cafile=certificate)
-        with Merpati(os.environ["MERPATI"], folder / "merpati", settings) as relay:
-            trial = Trial(relay, folder)
-            python_cases(trial, relay.port, trust)
-            command_cases(trial, relay.port)
-            if not SMOKE:
-                postfix_cases(trial, relay.port)
-                node_case(trial, relay.port)
+        certificate = certify(folder)
+        clients(score, folder, certificate, SMOKE)
+        with Internet(folder / "internet", certificate) as net:
+            peers_alone(score, net)
     print(f"interop: {time.monotonic() - began:.0f} s")
-    print(f"interop: {trial.passed} passed, {trial.failed} failed")
-    return 1 if trial.failed else 0
+    print(f"interop: {score.passed} passed, {score.failed} failed")
+    return 1 if score.failed else 0
 
 
 sys.exit(main())

@@ -12,7 +12,7 @@ import urllib.request
 
 TICKS = os.sysconf("SC_CLK_TCK")
 POSTFIX_SERVICES = """
-127.0.0.1:{port} inet n - n - {limit} smtpd
+{address}:{port} inet n - n - {limit} smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
@@ -28,6 +28,8 @@ retry unix - - n - - error
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
+virtual unix - n n - - virtual
+tlsmgr unix - - n 1000? 1 tlsmgr
 """
 
 
@@ -52,9 +54,9 @@ def end_process(process):
             process.wait(20)
 
 
-def greets(port):
+def greets(port, address="127.0.0.1"):
     try:
-        with socket.create_connection(("127.0.0.1", port), 2) as stream:
+        with socket.create_connection((address, port), 2) as stream:
             stream.settimeout(10)
             greeting = stream.recv(200)
             stream.sendall(b"QUIT\r\n")
@@ -148,7 +150,8 @@ class Merpati(Server):
 class Postfix(Server):
     """Debian's Postfix from its cached root, with folders of its own."""
 
-    def __init__(self, root, folder, sessions, settings=()):
+    def __init__(self, root, folder, sessions, settings=(), listen=None, services=""):
+        """`listen`: address and port, else a free one; `services`: more lines of master.cf."""
         folder.mkdir(mode=0o755)
         conf, queue, data = folder / "conf", folder / "queue", folder / "data"
         for made in (conf, queue, data):
@@ -163,7 +166,7 @@ class Postfix(Server):
             (queue / name).mkdir()
             (queue / name).chmod(mode)
             shutil.chown(queue / name, "postfix", "postdrop")
-        self.port = free_port()
+        address, self.port = listen or ("127.0.0.1", free_port())
         libraries = root / "usr/lib/postfix"
         options = [
             "compatibility_level = 3.6",
@@ -196,9 +199,11 @@ class Postfix(Server):
             f"default_process_limit = {sessions + 100}",
             *settings,
         ]
-        (conf / "main.cf").write_text("\n".join(options) + "\n")
-        services = POSTFIX_SERVICES.format(port=self.port, limit=sessions + 50)
-        (conf / "master.cf").write_text(services)
+        # The later of two wins; Postfix would say so in each line of the log.
+        kept = {option.split("=")[0].strip(): option for option in options}
+        (conf / "main.cf").write_text("\n".join(kept.values()) + "\n")
+        usual = POSTFIX_SERVICES.format(address=address, port=self.port, limit=sessions + 50)
+        (conf / "master.cf").write_text(usual + services)
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "LD_LIBRARY_PATH": str(libraries),
@@ -215,7 +220,7 @@ class Postfix(Server):
                 start_new_session=True,
             )
         try:
-            wait_until("postfix", lambda: greets(self.port), self.process)
+            wait_until("postfix", lambda: greets(self.port, address), self.process)
         except RuntimeError:
             end_process(self.process)
             for name in ("output", "log"):

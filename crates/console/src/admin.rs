@@ -8,7 +8,11 @@ use std::{fmt, future::Future, net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use merpati_mail::{Envelope, QueueId, Time, header};
 
-use crate::Query;
+use crate::{
+    Query, Selection,
+    explain::{RouteAnswer, RouteQuestion},
+    queue::{Mode, Operated, QueueListing, QueuePage, Queued, Verb},
+};
 
 /// The operator's verbs.
 pub trait Admin: Send + Sync + 'static {
@@ -54,6 +58,35 @@ pub trait Admin: Send + Sync + 'static {
 
     /// Forgets all captured messages that `query` selects, durably, and says how many.
     fn clear(&self, query: &Query) -> impl Future<Output = Result<u64, AdminError>> + Send;
+
+    /// The living deliveries that `selection` selects, the oldest message first.
+    fn queue(
+        &self,
+        selection: &Selection,
+        page: QueuePage,
+    ) -> impl Future<Output = Result<QueueListing, AdminError>> + Send;
+
+    /// A message of the queue; `None` where there is none of this name.
+    fn queued(
+        &self,
+        id: QueueId,
+    ) -> impl Future<Output = Result<Option<Queued>, AdminError>> + Send;
+
+    /// Carries out a verb, durably, for the next deliveries that `selection` selects: of messages
+    /// behind `after`, or of all. [`Operated::next`] says where to go on.
+    fn operate(
+        &self,
+        selection: &Selection,
+        verb: &Verb,
+        after: Option<QueueId>,
+        mode: Mode,
+    ) -> impl Future<Output = Result<Operated, AdminError>> + Send;
+
+    /// Where mail would go. Asks DNS.
+    fn explain_route(
+        &self,
+        question: &RouteQuestion,
+    ) -> impl Future<Output = Result<RouteAnswer, AdminError>> + Send;
 }
 
 /// Which part of a list.
@@ -216,8 +249,8 @@ impl fmt::Display for AdminError {
 
 impl std::error::Error for AdminError {}
 
-/// A path without its brackets.
-pub(crate) fn bare(path: &impl ToString) -> String {
+/// A path without its brackets, as lists show it.
+pub fn bare(path: &impl ToString) -> String {
     path.to_string().trim_start_matches('<').trim_end_matches('>').to_owned()
 }
 

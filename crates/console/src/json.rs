@@ -3,6 +3,8 @@
 //! Invariant: a member is never renamed or removed within `/v1`; times are RFC 3339 in UTC, sizes
 //! are octets. Pure.
 
+pub(crate) mod queue;
+
 use merpati_mail::{BodyType, envelope::Utf8, header};
 use serde::Serialize;
 

@@ -5,19 +5,25 @@
 //! offers, and the JSON types are of this crate alone. No socket is opened here: the relay serves
 //! the router.
 //!
-//! In the order of a request: who may ask ([`Guard`]), what is selected ([`query`]), what the relay
-//! can do ([`admin`]), and how a refusal reads ([`problem`]).
+//! In the order of a request: who may ask ([`Guard`]), what is selected ([`query`], [`selection`]),
+//! what the relay can do ([`admin`], with the nouns of [`queue`] and [`explain`]), what a person
+//! should do about it ([`advice`]), and how a refusal reads ([`problem`]).
 
 pub mod admin;
+pub mod advice;
+pub mod explain;
 mod guard;
 mod json;
 pub mod near;
 pub mod problem;
 pub mod quantity;
 pub mod query;
+pub mod queue;
 mod routes;
+pub mod selection;
 
 pub use admin::{Admin, AdminError, Captured, Listing, NotReady, Page, Status, Summary};
 pub use guard::Guard;
 pub use query::Query;
 pub use routes::{TIMEOUT_MAX, router};
+pub use selection::Selection;

@@ -163,13 +163,9 @@ impl Code {
                 "A parameter of the request is unknown, repeated, or has a value that it cannot \
                  have. The detail names it; the advice says what it may be.",
             ),
-            Self::BadQuery => (
-                "bad_query",
-                StatusCode::BAD_REQUEST,
-                "The query cannot be read",
-                "A key is unknown or a value wrong. The grammar: from: to: subject: id: \
-                 message-id: size> size< age> age< before: after:, words, \"phrases\", !.",
-            ),
+            Self::BadQuery => {
+                ("bad_query", StatusCode::BAD_REQUEST, "The query cannot be read", GRAMMAR)
+            }
             Self::ForeignOrigin => (
                 "foreign_origin",
                 StatusCode::FORBIDDEN,
@@ -196,8 +192,7 @@ impl Code {
                 "no_such_message",
                 StatusCode::NOT_FOUND,
                 "There is no such message",
-                "No captured message has this id. It may have been deleted, or the sandbox has \
-                 dropped it for its age or for newer ones.",
+                NO_SUCH_MESSAGE,
             ),
             Self::NoSuchRoute => (
                 "no_such_route",
@@ -227,6 +222,16 @@ impl Code {
         }
     }
 }
+
+const GRAMMAR: &str = "A key is unknown or a value wrong. The grammar: from: to: id: size> size< \
+                       age> age< before: after:, words, \"phrases\", !; for captured mail also \
+                       subject: message-id:; for the queue also domain: status: reason: \
+                       credential: listener: attempts> attempts<.";
+
+const NO_SUCH_MESSAGE: &str = "No captured message has this id: it may have been deleted, or the \
+                               sandbox has dropped it for its age or for newer ones. Or no \
+                               message in the queue has it: it may be delivered, failed or \
+                               cancelled by now.";
 
 /// The page of `docs/reference` that explains every code.
 pub fn reference() -> String {

@@ -1,8 +1,10 @@
-//! Which messages an operator means: the one selection grammar.
+//! Which messages an operator means: the one selection grammar, and what it selects among captured
+//! mail.
 //!
 //! `from: to: subject: id: message-id:` with a word or a "phrase", `size> size<`, `age> age<`,
 //! `before: after:`, bare words and "phrases"; all of them must hold; `!` turns one round. Texts
-//! are contained, without regard to case. Pure.
+//! are contained, without regard to case. [`crate::Selection`] reads the same grammar with the keys
+//! of the queue. Pure.
 
 use std::{fmt, time::Duration};
 
@@ -13,22 +15,13 @@ use crate::{Summary, near::nearest, quantity};
 /// A selection; the empty one selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    terms: Vec<Term>,
+    terms: Vec<Term<Test>>,
 }
 
 impl Query {
     /// Reads a selection, such as `from:shop subject:"your code" !to:test age<5m`.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
-        if text.len() > QUERY_OCTETS_MAX {
-            return Err(QueryError::Long);
-        }
-        let mut terms = Vec::new();
-        let mut rest = text.trim_start();
-        while !rest.is_empty() {
-            let (term, tail) = term(rest)?;
-            terms.push(term);
-            rest = tail.trim_start();
-        }
+        let terms = terms(text, &Grammar { keys: &KEYS, keyed: test, word: Test::Word })?;
         Ok(Self { terms })
     }
 
@@ -46,8 +39,15 @@ impl Query {
 /// Why a text is not a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryError {
-    /// A key that is not known, with the nearest known one.
-    Key(String, Option<&'static str>),
+    /// A key that is not known.
+    Key {
+        /// What was written, with the sign that ends it.
+        word: String,
+        /// The nearest known one.
+        near: Option<&'static str>,
+        /// All that are known here.
+        known: &'static [&'static str],
+    },
     /// The text is longer than 2,048 octets.
     Long,
     /// A phrase has no closing quotation mark.
@@ -60,10 +60,10 @@ impl QueryError {
     /// What to do, one sentence.
     pub fn advice(&self) -> String {
         match self {
-            Self::Key(_, Some(near)) => format!("Did you mean `{near}`?"),
-            Self::Key(word, None) => format!(
+            Self::Key { near: Some(near), .. } => format!("Did you mean `{near}`?"),
+            Self::Key { word, near: None, known } => format!(
                 "Known keys are {}; to look for the text itself, quote it: \"{word}\".",
-                KEYS.join(" ")
+                known.join(" ")
             ),
             Self::Long => "Use fewer words.".to_owned(),
             Self::Open => "Close the phrase with a quotation mark.".to_owned(),
@@ -73,6 +73,9 @@ impl QueryError {
                 }
                 "age>" | "age<" => format!("Write {key}5m, {key}2h or {key}3d."),
                 "size>" | "size<" => format!("Write {key}10k or {key}2MiB."),
+                "attempts>" | "attempts<" => format!("Write {key}3."),
+                "id:" => "Write id:028T5CY4TQKFF, or more ids with commas.".to_owned(),
+                "status:" => format!("Write {key}waiting, {key}attempting or {key}held."),
                 _ => format!("Write {key}word or {key}\"some words\"."),
             },
         }
@@ -82,7 +85,7 @@ impl QueryError {
 impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(key, _) => write!(f, "`{key}` is not a key of the query"),
+            Self::Key { word, .. } => write!(f, "`{word}` is not a key of the query"),
             Self::Long => write!(f, "the query is longer than {QUERY_OCTETS_MAX} octets"),
             Self::Open => f.write_str("a phrase is not closed"),
             Self::Value(key, why) => write!(f, "the value of `{key}`: {why}"),
@@ -92,10 +95,21 @@ impl fmt::Display for QueryError {
 
 impl std::error::Error for QueryError {}
 
+/// A condition, or its opposite.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Term {
-    test: Test,
-    is_negated: bool,
+pub(crate) struct Term<T> {
+    pub(crate) test: T,
+    pub(crate) is_negated: bool,
+}
+
+/// What one kind of query knows beyond the grammar.
+pub(crate) struct Grammar<T> {
+    /// Its keys, each with the sign that ends it.
+    pub(crate) keys: &'static [&'static str],
+    /// The condition that a key and its value mean; the value is never empty.
+    pub(crate) keyed: fn(&'static str, &str) -> Result<T, QueryError>,
+    /// The condition that a bare word means; it is in lower case.
+    pub(crate) word: fn(String) -> T,
 }
 
 /// One condition; texts are in lower case.
@@ -146,19 +160,36 @@ impl Test {
     }
 }
 
+/// Reads all terms of a query.
+pub(crate) fn terms<T>(text: &str, grammar: &Grammar<T>) -> Result<Vec<Term<T>>, QueryError> {
+    if text.len() > QUERY_OCTETS_MAX {
+        return Err(QueryError::Long);
+    }
+    let mut terms = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (term, tail) = term(rest, grammar)?;
+        terms.push(term);
+        rest = tail.trim_start();
+    }
+    Ok(terms)
+}
+
 /// Reads one term from the beginning of `text`, which is not empty and does not begin with a space.
-fn term(text: &str) -> Result<(Term, &str), QueryError> {
+fn term<'a, T>(text: &'a str, grammar: &Grammar<T>) -> Result<(Term<T>, &'a str), QueryError> {
     let (is_negated, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
     // `Subject:` is as good as `subject:`.
-    let key = KEYS
-        .into_iter()
+    let key = grammar
+        .keys
+        .iter()
+        .copied()
         .find(|key| text.get(..key.len()).is_some_and(|start| start.eq_ignore_ascii_case(key)));
     if let Some(key) = key {
         let (value, rest) = word(text.get(key.len()..).unwrap_or_default())?;
         if value.is_empty() {
             return Err(QueryError::Value(key, "it is empty".to_owned()));
         }
-        return Ok((Term { test: test(key, &value)?, is_negated }, rest));
+        return Ok((Term { test: (grammar.keyed)(key, &value)?, is_negated }, rest));
     }
     let is_phrase = text.starts_with('"');
     let (value, rest) = word(text)?;
@@ -166,11 +197,11 @@ fn term(text: &str) -> Result<(Term, &str), QueryError> {
         return Err(QueryError::Value("!", "no word follows".to_owned()));
     }
     if let Some(end) = value.find([':', '<', '>']).filter(|_| !is_phrase) {
-        let key = value.get(..=end).unwrap_or_default().to_owned();
-        let known = nearest(&key.to_lowercase(), KEYS);
-        return Err(QueryError::Key(key, known));
+        let word = value.get(..=end).unwrap_or_default().to_owned();
+        let near = nearest(&word.to_lowercase(), grammar.keys.iter().copied());
+        return Err(QueryError::Key { word, near, known: grammar.keys });
     }
-    Ok((Term { test: Test::Word(value.to_lowercase()), is_negated }, rest))
+    Ok((Term { test: (grammar.word)(value.to_lowercase()), is_negated }, rest))
 }
 
 /// A phrase in quotation marks, or everything up to the next space.
@@ -185,24 +216,35 @@ fn word(text: &str) -> Result<(String, &str), QueryError> {
 }
 
 fn test(key: &'static str, value: &str) -> Result<Test, QueryError> {
-    let wrong = |why: &dyn fmt::Display| QueryError::Value(key, why.to_string());
-    let age = || quantity::duration(value).map_err(|why| wrong(&why));
-    let size = || quantity::bytes(value).map_err(|why| wrong(&why));
-    let time = || date_time(value).ok_or_else(|| wrong(&"a date is wanted"));
     let text = value.to_lowercase();
     Ok(match key {
-        "after:" => Test::After(time()?),
-        "age<" => Test::Younger(age()?),
-        "age>" => Test::Older(age()?),
-        "before:" => Test::Before(time()?),
+        "after:" => Test::After(time(key, value)?),
+        "age<" => Test::Younger(age(key, value)?),
+        "age>" => Test::Older(age(key, value)?),
+        "before:" => Test::Before(time(key, value)?),
         "from:" => Test::From(text),
         "id:" => Test::Id(text),
         "message-id:" => Test::MessageId(text.trim_matches(['<', '>']).to_owned()),
-        "size<" => Test::Smaller(size()?),
-        "size>" => Test::Larger(size()?),
+        "size<" => Test::Smaller(size(key, value)?),
+        "size>" => Test::Larger(size(key, value)?),
         "subject:" => Test::Subject(text),
         _ => Test::To(text),
     })
+}
+
+/// The value of a key that wants a date.
+pub(crate) fn time(key: &'static str, value: &str) -> Result<Time, QueryError> {
+    date_time(value).ok_or_else(|| QueryError::Value(key, "a date is wanted".to_owned()))
+}
+
+/// The value of a key that wants an age.
+pub(crate) fn age(key: &'static str, value: &str) -> Result<Duration, QueryError> {
+    quantity::duration(value).map_err(|why| QueryError::Value(key, why.to_string()))
+}
+
+/// The value of a key that wants a number of octets.
+pub(crate) fn size(key: &'static str, value: &str) -> Result<u64, QueryError> {
+    quantity::bytes(value).map_err(|why| QueryError::Value(key, why.to_string()))
 }
 
 /// A date, or a date and a time, in UTC: `2026-11-23`, `2026-11-23T20:50Z`, `2026-11-23T20:50:00Z`.

@@ -3,6 +3,8 @@
 //! Invariant: a handler reads its parameters, calls one verb and writes its answer; it decides
 //! nothing about mail. Every refusal is a [`Problem`].
 
+mod queue;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -37,6 +39,7 @@ pub fn router<A: Admin>(admin: Arc<A>, guarded_by: Guard) -> Router {
         .route("/v1/sandbox/messages/wait", get(wait::<A>))
         .route("/v1/sandbox/messages/{id}", get(show::<A>).delete(forget::<A>))
         .route("/v1/sandbox/messages/{id}/raw", get(raw::<A>))
+        .merge(queue::routes())
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_route)
         .layer(middleware::from_fn_with_state(Arc::new(guarded_by), guard))
@@ -171,8 +174,17 @@ impl Parameters {
     }
 
     fn cursor(&self, name: &str) -> Reply<Option<QueueId>> {
+        self.parsed(name, str::parse)
+    }
+
+    /// The value as `read` reads it; `None` where it is missing or empty.
+    fn parsed<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, E>,
+    ) -> Reply<Option<T>> {
         let value = self.value(name).filter(|value| !value.is_empty());
-        value.map(|value| value.parse().map_err(|why| wrong(name, value, &why))).transpose()
+        value.map(|value| read(value).map_err(|why| wrong(name, value, &why))).transpose()
     }
 
     fn number(&self, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> Reply<u64> {
@@ -223,11 +235,17 @@ fn meant(problem: Problem, near: Option<&str>) -> Problem {
 /// The longest wait for a message; ask again for more.
 pub const TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 13] = [
     "/healthz",
     "/metrics",
     "/readyz",
     "/v1/drain",
+    "/v1/explain/route",
+    "/v1/queue",
+    "/v1/queue/cancel",
+    "/v1/queue/hold",
+    "/v1/queue/release",
+    "/v1/queue/retry",
     "/v1/sandbox/messages",
     "/v1/sandbox/messages/wait",
     "/v1/status",

@@ -12,13 +12,17 @@ use std::{
 
 use bytes::Bytes;
 use merpati_console::{
-    Admin, AdminError, Captured, Guard, Listing, NotReady, Page, Query, Status, Summary,
+    Admin, AdminError, Captured, Guard, Listing, NotReady, Page, Query, Selection, Status, Summary,
     admin::{Listener, SandboxFacts, SpoolFacts},
+    explain::{HostFacts, RouteAnswer, RouteQuestion, RuleFacts, Trouble},
+    queue::{
+        Delivery, EnvelopeFacts, Mode, Operated, QueueListing, QueuePage, Queued, Standing, Verb,
+    },
     router,
 };
 use merpati_mail::{
-    BodyType, Envelope, ForwardPath, Mailbox, NodeId, Origin, Peer, Protocol, QueueId, Recipient,
-    ReversePath, Time, TlsFacts, envelope::Utf8,
+    BodyType, Class, DeliveryId, Domain, Envelope, ForwardPath, Hold, Mailbox, NextHop, NodeId,
+    Origin, Peer, Protocol, QueueId, Recipient, ReversePath, Route, Time, TlsFacts, envelope::Utf8,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -57,6 +61,8 @@ fn captured(number: u32, content: &str) -> Captured {
 #[derive(Default)]
 struct Fake {
     messages: Mutex<Vec<Captured>>,
+    queue: Mutex<Vec<Delivery>>,
+    verbs: Mutex<Vec<Verb>>,
     drains: AtomicBool,
     is_broken: bool,
 }
@@ -145,6 +151,130 @@ impl Admin for Fake {
         messages.retain(|message| gone.iter().all(|summary| summary.id != message.id));
         Ok(gone.len() as u64)
     }
+
+    async fn queue(
+        &self,
+        selection: &Selection,
+        page: QueuePage,
+    ) -> Result<QueueListing, AdminError> {
+        let queue = self.queue.lock().unwrap();
+        let behind = |d: &&Delivery| page.after.is_none_or(|after| d.id > after);
+        let all: Vec<Delivery> = queue.iter().filter(behind).cloned().collect();
+        let selected = all.into_iter().filter(|d| selection.selects(d, self.now()));
+        let mut deliveries: Vec<Delivery> = selected.collect();
+        let has_more = deliveries.len() > page.limit;
+        deliveries.truncate(page.limit);
+        let next = deliveries.last().filter(|_| has_more).map(|last| last.id);
+        Ok(QueueListing { deliveries, next })
+    }
+
+    async fn queued(&self, id: QueueId) -> Result<Option<Queued>, AdminError> {
+        let queue = self.queue.lock().unwrap();
+        let deliveries: Vec<Delivery> =
+            queue.iter().filter(|d| d.id.message == id).cloned().collect();
+        if deliveries.is_empty() {
+            return Ok(None);
+        }
+        let message = captured(1, "Subject: Waits\r\nDate: today\r\n\r\nx\r\n");
+        let summary = Summary::of(id, &message.envelope, &message.content);
+        let date = Some("today".to_owned());
+        Ok(Some(Queued { summary, date, envelope: message.envelope, deliveries }))
+    }
+
+    async fn operate(
+        &self,
+        selection: &Selection,
+        verb: &Verb,
+        after: Option<QueueId>,
+        mode: Mode,
+    ) -> Result<Operated, AdminError> {
+        let page = QueuePage { after: None, limit: 1_000 };
+        let selected = self.queue(selection, page).await?.deliveries;
+        let lives = |id: &QueueId| selected.iter().any(|d| d.id.message == *id);
+        let missing = selection.named().unwrap_or_default();
+        let missing = missing.into_iter().filter(|id| !lives(id)).collect();
+        let behind = |d: &&Delivery| after.is_none_or(|after| d.id.message > after);
+        let deliveries = selected.iter().filter(behind);
+        let concerned = deliveries.filter(|d| verb.concerns(d.standing)).count() as u64;
+        if mode == Mode::Real {
+            self.verbs.lock().unwrap().push(verb.clone());
+        }
+        Ok(Operated {
+            messages: concerned.min(1),
+            deliveries: concerned,
+            passed_over: selected.len() as u64 - concerned,
+            missing,
+            next: None,
+        })
+    }
+
+    async fn explain_route(&self, question: &RouteQuestion) -> Result<RouteAnswer, AdminError> {
+        let is_covered = question.credential.is_some();
+        let rule = RuleFacts {
+            name: "shop".to_owned(),
+            conditions: vec![("credential is shop".to_owned(), is_covered)],
+        };
+        let route = Route { rule: "shop".into(), next_hop: NextHop::Mx };
+        let trouble = Trouble { class: Class::NoRoute, why: "no rule covers it".to_owned() };
+        let host = HostFacts {
+            preference: Some(10),
+            name: "mx.example.id".to_owned(),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            why_not: None,
+        };
+        Ok(RouteAnswer {
+            domain: Domain::parse("example.id").unwrap(),
+            rules: vec![rule],
+            route: is_covered.then_some(route),
+            tls: None,
+            egress: None,
+            hosts: if is_covered { vec![host] } else { vec![] },
+            trouble: (!is_covered).then_some(trouble),
+            sentence: format!("From {}.", question.reverse_path),
+        })
+    }
+}
+
+/// Two recipients of one message, the second one held, and one of another that cannot be read.
+fn waiting() -> Arc<Fake> {
+    let hold = Hold {
+        limit: "operator".to_owned(),
+        value: "looks odd".to_owned(),
+        source: "control plane".to_owned(),
+        until: None,
+    };
+    let first = Delivery {
+        id: DeliveryId { message: id(1), recipient: 0 },
+        accepted_at: Time::from_secs(START),
+        standing: Standing::Waiting,
+        class: Class::Connection,
+        code: Some(421),
+        next: Some(Time::from_secs(START + 90)),
+        attempts: 2,
+        hold: None,
+        envelope: Some(EnvelopeFacts {
+            reverse_path: "bounces@shop.example".to_owned(),
+            recipient: "ani@example.id".to_owned(),
+            size_bytes: 7,
+            listener: "submission".to_owned(),
+            credential: Some("shop".to_owned()),
+            route: Some(Route { rule: "all".into(), next_hop: NextHop::Mx }),
+        }),
+    };
+    let second = Delivery {
+        id: DeliveryId { message: id(1), recipient: 1 },
+        standing: Standing::Held,
+        class: Class::Held,
+        next: None,
+        hold: Some(hold),
+        ..first.clone()
+    };
+    let third = Delivery {
+        id: DeliveryId { message: id(2), recipient: 0 },
+        envelope: None,
+        ..first.clone()
+    };
+    Arc::new(Fake { queue: Mutex::new(vec![first, second, third]), ..Fake::default() })
 }
 
 fn three() -> Arc<Fake> {
@@ -310,6 +440,127 @@ fn over_tcp_foreign_hosts_and_foreign_origins_are_refused() {
             ("POST /v1/drain\nHost: localhost:1\nOrigin: http://localhost:2", 403, ""),
             ("POST /v1/drain\nHost: localhost:1\nOrigin: http://localhost:1", 202, ""),
             ("POST /v1/drain\nHost: 127.0.0.1", 202, ""),
+        ],
+    );
+}
+
+#[test]
+fn every_delivery_of_the_queue_shows_its_reason_and_its_next_time() {
+    let (first, second) = (id(1), id(2));
+    let page = format!("GET /v1/queue?limit=1&after={first}.0");
+    let next = format!("\"page\":{{\"next\":\"{first}.0\",\"has_more\":true}}");
+    let show = format!("GET /v1/queue/{first}");
+    let named = format!("GET /v1/queue?query=id:{second}");
+    check(
+        &waiting(),
+        &Guard::Socket,
+        &[
+            (
+                "GET /v1/queue?query=to:ani%20status:waiting",
+                200,
+                "\"age_seconds\":60,\"status\":\"waiting\",\"reason\":{\"id\":\"connection\",\
+                 \"code\":421,\"sentence\":\"No connection to the next hop could be made, or it \
+                 was lost.\",\"advice\":",
+            ),
+            (
+                "GET /v1/queue",
+                200,
+                "\"next_at\":\"2026-11-23T20:51:30.000Z\",\"next_in_seconds\":30,\"attempts\":2",
+            ),
+            ("GET /v1/queue", 200, "\"route\":{\"rule\":\"all\",\"next_hop\":\"mx\"}"),
+            (
+                "GET /v1/queue?query=status:held",
+                200,
+                "\"sentence\":\"Held by operator: looks odd.\"",
+            ),
+            ("GET /v1/queue?query=status:held", 200, "\"next_at\":null,\"next_in_seconds\":null"),
+            ("GET /v1/queue?query=from:nobody", 200, "{\"data\":[],"),
+            ("GET /v1/queue?limit=1", 200, &next),
+            (&page, 200, "\"recipient_number\":1"),
+            (&named, 200, "\"envelope_from\":null"),
+            (&show, 200, "\"subject\":\"Waits\""),
+            (&show, 200, "\"date\":\"today\""),
+            (&show, 200, "\"finished\":[]"),
+        ],
+    );
+}
+
+#[test]
+fn a_verb_concerns_what_it_can_change_and_says_how_many() {
+    let (first, gone) = (id(1), id(9));
+    let fake = waiting();
+    let cancel = format!("POST /v1/queue/cancel?query=id:{first}&dry_run=true");
+    let release = format!("POST /v1/queue/release?query=id:{first}.0");
+    let partly = format!("POST /v1/queue/retry?query=id:{gone},{first}");
+    let partly_said = format!("\"missing\":[\"{gone}\"]");
+    let missing = format!("POST /v1/queue/retry?query=id:{gone}");
+    check(
+        &fake,
+        &Guard::Socket,
+        &[
+            (
+                &cancel,
+                200,
+                "{\"verb\":\"cancel\",\"dry_run\":true,\"messages\":1,\"deliveries\":2,\
+                 \"passed_over\":0,\"missing\":[],\"page\":{\"next\":null,\"has_more\":false}}",
+            ),
+            (
+                "POST /v1/queue/hold?query=&why=looks%20odd",
+                200,
+                "\"deliveries\":2,\"passed_over\":1",
+            ),
+            (&release, 200, "\"deliveries\":0,\"passed_over\":1"),
+            (&partly, 200, &partly_said),
+            (&missing, 404, "\"code\":\"no_such_message\""),
+            ("POST /v1/queue/retry", 400, "`query` is missing"),
+            ("POST /v1/queue/retry?query=&dry_run=maybe", 400, "`true` or `false` is wanted"),
+            ("POST /v1/queue/hold?query=&why=a%0ab", 400, "one line of at most 200 octets"),
+            ("GET /v1/queue/retry", 405, ""),
+        ],
+    );
+    let verbs = fake.verbs.lock().unwrap();
+    let words: Vec<&str> = verbs.iter().map(Verb::word).collect();
+    assert_eq!(words, ["hold", "release", "retry", "retry"], "a dry run does nothing");
+    assert!(matches!(&verbs[0], Verb::Hold(hold) if hold.value == "looks odd"), "{verbs:?}");
+}
+
+#[test]
+fn a_wrong_question_about_the_queue_says_what_is_right() {
+    check(
+        &waiting(),
+        &Guard::Socket,
+        &[
+            ("GET /v1/queue?query=reson:x", 400, "Did you mean `reason:`?"),
+            ("GET /v1/queue?query=subject:x", 400, "Known keys are"),
+            ("GET /v1/queue?limit=1001", 400, "a number from 1 to 1000 is wanted"),
+            ("GET /v1/queue?after=0000000000001", 400, "the number of a recipient is missing"),
+            ("GET /v1/queue/nonsense", 404, "no message in the queue is called `nonsense`"),
+            ("GET /v1/queu", 404, "Did you mean `/v1/queue`?"),
+            ("GET /v1/explain/route", 400, "Write an address, such as ani@example.org."),
+            ("GET /v1/explain/route?address=ani@example.id&from=x", 400, "`from=x`"),
+        ],
+    );
+}
+
+#[test]
+fn a_route_is_explained_with_its_rules_and_hosts() {
+    let covered = "GET /v1/explain/route?address=ani@example.id&from=a@b.example&credential=shop";
+    let postmaster = "GET /v1/explain/route?address=Postmaster";
+    check(
+        &waiting(),
+        &Guard::Socket,
+        &[
+            (covered, 200, "\"sentence\":\"From <a@b.example>.\""),
+            (covered, 200, "\"route\":{\"rule\":\"shop\",\"next_hop\":\"mx\"}"),
+            (
+                covered,
+                200,
+                "\"hosts\":[{\"name\":\"mx.example.id\",\"preference\":10,\
+                 \"addresses\":[\"192.0.2.1\"],\"is_tried\":true,\"why_not\":null}]",
+            ),
+            (covered, 200, "\"conditions\":[{\"text\":\"credential is shop\",\"holds\":true}]"),
+            (postmaster, 200, "\"address\":\"postmaster\",\"from\":\"\""),
+            (postmaster, 200, "\"trouble\":{\"id\":\"no-route\",\"why\":\"no rule covers it\""),
         ],
     );
 }

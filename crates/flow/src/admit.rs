@@ -4,13 +4,15 @@
 //! a network or a credential was named in the configuration. Pure.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
-use merpati_mail::{Domain, ForwardPath, Reply, Stage, Verdict, header};
+use merpati_mail::{
+    Domain, ForwardPath, Mailbox, Reply, ReversePath, Stage, Verdict, address, header,
+};
 
 /// What a listener admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Policy {
     pub local_domains: BTreeSet<Domain>,
     /// The networks that may send anywhere.
     pub networks: Vec<Network>,
+    /// As whom each credential may send, by its name; one that is not here may send as nobody.
+    pub senders: BTreeMap<String, Senders>,
     /// Octets of the largest message.
     pub size_bytes_max: u64,
     /// Received fields beyond which a message is taken to go round (RFC 5321 §6.3: at least 100).
@@ -34,6 +38,75 @@ pub enum ListenerKind {
     Relay,
     /// Everything is captured, nothing goes out.
     Sandbox,
+    /// Mail from its authors, who must authenticate, to everywhere (RFC 6409).
+    Submission,
+}
+
+/// As whom a credential may send: in the reverse-path, and in the header field From.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Senders {
+    /// As anybody.
+    Any,
+    /// As these.
+    Listed {
+        /// Local parts in lower case, and their domains. Few domains tell `Ani` from `ani`, and
+        /// those who do not would refuse an author his own address.
+        addresses: BTreeSet<(String, Domain)>,
+        /// Any address in these domains; subdomains are not meant.
+        domains: BTreeSet<Domain>,
+    },
+}
+
+/// One of [`Senders`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// This address.
+    Address(Mailbox),
+    /// Anybody.
+    Any,
+    /// Any address in this domain.
+    Domain(Domain),
+}
+
+impl Senders {
+    /// All of these; of none, nobody.
+    pub fn of(all: impl IntoIterator<Item = Sender>) -> Self {
+        let (mut addresses, mut domains) = (BTreeSet::new(), BTreeSet::new());
+        for sender in all {
+            match sender {
+                Sender::Address(mailbox) => {
+                    addresses.insert(key(&mailbox));
+                }
+                Sender::Any => return Self::Any,
+                Sender::Domain(domain) => {
+                    domains.insert(domain);
+                }
+            }
+        }
+        Self::Listed { addresses, domains }
+    }
+
+    /// Whether this address is among them.
+    pub fn permit(&self, mailbox: &Mailbox) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed { addresses, domains } => {
+                domains.contains(mailbox.domain()) || addresses.contains(&key(mailbox))
+            }
+        }
+    }
+
+    /// Whether nobody is among them.
+    pub fn are_none(&self) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Listed { addresses, domains } => addresses.is_empty() && domains.is_empty(),
+        }
+    }
+}
+
+fn key(mailbox: &Mailbox) -> (String, Domain) {
+    (mailbox.local().to_ascii_lowercase(), mailbox.domain().clone())
 }
 
 /// What is known about a session when a question of it is answered.
@@ -58,33 +131,120 @@ pub enum Room {
     Roomy,
 }
 
+/// The beginning of a content, in which its header is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    octets: &'a [u8],
+    is_whole: bool,
+}
+
+impl<'a> Head<'a> {
+    /// From the first octets of a content of `size_bytes` octets; of them, [`HEADER_OCTETS_MAX`]
+    /// are looked at.
+    pub fn of(first: &'a [u8], size_bytes: u64) -> Self {
+        let octets = first.get(..HEADER_OCTETS_MAX).unwrap_or(first);
+        Self { octets, is_whole: octets.len() as u64 >= size_bytes }
+    }
+
+    /// Whether nothing of the header lies behind what is looked at.
+    fn has_whole_header(&self) -> bool {
+        let end = header::fields(self.octets).last().map_or(0, |field| field.range.end);
+        let behind = self.octets.get(end..).unwrap_or_default();
+        // The line at which the header ends must be there to its end: cut off, a field is no field.
+        self.is_whole || behind.contains(&b'\n')
+    }
+}
+
 /// The answer to a question of a session.
 pub fn decide(policy: &Policy, facts: &Facts<'_>, stage: &Stage) -> Verdict {
     match stage {
         Stage::Connect => Verdict::accept("connect"),
         Stage::Hello { name: _ } => Verdict::accept("hello"),
-        Stage::Mail { size_bytes, .. } => mail(policy, facts, *size_bytes),
+        Stage::Mail { reverse_path, size_bytes, .. } => {
+            mail(policy, facts, reverse_path, *size_bytes)
+        }
         Stage::Recipient { path, accepted_before: _ } => recipient(policy, facts, path),
     }
 }
 
 /// The answer to the question at the end of data, from the header of the message.
 ///
-/// `message` may be cut off behind its header.
-pub fn content(policy: &Policy, message: &[u8]) -> Verdict {
+/// `credential` is the one that authenticated; `None` where nothing did.
+pub fn content(policy: &Policy, credential: Option<&str>, head: &Head<'_>) -> Verdict {
     match policy.kind {
-        ListenerKind::Sandbox => Verdict::accept("sandbox"),
-        ListenerKind::Relay if header::count(message, "Received") > policy.hops_max => {
-            Verdict::refuse(
-                "too-many-hops",
-                Reply::new(554, (5, 4, 6), "this message is going round: too many Received fields"),
-            )
-        }
-        ListenerKind::Relay => Verdict::accept("content"),
+        ListenerKind::Sandbox => return Verdict::accept("sandbox"),
+        // What is not looked at can be neither removed nor checked.
+        ListenerKind::Submission if !head.has_whole_header() => return header_too_long(),
+        ListenerKind::Relay | ListenerKind::Submission => {}
+    }
+    if header::count(head.octets, "Received") > policy.hops_max {
+        return Verdict::refuse(
+            "too-many-hops",
+            Reply::new(554, (5, 4, 6), "this message is going round: too many Received fields"),
+        );
+    }
+    match credential.map(|credential| policy.senders.get(credential)) {
+        None | Some(Some(Senders::Any)) => Verdict::accept("content"),
+        Some(senders) => from(head, senders),
     }
 }
 
-fn mail(policy: &Policy, facts: &Facts<'_>, size_bytes: Option<u64>) -> Verdict {
+/// Whether everybody in From is one as whom the credential may send.
+fn from(head: &Head<'_>, senders: Option<&Senders>) -> Verdict {
+    let Some(values) = from_values(head) else { return header_too_long() };
+    for value in values {
+        let Ok(authors) = address::parse_header_list(value) else {
+            let text = "the header field From cannot be read";
+            return Verdict::refuse("from-unreadable", Reply::new(550, (5, 6, 0), text));
+        };
+        let permitted = |mailbox| senders.is_some_and(|senders| senders.permit(mailbox));
+        if let Some(author) = authors.iter().find(|author| !permitted(&author.mailbox)) {
+            let text = format!("you may not send as {} in From", author.mailbox);
+            return Verdict::refuse("from-not-allowed", Reply::with_text(550, (5, 7, 1), text));
+        }
+    }
+    Verdict::accept("content")
+}
+
+/// What stands in every From field; `None` where there may be more of them behind what is looked
+/// at.
+///
+/// A line that is no field ends the header for us, but not for every reader: the fields behind it,
+/// up to the first empty line, count as well.
+fn from_values<'a>(head: &Head<'a>) -> Option<Vec<&'a [u8]>> {
+    let mut values = Vec::new();
+    let mut rest = head.octets;
+    loop {
+        let mut end = 0;
+        for field in header::fields(rest) {
+            end = field.range.end;
+            if field.is("From") {
+                values.push(field.value);
+            }
+        }
+        rest = rest.get(end..).unwrap_or_default();
+        if rest.starts_with(b"\r\n") || rest.starts_with(b"\n") {
+            return Some(values);
+        }
+        let line_end = rest.iter().position(|octet| *octet == b'\n');
+        match line_end.and_then(|at| rest.get(at + 1..)) {
+            Some(behind) if !behind.is_empty() => rest = behind,
+            Some(_) | None => return head.is_whole.then_some(values),
+        }
+    }
+}
+
+fn header_too_long() -> Verdict {
+    let text = format!("the header is longer than {HEADER_OCTETS_MAX} octets");
+    Verdict::refuse("header-too-long", Reply::with_text(552, (5, 3, 4), text))
+}
+
+fn mail(
+    policy: &Policy,
+    facts: &Facts<'_>,
+    reverse_path: &ReversePath,
+    size_bytes: Option<u64>,
+) -> Verdict {
     match facts.room {
         Room::Poisoned => {
             return Verdict::refuse("storage-trouble", storage_trouble());
@@ -107,14 +267,40 @@ fn mail(policy: &Policy, facts: &Facts<'_>, size_bytes: Option<u64>) -> Verdict 
             ),
         );
     }
-    Verdict::accept("sender")
+    sender(policy, facts, reverse_path)
+}
+
+/// Whether the client may use this reverse-path. The null reverse-path is nobody's, and everybody
+/// must be able to send reports with it (RFC 5321 §4.5.5).
+fn sender(policy: &Policy, facts: &Facts<'_>, reverse_path: &ReversePath) -> Verdict {
+    match (policy.kind, facts.credential, reverse_path.mailbox()) {
+        (ListenerKind::Submission, None, _) => {
+            let text = "authentication is needed first";
+            Verdict::refuse("auth-required", Reply::new(530, (5, 7, 0), text))
+        }
+        (ListenerKind::Relay | ListenerKind::Submission, Some(credential), Some(mailbox))
+            if !policy.senders.get(credential).is_some_and(|senders| senders.permit(mailbox)) =>
+        {
+            let text = format!("you may not send as {mailbox}");
+            Verdict::refuse("sender-not-allowed", Reply::with_text(553, (5, 7, 1), text))
+        }
+        (ListenerKind::Relay | ListenerKind::Sandbox | ListenerKind::Submission, _, _) => {
+            Verdict::accept("sender")
+        }
+    }
 }
 
 fn recipient(policy: &Policy, facts: &Facts<'_>, path: &ForwardPath) -> Verdict {
     match (policy.kind, path) {
         (ListenerKind::Sandbox, _) => Verdict::accept("sandbox"),
         // RFC 5321 §4.5.1: <Postmaster> without a domain is always taken.
-        (ListenerKind::Relay, ForwardPath::Postmaster) => Verdict::accept("postmaster"),
+        (ListenerKind::Relay | ListenerKind::Submission, ForwardPath::Postmaster) => {
+            Verdict::accept("postmaster")
+        }
+        (ListenerKind::Submission, ForwardPath::Mailbox(_)) => match facts.credential {
+            Some(_) => Verdict::accept("authenticated"),
+            None => relay_denied(),
+        },
         (ListenerKind::Relay, ForwardPath::Mailbox(mailbox)) => {
             if policy.local_domains.contains(mailbox.domain()) {
                 Verdict::accept("local-domain")
@@ -123,13 +309,15 @@ fn recipient(policy: &Policy, facts: &Facts<'_>, path: &ForwardPath) -> Verdict 
             } else if policy.networks.iter().any(|network| network.contains(facts.peer)) {
                 Verdict::accept("relay-network")
             } else {
-                Verdict::refuse(
-                    "relay-denied",
-                    Reply::new(550, (5, 7, 1), "relaying to this domain is not allowed"),
-                )
+                relay_denied()
             }
         }
     }
+}
+
+const fn relay_denied() -> Verdict {
+    let reply = Reply::new(550, (5, 7, 1), "relaying to this domain is not allowed");
+    Verdict::refuse("relay-denied", reply)
 }
 
 /// What is said when the spool has failed (RFC 3463: other or undefined mail system status).
@@ -230,17 +418,29 @@ impl fmt::Display for NetworkError {
 
 impl std::error::Error for NetworkError {}
 
+/// How much of a content is looked at for its header, in octets. A longer header is taken as it is
+/// where nothing depends on it, and refused where something does: at submission listeners, and from
+/// credentials that may not send as anybody.
+pub const HEADER_OCTETS_MAX: usize = 64 << 10;
+
 #[cfg(test)]
 mod tests {
-    use merpati_mail::stage::Decision;
+    use merpati_mail::{BodyType, envelope::Utf8, stage::Decision};
 
     use super::*;
 
     fn policy(kind: ListenerKind) -> Policy {
+        let address = |text| Sender::Address(Mailbox::parse(text).unwrap());
+        let shop = Sender::Domain(Domain::parse("shop.example").unwrap());
+        let senders = [address("Ani@ours.example"), shop];
         Policy {
             kind,
             local_domains: [Domain::parse("ours.example").unwrap()].into(),
             networks: vec!["192.0.2.0/24".parse().unwrap()],
+            senders: BTreeMap::from([
+                ("any".to_owned(), Senders::of([Sender::Any])),
+                ("shop".to_owned(), Senders::of(senders)),
+            ]),
             size_bytes_max: 1_000,
             hops_max: 100,
         }
@@ -260,9 +460,12 @@ mod tests {
             (ListenerKind::Relay, "::ffff:192.0.2.9", None, "<u@other.example>", "relay-network"),
             (ListenerKind::Relay, "198.51.100.7", Some("p"), "<u@other.example>", "authenticated"),
             (ListenerKind::Sandbox, "198.51.100.7", None, "<u@other.example>", "sandbox"),
+            (ListenerKind::Submission, "192.0.2.1", None, "<u@other.example>", "relay-denied"),
+            (ListenerKind::Submission, "192.0.2.1", None, "<u@ours.example>", "relay-denied"),
+            (ListenerKind::Submission, "192.0.2.1", Some("p"), "<u@o.example>", "authenticated"),
         ] {
             let facts = Facts { peer: peer.parse().unwrap(), credential, room: Room::Roomy };
-            let utf8 = merpati_mail::address::Utf8Rule::AsciiOnly;
+            let utf8 = address::Utf8Rule::AsciiOnly;
             let (path, _) = ForwardPath::parse_prefix(rcpt, utf8).unwrap();
             let stage = Stage::Recipient { path, accepted_before: 0 };
             let verdict = decide(&policy(kind), &facts, &stage);
@@ -282,19 +485,136 @@ mod tests {
             (Room::Poisoned, None, "storage-trouble"),
         ] {
             let facts = Facts { peer: Ipv4Addr::LOCALHOST.into(), credential: None, room };
-            let verdict = mail(&policy(ListenerKind::Relay), &facts, size_bytes);
+            let null = ReversePath(None);
+            let verdict = mail(&policy(ListenerKind::Relay), &facts, &null, size_bytes);
             assert_eq!(verdict.rule, rule);
+        }
+    }
+
+    #[test]
+    fn a_credential_sends_only_as_its_own_addresses() {
+        use ListenerKind::{Relay, Sandbox, Submission};
+        let (own, other) = ("ani@ours.example", "boss@ours.example");
+        for (kind, credential, sender, want) in [
+            (Submission, Some("shop"), own, Ok(())),
+            (Submission, Some("shop"), "ANI@Ours.example", Ok(())),
+            (Submission, Some("shop"), "any.body@shop.example", Ok(())),
+            (Submission, Some("shop"), "a@sub.shop.example", Err((553, "sender-not-allowed"))),
+            (Submission, Some("shop"), "a@evilshop.example", Err((553, "sender-not-allowed"))),
+            (Submission, Some("shop"), "ani+x@ours.example", Err((553, "sender-not-allowed"))),
+            (Submission, Some("shop"), other, Err((553, "sender-not-allowed"))),
+            (Submission, Some("shop"), "", Ok(())),
+            (Submission, Some("any"), other, Ok(())),
+            (Submission, Some("unknown"), own, Err((553, "sender-not-allowed"))),
+            (Submission, None, own, Err((530, "auth-required"))),
+            (Submission, None, "", Err((530, "auth-required"))),
+            (Relay, Some("shop"), other, Err((553, "sender-not-allowed"))),
+            (Relay, None, other, Ok(())),
+            (Sandbox, Some("shop"), other, Ok(())),
+        ] {
+            let facts = Facts { peer: Ipv4Addr::LOCALHOST.into(), credential, room: Room::Roomy };
+            let stage = Stage::Mail {
+                reverse_path: ReversePath(Mailbox::parse(sender).ok()),
+                size_bytes: None,
+                body: BodyType::SevenBit,
+                utf8: Utf8::NotDeclared,
+            };
+            let verdict = decide(&policy(kind), &facts, &stage);
+            assert_eq!(said(&verdict), want, "{kind:?} {credential:?} <{sender}>");
+        }
+    }
+
+    /// The code and the rule of a refusal.
+    fn said(verdict: &Verdict) -> Result<(), (u16, &str)> {
+        match &verdict.decision {
+            Decision::Accept => Ok(()),
+            Decision::Disconnect(reply) | Decision::Refuse(reply) => {
+                Err((reply.code, &*verdict.rule))
+            }
+        }
+    }
+
+    #[test]
+    fn everybody_in_from_is_one_as_whom_the_credential_may_send() {
+        let denied = Err((550, "from-not-allowed"));
+        let unreadable = Err((550, "from-unreadable"));
+        for (header, want) in [
+            ("From: Ani <ani@ours.example>\r\n", Ok(())),
+            ("From: a@shop.example, Ani <ani@OURS.example>\r\n", Ok(())),
+            ("Subject: no From\r\n", Ok(())),
+            ("From: team:;\r\n", Ok(())),
+            ("From: boss@ours.example\r\n", denied),
+            ("from : boss@ours.example\r\n", denied),
+            ("From:\r\n boss@ours.example\r\n", denied),
+            ("From: ani@ours.example, boss@ours.example\r\n", denied),
+            ("From: \"ani@ours.example\" <boss@ours.example>\r\n", denied),
+            ("From: ani@ours.example\r\nFrom: boss@ours.example\r\n", denied),
+            ("From: team: ani@ours.example, boss@ours.example;\r\n", denied),
+            ("From: ani@ours.example <boss@ours.example\r\n", unreadable),
+            ("From: ani\r\n", unreadable),
+            ("Subject: x\r\nno field\r\nFrom: boss@ours.example\r\n", denied),
+            (" a fold\r\nFrom: boss@ours.example\r\n", denied),
+            ("From: ani@ours.example\r\n\r\nFrom: boss@ours.example\r\n", Ok(())),
+        ] {
+            let message = format!("{header}\r\nbody\r\n");
+            let head = Head::of(message.as_bytes(), message.len() as u64);
+            let by = |kind, credential| {
+                said(&content(&policy(kind), credential, &head))
+                    .map_err(|(code, rule)| (code, rule.to_owned()))
+            };
+            let want = want.map_err(|(code, rule): (u16, &str)| (code, rule.to_owned()));
+            assert_eq!(by(ListenerKind::Submission, Some("shop")), want, "{header}");
+            assert_eq!(by(ListenerKind::Relay, Some("shop")), want, "{header}");
+            assert_eq!(by(ListenerKind::Submission, Some("any")), Ok(()), "{header}");
+            assert_eq!(by(ListenerKind::Relay, None), Ok(()), "{header}");
+            assert_eq!(by(ListenerKind::Sandbox, Some("shop")), Ok(()), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_header_beyond_what_is_looked_at_is_refused_only_where_it_matters() {
+        use ListenerKind::{Relay, Submission};
+        let long = format!("From: ani@ours.example\r\nX: {}", "x\r\n ".repeat(20_000));
+        let no_end = format!("From: ani@ours.example\r\njunk\r\n{}", "junk\r\n".repeat(20_000));
+        let body = format!("From: ani@ours.example\r\n\r\n{}", "line\r\n".repeat(20_000));
+        let room = HEADER_OCTETS_MAX - "X: \r\nBc".len();
+        let cut_name = format!("X: {}\r\nBcc: hidden@ours.example\r\n\r\n", "x".repeat(room));
+        let refused = Err((552, "header-too-long"));
+        for (name, message, kind, credential, want) in [
+            ("long", &long, Submission, Some("shop"), refused),
+            ("long", &long, Submission, Some("any"), refused),
+            ("long", &long, Relay, Some("shop"), refused),
+            ("long", &long, Relay, Some("any"), Ok(())),
+            ("long", &long, Relay, None, Ok(())),
+            ("no end", &no_end, Submission, Some("shop"), refused),
+            ("no end", &no_end, Submission, Some("any"), Ok(())),
+            ("cut name", &cut_name, Submission, Some("any"), refused),
+            ("body", &body, Submission, Some("shop"), Ok(())),
+        ] {
+            let head = Head::of(message.as_bytes(), message.len() as u64);
+            let verdict = content(&policy(kind), credential, &head);
+            assert_eq!(said(&verdict), want, "{name} {kind:?} {credential:?}");
+        }
+        for message in ["", "\r\n", "body\r\n", "From: ani@ours.example", "\n"] {
+            let head = Head::of(message.as_bytes(), message.len() as u64);
+            let verdict = content(&policy(Submission), Some("shop"), &head);
+            assert_eq!(said(&verdict), Ok(()), "{message:?}");
         }
     }
 
     #[test]
     fn a_message_that_goes_round_is_refused_by_a_relay() {
         let message = |n: usize| "Received: from a by b\r\n".repeat(n) + "\r\nhello\r\n";
-        let relay = policy(ListenerKind::Relay);
-        assert_eq!(content(&relay, message(100).as_bytes()).rule, "content");
-        assert_eq!(content(&relay, message(101).as_bytes()).rule, "too-many-hops");
-        let sandbox = policy(ListenerKind::Sandbox);
-        assert_eq!(content(&sandbox, message(101).as_bytes()).rule, "sandbox");
+        for (kind, hops, rule) in [
+            (ListenerKind::Relay, 100, "content"),
+            (ListenerKind::Relay, 101, "too-many-hops"),
+            (ListenerKind::Submission, 101, "too-many-hops"),
+            (ListenerKind::Sandbox, 101, "sandbox"),
+        ] {
+            let message = message(hops);
+            let head = Head::of(message.as_bytes(), message.len() as u64);
+            assert_eq!(content(&policy(kind), None, &head).rule, rule, "{kind:?} {hops}");
+        }
     }
 
     #[test]

@@ -11,12 +11,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use merpati_mail::{
     Answer, Cause, Class, DeliveryId, Domain, Draw, EgressPath, Event, Hold, NextHop, NodeId,
     Outcome, Question, QueueId, Recipient, Reply, Scope, Time, TlsFacts,
     event::{Accepted, Attempted, Carried},
     outcome::{Attempt, Finding as Found},
     question::MxAnswer,
+    route::Endpoint,
 };
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
     queue::{LaneId, LaneKey, Queue, View},
     report::{self, Failure},
     retry::RetryPlan,
-    route::{self, Router, Target},
+    route::{self, Router, Rule, RulePlace, Target},
 };
 
 /// How the core decides.
@@ -70,6 +72,7 @@ pub struct Core {
     draw: Draw,
     jobs: BTreeMap<JobId, Running>,
     next_job: u64,
+    is_draining: bool,
     active: BTreeMap<LaneId, usize>,
     proposed: BTreeMap<Token, Group>,
     next_token: u64,
@@ -97,8 +100,6 @@ pub enum Input {
     Cancel(DeliveryId),
     /// The group is in the journal; durable, if one of its events must be.
     Committed(Token),
-    /// An event that others committed, or that recovery read.
-    Durable(Time, Box<Event>),
     /// An attempt is over.
     Finished(JobId, Box<Report>),
     /// An operator holds a delivery.
@@ -138,7 +139,7 @@ pub struct Loaded {
     /// As it was accepted.
     pub accepted: Accepted,
     /// The beginning of its content, with the whole header where that is not enormous.
-    pub header: Vec<u8>,
+    pub header: Bytes,
 }
 
 /// An attempt to be made.
@@ -148,6 +149,8 @@ pub struct Job {
     pub id: JobId,
     /// Which message.
     pub message: Arc<Loaded>,
+    /// The name of the rule that chose the next hop.
+    pub rule: Arc<str>,
     /// For whom: the places in the envelope, and the recipients.
     pub recipients: Vec<(u32, Recipient)>,
     /// What is spoken.
@@ -218,13 +221,25 @@ struct ReportIds {
 impl Core {
     /// A core with an empty queue, for a journal epoch of its own.
     pub fn new(options: Options, node: NodeId, epoch: u32, seed: u64) -> Self {
+        let queue = Queue::new(options.router.clone(), options.hostname.clone());
+        Self::with_queue(options, queue, (node, epoch), seed)
+    }
+
+    /// A core with the queue that recovery folded, for a node and a journal epoch of its own.
+    pub fn with_queue(
+        options: Options,
+        queue: Queue,
+        (node, epoch): (NodeId, u32),
+        seed: u64,
+    ) -> Self {
         Self {
-            queue: Queue::new(options.router.clone(), options.hostname.clone()),
+            queue,
             options,
-            ids: ReportIds { node, epoch, counter: QUEUE_COUNTER_MAX },
+            ids: ReportIds { node, epoch, counter: QueueId::GIVEN_COUNTER_MAX },
             draw: Draw::new(seed),
             jobs: BTreeMap::new(),
             next_job: 0,
+            is_draining: false,
             active: BTreeMap::new(),
             proposed: BTreeMap::new(),
             next_token: 0,
@@ -244,7 +259,6 @@ impl Core {
             Input::Answered(..) => {}
             Input::Cancel(delivery) => self.cancel(now, delivery),
             Input::Committed(token) => self.committed(token),
-            Input::Durable(at, event) => self.queue.apply(at, &event),
             Input::Finished(job, report) => self.finished(now, job, &report),
             Input::Hold(delivery, hold) => {
                 if self.lives(delivery) {
@@ -260,6 +274,11 @@ impl Core {
         }
     }
 
+    /// Takes in an event that others committed, or that recovery read.
+    pub fn durable(&mut self, at: Time, event: &Event) {
+        self.queue.apply(at, event);
+    }
+
     /// What is to be done next; the caller polls until `None`.
     pub fn poll(&mut self, now: Time) -> Option<Output> {
         if self.outputs.is_empty() {
@@ -271,7 +290,7 @@ impl Core {
     /// When [`Self::poll`] will have something to do by itself; `None` where only an input can
     /// bring that.
     pub fn deadline(&self) -> Option<Time> {
-        if self.jobs.len() < self.options.jobs_max { self.queue.deadline() } else { None }
+        if self.has_room() { self.queue.deadline() } else { None }
     }
 
     /// The whole state of a message for the journal; `None` where it is gone, or where something
@@ -292,14 +311,28 @@ impl Core {
         self.queue.views()
     }
 
+    /// Begins no attempt any more; those that go on may end.
+    pub const fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// Whether this attempt goes on.
+    pub fn runs(&self, job: JobId) -> bool {
+        self.jobs.contains_key(&job)
+    }
+
     /// How many attempts go on.
     pub fn jobs(&self) -> usize {
         self.jobs.len()
     }
 
+    fn has_room(&self) -> bool {
+        self.jobs.len() < self.options.jobs_max && !self.is_draining
+    }
+
     /// Takes the next due delivery for an attempt, if limits allow for one.
     fn start(&mut self, now: Time) {
-        if self.jobs.len() >= self.options.jobs_max {
+        if !self.has_room() {
             return;
         }
         let most = self.options.recipients_per_job_max;
@@ -308,7 +341,8 @@ impl Core {
         self.next_job += 1;
         let active = self.active.entry(lane).or_default();
         *active += 1;
-        if *active >= self.options.jobs_per_lane_max {
+        let active = *active;
+        if active >= self.jobs_max_of(lane) {
             self.queue.park(lane, true);
         }
         self.jobs.insert(id, Running { lane, message, recipients, loaded: None });
@@ -330,16 +364,28 @@ impl Core {
     /// Chooses the hosts of an attempt, or finds that there are none.
     fn launch(&mut self, now: Time, id: JobId) {
         let Some(running) = self.jobs.get(&id) else { return };
-        let key = self.queue.lane_key(running.lane).cloned();
-        match key {
-            Some(LaneKey::Hop(NextHop::Hosts(hosts))) => {
-                let targets = hosts.into_iter().map(|host| Target { host, address: None });
-                self.attempt(id, Dialect::Smtp, targets.collect());
+        match self.queue.lane_key(running.lane).cloned() {
+            Some(LaneKey::Hop(place)) => self.launch_by_rule(now, id, place),
+            Some(LaneKey::Mx(_, domain)) => self.launch_by_mx(now, id, domain),
+            Some(LaneKey::Unrouted(_)) => self.stop(now, id, Before::NoRoute),
+            // All its deliveries were given up meanwhile.
+            None => self.give_back(id, now),
+        }
+    }
+
+    fn launch_by_rule(&mut self, now: Time, id: JobId, place: RulePlace) {
+        let target = |endpoint: Endpoint| Target { endpoint, address: None };
+        match self.options.router.rule(place).map(|rule| &rule.then) {
+            Some(NextHop::Hosts(hosts)) => {
+                let targets = hosts.iter().map(|host| target(Endpoint::Tcp(host.clone())));
+                let targets = targets.collect();
+                self.attempt(id, Dialect::Smtp, targets);
             }
-            Some(LaneKey::Hop(NextHop::Lmtp(host))) => {
-                self.attempt(id, Dialect::Lmtp, vec![Target { host, address: None }]);
+            Some(NextHop::Lmtp(endpoint)) => {
+                let targets = vec![target(endpoint.clone())];
+                self.attempt(id, Dialect::Lmtp, targets);
             }
-            Some(LaneKey::Hop(NextHop::Refuse(refusal))) => {
+            Some(NextHop::Refuse(refusal)) => {
                 let cause = Cause {
                     class: Class::RouteRefused,
                     scope: Scope::Us,
@@ -348,12 +394,20 @@ impl Core {
                 };
                 self.conclude(now, id, None, &|_| Some(Verdict::No(cause.clone(), Fate::Final)));
             }
-            Some(LaneKey::Mx(domain)) => self.launch_by_mx(now, id, domain),
-            Some(LaneKey::Unrouted(_) | LaneKey::Hop(NextHop::Mx)) => {
-                self.stop(now, id, Before::NoRoute);
-            }
-            // All its deliveries were given up meanwhile.
-            None => self.give_back(id, now),
+            Some(NextHop::Mx) | None => self.stop(now, id, Before::NoRoute),
+        }
+    }
+
+    /// How many attempts may go on at once in a lane.
+    fn jobs_max_of(&self, lane: LaneId) -> usize {
+        let rule = self.rule_of(lane).and_then(|rule| rule.attempts_max);
+        rule.unwrap_or(self.options.jobs_per_lane_max).max(1)
+    }
+
+    fn rule_of(&self, lane: LaneId) -> Option<&Rule> {
+        match self.queue.lane_key(lane)? {
+            LaneKey::Hop(place) | LaneKey::Mx(place, _) => self.options.router.rule(*place),
+            LaneKey::Unrouted(_) => None,
         }
     }
 
@@ -401,10 +455,11 @@ impl Core {
     }
 
     fn attempt(&mut self, id: JobId, dialect: Dialect, targets: Vec<Target>) {
-        let Some(Running { message, recipients, loaded: Some(loaded), .. }) = self.jobs.get(&id)
+        let Some(Running { lane, message, recipients, loaded: Some(loaded) }) = self.jobs.get(&id)
         else {
             return;
         };
+        let rule = self.rule_of(*lane).map_or_else(|| Arc::from(""), |r| Arc::clone(&r.name));
         // What was given up or held since it was taken is not tried any more.
         let living = |place: u32| {
             let delivery = DeliveryId { message: *message, recipient: place };
@@ -419,7 +474,8 @@ impl Core {
             return;
         }
         let message = Arc::clone(loaded);
-        self.outputs.push_back(Output::Attempt(Job { id, message, recipients, dialect, targets }));
+        let job = Job { id, message, rule, recipients, dialect, targets };
+        self.outputs.push_back(Output::Attempt(job));
     }
 
     /// Ends an attempt before any host was asked.
@@ -650,8 +706,6 @@ struct Tally {
     gone: Vec<u32>,
 }
 
-/// The highest counter that sessions give to messages; those above are for reports.
-pub const QUEUE_COUNTER_MAX: u32 = u32::MAX / 2;
 /// Wait before a message is read again that the spool could not give.
 const READ_AGAIN: Duration = Duration::from_mins(1);
 /// Answers about MX that are kept.

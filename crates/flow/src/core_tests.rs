@@ -2,8 +2,8 @@ use merpati_mail::{
     BodyType, Envelope, ForwardPath, Mailbox, Origin, Overlay, Protocol, ReversePath,
     envelope::Utf8,
     outcome::{Fact, Phase},
-    question::MxHost,
-    route::HostPort,
+    question::{Addresses, MxHost},
+    route::{HostPort, Remote},
 };
 
 use super::*;
@@ -28,6 +28,7 @@ impl World {
                 name: "direct".into(),
                 when: vec![Condition::RecipientBelow(domain("example"))],
                 then: NextHop::Mx,
+                attempts_max: None,
             }],
         };
         let mut options = Options::new(domain("mx.ours.example"), router);
@@ -62,7 +63,7 @@ impl World {
         };
         self.messages.insert(id, accepted.clone());
         let event = Event::Accepted(Box::new(accepted));
-        self.core.handle(self.now, Input::Durable(self.now, Box::new(event)));
+        self.core.durable(self.now, &event);
         id
     }
 
@@ -77,7 +78,8 @@ impl World {
                 }
                 Output::Load(job, id) => {
                     let accepted = self.messages[&id].clone();
-                    let loaded = Loaded { accepted, header: b"Subject: x\r\n\r\n".to_vec() };
+                    let loaded =
+                        Loaded { accepted, header: Bytes::from_static(b"Subject: x\r\n\r\n") };
                     self.core.handle(self.now, Input::Loaded(job, Some(Arc::new(loaded))));
                 }
                 Output::Attempt(job) => self.attempt(&job, peer),
@@ -87,11 +89,11 @@ impl World {
     }
 
     fn attempt(&mut self, job: &Job, peer: &dyn Fn(&ForwardPath) -> Finding) {
-        self.log.push(format!("attempt {} for {}", job.targets[0].host, job.recipients.len()));
+        self.log.push(format!("attempt {} for {}", job.targets[0].endpoint, job.recipients.len()));
         let path = EgressPath {
             source: "default".to_owned(),
-            host: job.targets[0].host.host.clone(),
-            address: "192.0.2.1:25".parse().unwrap(),
+            host: job.targets[0].endpoint.host(),
+            address: Remote::Ip("192.0.2.1:25".parse().unwrap()),
         };
         let findings = job.recipients.iter().map(|(n, r)| (*n, peer(&r.path))).collect();
         let report = Report { path: Some(path), began: self.now, tls: None, findings };
@@ -119,7 +121,7 @@ fn one_host() -> MxAnswer {
         hosts: vec![MxHost {
             preference: 10,
             name: domain("mx.there.example"),
-            addresses: vec!["192.0.2.1".parse().unwrap()],
+            addresses: Addresses::Known(vec!["192.0.2.1".parse().unwrap()]),
         }],
         valid_until: Time::from_secs(u64::MAX / 2_000_000),
     }
@@ -281,8 +283,12 @@ fn one_lane_never_has_more_attempts_than_its_limit() {
 fn a_smart_host_takes_all_domains_of_a_message_in_one_transaction() {
     let mut world = World::new();
     let smart = HostPort { host: domain("smart.example"), port: 587 };
-    let rules =
-        vec![Rule { name: "all".into(), when: Vec::new(), then: NextHop::Hosts(vec![smart]) }];
+    let rules = vec![Rule {
+        name: "all".into(),
+        when: Vec::new(),
+        then: NextHop::Hosts(vec![smart]),
+        attempts_max: None,
+    }];
     let options = Options::new(domain("mx.ours.example"), Router { rules });
     world.core = Core::new(options, NodeId::default(), 1, 42);
     world.accept(1, "a@ours.example", &["u@x.test", "v@y.test"]);
@@ -305,7 +311,7 @@ fn a_message_ends_once_though_its_last_two_deliveries_end_together() {
             }
             Output::Load(job, id) => {
                 let accepted = world.messages[&id].clone();
-                let loaded = Arc::new(Loaded { accepted, header: Vec::new() });
+                let loaded = Arc::new(Loaded { accepted, header: Bytes::new() });
                 world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
             }
             Output::Attempt(job) => world.attempt(&job, &|_| says(250, (2, 0, 0))),

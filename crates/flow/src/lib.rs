@@ -1,6 +1,7 @@
 //! The decisions about mail, in the order of the flow.
 //!
-//! Who may hand what over ([`admit`]), what we write on top of it ([`trace`]), where it waits
+//! Who may hand what over ([`admit`]), what is mended in it ([`submission`]), what we
+//! write on top of it ([`trace`]), where it waits
 //! ([`queue`]), where it goes ([`route`]), what a reply means ([`outcome`]), when it is tried again
 //! ([`retry`]), what its originator is told ([`report`]); [`Core`] joins them.
 //!
@@ -9,15 +10,16 @@
 //! [`queue::Queue::apply`], with an event that is already in the journal. Pure.
 
 pub mod admit;
+pub mod attempt;
 mod core;
 pub mod outcome;
 pub mod queue;
 pub mod report;
 pub mod retry;
 pub mod route;
+pub mod submission;
 pub mod trace;
 
 pub use self::core::{
-    Core, Dialect, Finding, Group, Input, Job, JobId, Loaded, Options, Output, QUEUE_COUNTER_MAX,
-    Report, Token,
+    Core, Dialect, Finding, Group, Input, Job, JobId, Loaded, Options, Output, Report, Token,
 };

@@ -69,6 +69,8 @@ pub fn classify(finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
 /// What we found ourselves, before any host was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
+    /// All its hosts have addresses to which mail must not lead: loopback, private, reserved.
+    BadAddress,
     /// DNS cannot say just now.
     Dns,
     /// The domain does not exist, or has no host.
@@ -84,6 +86,16 @@ pub enum Before {
 /// The meaning of what we found before any host was asked.
 pub fn own(before: Before) -> (Cause, Fate) {
     let (class, scope, fate, reply) = match before {
+        Before::BadAddress => (
+            Class::DomainUnknown,
+            Scope::NextHop,
+            Fate::Final,
+            Reply::new(
+                550,
+                (5, 4, 4),
+                "the hosts of the recipient's domain have no usable address",
+            ),
+        ),
         Before::Dns => (
             Class::Dns,
             Scope::NextHop,

@@ -14,7 +14,7 @@ use merpati_mail::{
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
 };
 
-use crate::route::{self, Router};
+use crate::route::{self, Router, Rule, RulePlace};
 
 /// All deliveries for which we are responsible.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Queue {
     lanes: BTreeMap<LaneId, Lane>,
     next_lane: u32,
     names: BTreeMap<LaneKey, LaneId>,
+    /// Living deliveries: the members of all lanes.
+    living: usize,
     /// The earliest delivery of each lane that is not parked and has one waiting.
     agenda: BTreeSet<(Time, LaneId)>,
 }
@@ -32,10 +34,10 @@ pub struct Queue {
 /// What a lane leads to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LaneKey {
-    /// A next hop that does not depend on the recipient's domain.
-    Hop(NextHop),
-    /// The hosts that DNS names for this domain.
-    Mx(Domain),
+    /// The next hop of this rule, which does not depend on the recipient's domain.
+    Hop(RulePlace),
+    /// The hosts that DNS names for this domain, as this rule says.
+    Mx(RulePlace, Domain),
     /// Nowhere: no rule covers this domain.
     Unrouted(Domain),
 }
@@ -110,6 +112,7 @@ impl Queue {
             lanes: BTreeMap::new(),
             next_lane: 0,
             names: BTreeMap::new(),
+            living: 0,
             agenda: BTreeSet::new(),
         }
     }
@@ -184,6 +187,11 @@ impl Queue {
         self.agenda.first().map(|&(due, _)| due)
     }
 
+    /// The rules by which deliveries find their lanes.
+    pub const fn router(&self) -> &Router {
+        &self.router
+    }
+
     /// What a lane leads to.
     pub fn lane_key(&self, lane: LaneId) -> Option<&LaneKey> {
         self.lane(lane).map(|lane| &lane.key)
@@ -221,8 +229,8 @@ impl Queue {
     }
 
     /// How many deliveries live.
-    pub fn len(&self) -> usize {
-        self.messages.values().map(|m| m.deliveries.len()).sum()
+    pub const fn len(&self) -> usize {
+        self.living
     }
 
     /// Whether no message is left.
@@ -237,11 +245,22 @@ impl Queue {
         })
     }
 
+    /// The living deliveries of one message, in the order of its recipients.
+    pub fn views_of(&self, id: QueueId) -> impl Iterator<Item = View> {
+        let deliveries = self.messages.get(&id).map(|message| message.deliveries.as_slice());
+        deliveries.unwrap_or_default().iter().map(move |delivery| self.view(id, delivery))
+    }
+
     /// The whole state of a message, to be written anew; `None` where it is gone.
     pub fn carried(&self, accepted: &Accepted) -> Option<Carried> {
         let message = self.messages.get(&accepted.id)?;
         let deliveries = message.deliveries.iter().map(|d| (d.recipient, d.state())).collect();
         Some(Carried { accepted: accepted.clone(), deliveries })
+    }
+
+    /// A living delivery as a person wants to see it; `None` where it does not live.
+    pub fn view_of(&self, id: DeliveryId) -> Option<View> {
+        self.delivery(id).map(|delivery| self.view(id.message, delivery))
     }
 
     fn view(&self, message: QueueId, delivery: &Delivery) -> View {
@@ -286,9 +305,11 @@ impl Queue {
                 reverse_path: &accepted.envelope.reverse_path,
                 credential: accepted.envelope.origin.credential.as_deref(),
             };
-            let key = match self.router.route(&facts).map(|route| route.next_hop) {
-                Some(NextHop::Mx) => LaneKey::Mx(domain),
-                Some(hop) => LaneKey::Hop(hop),
+            let place = self.router.place(&facts);
+            let rule = place.and_then(|place| Some((place, self.router.rule(place)?)));
+            let key = match rule {
+                Some((place, Rule { then: NextHop::Mx, .. })) => LaneKey::Mx(place, domain),
+                Some((place, _)) => LaneKey::Hop(place),
                 None => LaneKey::Unrouted(domain),
             };
             let lane = self.join(key);
@@ -406,6 +427,7 @@ impl Queue {
             is_parked: false,
         });
         lane.members += 1;
+        self.living += 1;
         id
     }
 
@@ -413,6 +435,7 @@ impl Queue {
     fn leave(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.members = lane.members.saturating_sub(1);
+        self.living = self.living.saturating_sub(1);
         if lane.members == 0 {
             self.names.remove(&lane.key);
             self.lanes.remove(&id);

@@ -20,11 +20,13 @@ fn queue() -> Queue {
                 name: "smart".into(),
                 when: vec![Condition::RecipientBelow(domain("smart"))],
                 then: NextHop::Hosts(vec![smart]),
+                attempts_max: None,
             },
             Rule {
                 name: "direct".into(),
                 when: vec![Condition::RecipientBelow(domain("example"))],
                 then: NextHop::Mx,
+                attempts_max: None,
             },
         ],
     };
@@ -208,6 +210,20 @@ fn a_carried_message_is_the_same_message() {
     queue.apply(Time::from_secs(99), &event);
     assert_eq!(queue.views().collect::<Vec<View>>(), before);
     assert_eq!(queue.accepted_at(id(1)), other.accepted_at(id(1)));
+}
+
+#[test]
+fn the_views_of_a_message_are_those_of_its_living_deliveries() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example", "b@y.example", "c@one.smart"]);
+    accept(&mut queue, 10, 2, &["a@x.example"]);
+    queue.apply(Time::from_secs(11), &attempted(1, vec![(0, delivered()), (1, deferred(300))]));
+    let views: Vec<View> = queue.views_of(id(1)).collect();
+    let of_all: Vec<View> = queue.views().filter(|view| view.delivery.message == id(1)).collect();
+    assert_eq!(views, of_all);
+    let places: Vec<u32> = views.iter().map(|view| view.delivery.recipient).collect();
+    assert_eq!(places, [1, 2]);
+    assert_eq!(queue.views_of(id(9)).count(), 0);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //! Invariant: routing fails closed. What no rule covers has no route and waits; it never goes
 //! direct. Pure.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{net::IpAddr, sync::Arc};
 
 use merpati_mail::{
-    Domain, Draw, ForwardPath, NextHop, ReversePath, Route, question::MxHost, route::HostPort,
+    Domain, Draw, ForwardPath, NextHop, ReversePath, Route,
+    question::{Addresses, MxHost},
+    route::{Endpoint, HostPort},
 };
 
 use crate::outcome::Before;
@@ -22,12 +24,19 @@ pub struct Router {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The name that `explain` and logs show.
-    pub name: Cow<'static, str>,
+    pub name: Arc<str>,
     /// All of these must hold.
     pub when: Vec<Condition>,
     /// Where it goes then.
     pub then: NextHop,
+    /// Attempts that go on at once towards one next hop of this rule; `None`: as the options of the
+    /// core say.
+    pub attempts_max: Option<usize>,
 }
+
+/// The place of a rule in its [`Router`], from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RulePlace(usize);
 
 /// Something about a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +65,18 @@ pub struct Facts<'a> {
 impl Router {
     /// The route of a delivery, or `None` where no rule covers it: then it waits.
     pub fn route(&self, facts: &Facts<'_>) -> Option<Route> {
-        let rule = self.rules.iter().find(|rule| rule.when.iter().all(|c| c.holds(facts)))?;
-        Some(Route { rule: rule.name.clone(), next_hop: rule.then.clone() })
+        let rule = self.rule(self.place(facts)?)?;
+        Some(Route { rule: Arc::clone(&rule.name), next_hop: rule.then.clone() })
+    }
+
+    /// The place of the rule that decides; `None` where no rule covers the delivery.
+    pub fn place(&self, facts: &Facts<'_>) -> Option<RulePlace> {
+        self.rules.iter().position(|rule| rule.when.iter().all(|c| c.holds(facts))).map(RulePlace)
+    }
+
+    /// The rule at a place; `None` where there is none.
+    pub fn rule(&self, place: RulePlace) -> Option<&Rule> {
+        self.rules.get(place.0)
     }
 }
 
@@ -86,8 +105,8 @@ pub fn destination<'a>(path: &'a ForwardPath, hostname: &'a Domain) -> &'a Domai
 /// One host at one address, to be tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The host and port, as the route or the MX record names it.
-    pub host: HostPort,
+    /// Where it listens, as the route or the MX record names it.
+    pub endpoint: Endpoint,
     /// Its address; `None` where the shell finds it from the name.
     pub address: Option<IpAddr>,
 }
@@ -95,36 +114,51 @@ pub struct Target {
 /// The hosts of an MX answer in the order in which they are tried (RFC 5321 §5.1).
 ///
 /// By preference, hosts of equal preference in random order. If we are among them, only the hosts
-/// before us are kept, or the message would go round. At most [`HOSTS_MAX`] hosts and
-/// [`ADDRESSES_MAX`] addresses are tried in one attempt.
+/// before us are kept, or the message would go round. Hosts without an address that may be used are
+/// passed over; where none is left, what is so of them says why, and a doubt wins: what may be
+/// otherwise soon is not failed. At most [`HOSTS_MAX`] hosts and [`ADDRESSES_MAX`] addresses are
+/// tried in one attempt.
 pub fn order(
     hosts: &[MxHost],
     ours: &Domain,
     port: u16,
     draw: &mut Draw,
 ) -> Result<Vec<Target>, Before> {
-    let own = hosts.iter().filter(|host| &host.name == ours).map(|host| host.preference).min();
+    let is_us = |host: &&MxHost| &host.name == ours || host.addresses == Addresses::Ourselves;
+    let own = hosts.iter().filter(is_us).map(|host| host.preference).min();
     let mut hosts: Vec<&MxHost> =
         hosts.iter().filter(|host| own.is_none_or(|own| host.preference < own)).collect();
     if hosts.is_empty() {
         return Err(Before::Loop);
     }
+    let why_none = why_none(&hosts);
     // The shuffle comes first, and the sort is stable: equal preferences stay shuffled.
     draw.shuffle(&mut hosts);
     hosts.sort_by_key(|host| host.preference);
     let targets: Vec<Target> = hosts
         .into_iter()
+        .filter(|host| !host.addresses.known().is_empty())
         .take(HOSTS_MAX)
         .flat_map(|host| {
-            host.addresses.iter().map(|&address| Target {
-                host: HostPort { host: host.name.clone(), port },
+            host.addresses.known().iter().map(|&address| Target {
+                endpoint: Endpoint::Tcp(HostPort { host: host.name.clone(), port }),
                 address: Some(address),
             })
         })
         .take(ADDRESSES_MAX)
         .collect();
-    // Hosts that have no address just now are trouble of DNS, which passes.
-    if targets.is_empty() { Err(Before::Dns) } else { Ok(targets) }
+    if targets.is_empty() { Err(why_none) } else { Ok(targets) }
+}
+
+/// Why hosts that have no address that may be used are no way.
+fn why_none(hosts: &[&MxHost]) -> Before {
+    if hosts.iter().any(|host| host.addresses == Addresses::Unknown) {
+        Before::Dns
+    } else if hosts.iter().any(|host| matches!(host.addresses, Addresses::Forbidden(_))) {
+        Before::BadAddress
+    } else {
+        Before::DomainUnknown
+    }
 }
 
 /// Hosts tried in one attempt.
@@ -145,12 +179,14 @@ mod tests {
     }
 
     fn host(preference: u16, name: &str, addresses: &[&str]) -> MxHost {
-        let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let known = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let addresses =
+            if addresses.is_empty() { Addresses::Unknown } else { Addresses::Known(known) };
         MxHost { preference, name: domain(name), addresses }
     }
 
     fn rule(name: &'static str, when: Vec<Condition>, then: NextHop) -> Rule {
-        Rule { name: Cow::Borrowed(name), when, then }
+        Rule { name: name.into(), when, then, attempts_max: None }
     }
 
     #[test]
@@ -184,7 +220,7 @@ mod tests {
             let recipient = domain(recipient);
             let facts = Facts { recipient: &recipient, reverse_path: &reverse_path, credential };
             let route = router.route(&facts);
-            assert_eq!(route.as_ref().map(|r| r.rule.as_ref()), want, "{facts:?}");
+            assert_eq!(route.as_ref().map(|r| &*r.rule), want, "{facts:?}");
         }
     }
 
@@ -199,8 +235,8 @@ mod tests {
         let mut firsts = BTreeMap::new();
         for _ in 0..1_000 {
             let targets = order(&hosts, &domain("me.example"), 25, &mut draw).unwrap();
-            assert_eq!(targets.last().unwrap().host.host, domain("c.example"));
-            *firsts.entry(targets[0].host.host.to_string()).or_insert(0) += 1;
+            assert_eq!(targets.last().unwrap().endpoint.host(), domain("c.example"));
+            *firsts.entry(targets[0].endpoint.to_string()).or_insert(0) += 1;
         }
         assert_eq!(firsts.len(), 2);
         assert!(firsts.values().all(|n| (400..600).contains(n)), "{firsts:?}");
@@ -220,6 +256,28 @@ mod tests {
         assert_eq!(targets.len(), 1);
         assert_eq!(order(&hosts[1..], &me, 25, &mut draw), Err(Before::Loop));
         assert_eq!(order(&[host(1, "a.example", &[])], &me, 25, &mut draw), Err(Before::Dns));
+        let by_address = MxHost { addresses: Addresses::Ourselves, ..host(15, "x.example", &[]) };
+        let hosts = [hosts[0].clone(), by_address, hosts[2].clone()];
+        let targets = order(&hosts, &me, 25, &mut draw).unwrap();
+        assert_eq!(targets.len(), 1, "an address of ours counts like our name");
+    }
+
+    #[test]
+    fn hosts_without_an_address_are_passed_over_and_a_doubt_wins() {
+        let me = domain("me.example");
+        let forbidden = Addresses::Forbidden("127.0.0.1".parse().unwrap());
+        let known = Addresses::Known(vec!["192.0.2.1".parse().unwrap()]);
+        for (all, want) in [
+            (vec![Addresses::None], Err(Before::DomainUnknown)),
+            (vec![Addresses::None, forbidden.clone()], Err(Before::BadAddress)),
+            (vec![Addresses::None, forbidden.clone(), Addresses::Unknown], Err(Before::Dns)),
+            (vec![Addresses::None, forbidden, Addresses::Unknown, known], Ok(1)),
+        ] {
+            let host = |addresses| MxHost { preference: 1, name: domain("a.example"), addresses };
+            let hosts: Vec<MxHost> = all.into_iter().map(host).collect();
+            let targets = order(&hosts, &me, 25, &mut Draw::new(1));
+            assert_eq!(targets.map(|targets| targets.len()), want, "{hosts:?}");
+        }
     }
 
     #[test]

@@ -35,6 +35,10 @@ impl QueueId {
     /// The highest journal epoch; a million restarts.
     pub const EPOCH_MAX: u32 = (1 << EPOCH_BITS) - 1;
 
+    /// The highest counter that the spool gives to messages that come in; those above are for
+    /// messages of our own making, such as reports, so that the two never meet.
+    pub const GIVEN_COUNTER_MAX: u32 = u32::MAX / 2;
+
     /// The name made of these parts; the epoch is taken modulo 2^20.
     pub const fn new(node: NodeId, epoch: u32, counter: u32) -> Self {
         let epoch = (epoch & Self::EPOCH_MAX) as u64;

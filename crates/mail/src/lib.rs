@@ -1,11 +1,11 @@
 //! The nouns of mail: what every other crate of Merpati talks about.
 //!
 //! Invariant: nothing here decides, and nothing here touches a socket, a clock, a file or a random
-//! generator. The crate is pure; the only libraries below it are `idna` and `memchr`.
+//! generator. The crate is pure; the only libraries below it are `base64`, `idna` and `memchr`.
 //!
 //! In the order of the flow: who ([`address`]), what ([`envelope`], [`header`]), what we answer
-//! ([`reply`], [`stage`]), what we ask the world ([`question`]), where it goes ([`route`]), what
-//! came of it ([`outcome`]), and what is written down ([`event`]).
+//! ([`reply`], [`stage`]), what we ask the world ([`question`]), where it goes ([`route`]) and in
+//! which form ([`transfer`]), what came of it ([`outcome`]), and what is written down ([`event`]).
 
 pub mod address;
 mod draw;
@@ -19,6 +19,7 @@ pub mod reply;
 pub mod route;
 pub mod stage;
 mod time;
+pub mod transfer;
 
 pub use address::{AddressError, Domain, ForwardPath, Mailbox, ReversePath};
 pub use draw::Draw;
@@ -32,3 +33,4 @@ pub use reply::{EnhancedCode, Reply};
 pub use route::{EgressPath, Hold, NextHop, Route};
 pub use stage::{Stage, Verdict};
 pub use time::{Civil, Time};
+pub use transfer::{NotConvertible, seven_bit};

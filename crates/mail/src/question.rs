@@ -73,8 +73,34 @@ pub struct MxHost {
     pub preference: u16,
     /// Its name.
     pub name: Domain,
-    /// Its addresses; empty where they could not be found just now.
-    pub addresses: Vec<IpAddr>,
+    /// What its name leads to.
+    pub addresses: Addresses,
+}
+
+/// What the name of a host leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// Only to addresses to which mail from strangers' zones must not lead: loopback, private or
+    /// reserved ones; this is the first of them.
+    Forbidden(IpAddr),
+    /// To these; never empty.
+    Known(Vec<IpAddr>),
+    /// To none: the name does not exist or has no address.
+    None,
+    /// To us.
+    Ourselves,
+    /// It could not be found out just now.
+    Unknown,
+}
+
+impl Addresses {
+    /// Those to which mail may be sent.
+    pub fn known(&self) -> &[IpAddr] {
+        match self {
+            Self::Known(addresses) => addresses,
+            Self::Forbidden(_) | Self::None | Self::Ourselves | Self::Unknown => &[],
+        }
+    }
 }
 
 /// Whether a password belongs to a user.

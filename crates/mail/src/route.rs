@@ -2,7 +2,7 @@
 //!
 //! Invariant: routing fails closed; what no rule covers has no route and waits. Pure.
 
-use std::{borrow::Cow, fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::{Domain, Reply, Time};
 
@@ -10,7 +10,7 @@ use crate::{Domain, Reply, Time};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The name of the rule that decided.
-    pub rule: Cow<'static, str>,
+    pub rule: Arc<str>,
     /// Where the delivery goes.
     pub next_hop: NextHop,
 }
@@ -21,7 +21,7 @@ pub enum NextHop {
     /// To these hosts, the first one first.
     Hosts(Vec<HostPort>),
     /// To this LMTP server (RFC 2033).
-    Lmtp(HostPort),
+    Lmtp(Endpoint),
     /// To the hosts that DNS names for the recipient's domain (RFC 5321 §5.1).
     Mx,
     /// Nowhere: it fails with this reason.
@@ -57,16 +57,68 @@ impl fmt::Display for HostPort {
     }
 }
 
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// On a port of a host.
+    Tcp(HostPort),
+    /// On a Unix socket with this path, on this machine.
+    Unix(String),
+}
+
+impl Endpoint {
+    /// The host; `localhost` for a socket on this machine.
+    pub fn host(&self) -> Domain {
+        match self {
+            Self::Tcp(host) => host.host.clone(),
+            Self::Unix(_) => Domain::localhost(),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host) => host.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// What a connection led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// This address and port.
+    Ip(SocketAddr),
+    /// The Unix socket with this path.
+    Unix(String),
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+impl From<SocketAddr> for Remote {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address)
+    }
+}
+
 /// The pair that has a reputation, limits and a history: from which of our addresses to which host,
 /// and how private.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressPath {
     /// The name of our egress source.
     pub source: String,
-    /// The host as the route or the MX record names it.
+    /// The host as the route or the MX record names it; `localhost` for a Unix socket.
     pub host: Domain,
-    /// The address that was used.
-    pub address: SocketAddr,
+    /// What was connected to.
+    pub address: Remote,
 }
 
 /// Why something waits although it could go: the name of the limit, its value, where it came from.

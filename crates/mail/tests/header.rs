@@ -23,7 +23,7 @@ fn check_fields(message: &str, want: &[&str], body: &str) {
 #[track_caller]
 fn applied(overlay: &Overlay, message: &[u8]) -> Vec<u8> {
     let sent = overlay.slices(message).collect::<Vec<_>>().concat();
-    assert_eq!(overlay.len(message.len() as u64), sent.len() as u64);
+    assert_eq!(overlay.len(message.len() as u64, message), sent.len() as u64);
     sent
 }
 
@@ -106,6 +106,33 @@ fn an_overlay_adds_on_top_and_leaves_out_whole_fields() {
     assert!(!overlay.is_empty());
     let back = Overlay::from_parts(overlay.prepend.clone(), overlay.remove.clone());
     assert_eq!(back, Ok(overlay));
+}
+
+#[test]
+fn a_first_line_that_begins_with_a_blank_never_continues_what_is_added() {
+    let with = |remove: Vec<Range<u32>>| Overlay { prepend: b"A: b\r\n".to_vec(), remove };
+    for (overlay, message, want) in [
+        (with(vec![]), " c\r\n", "A: b\r\n\r\n c\r\n"),
+        (with(vec![]), "\tC: d\r\n\r\nbody", "A: b\r\n\r\n\tC: d\r\n\r\nbody"),
+        (with(vec![]), " ", "A: b\r\n\r\n "),
+        (with(vec![]), "", "A: b\r\n"),
+        (with(vec![]), "\r\n c", "A: b\r\n\r\n c"),
+        (with(vec![]), "C: d\r\n e\r\n", "A: b\r\nC: d\r\n e\r\n"),
+        // Only what is left counts.
+        (with(vec![Range { start: 0, end: 6 }]), "C: d\r\n e", "A: b\r\n\r\n e"),
+        (with(vec![Range { start: 0, end: 2 }]), " \tC: d", "A: b\r\nC: d"),
+        (with(vec![Range { start: 0, end: 9 }]), " c", "A: b\r\n"),
+        // Nothing is added, so nothing is continued.
+        (Overlay::default(), " c", " c"),
+    ] {
+        let sent = applied(&overlay, message.as_bytes());
+        assert_eq!(String::from_utf8(sent).unwrap(), want, "{message:?}");
+        let sent = fields(want.as_bytes()).next().map(|field| field.range.end);
+        assert!(overlay.is_empty() || sent == Some(6), "{message:?}");
+    }
+    // The header and one octet more are enough to know the length.
+    assert_eq!(with(vec![]).len(1_000, b" "), 1_000 + 6 + 2);
+    assert_eq!(with(vec![]).len(1_000, b"C"), 1_000 + 6);
 }
 
 #[test]
@@ -218,6 +245,7 @@ proptest! {
             overlay.prepend_field(name, value).unwrap();
             want.splice(..0, format!("{name}: {value}\r\n").into_bytes());
         }
+        let added_len = want.len();
         for name in removed.chars() {
             overlay.remove_fields(message, &name.to_string());
         }
@@ -227,6 +255,10 @@ proptest! {
             if !removed.as_bytes().contains(&field.name[0]) {
                 want.extend_from_slice(&message[field.range]);
             }
+        }
+        // Behind the fields stands a fold only where there are none.
+        if !added.is_empty() && want.len() == added_len && message[end..].starts_with(b" ") {
+            want.extend_from_slice(b"\r\n");
         }
         want.extend_from_slice(&message[end..]);
         prop_assert_eq!(applied(&overlay, message), want);
@@ -241,6 +273,17 @@ proptest! {
     ) {
         let remove = ranges.into_iter().map(|(start, end)| start..end).collect();
         applied(&Overlay { prepend: Vec::new(), remove }, &message);
+    }
+
+    #[test]
+    fn what_is_added_stays_as_it_is_before_any_octets(
+        ranges in proptest::collection::vec((0_u32..9, 0_u32..9), 0..3),
+        text in "[ \tA:\r\n]{0,9}",
+    ) {
+        let remove = ranges.into_iter().map(|(start, end)| start..end).collect();
+        let overlay = Overlay { prepend: b"A: b\r\n".to_vec(), remove };
+        let sent = applied(&overlay, text.as_bytes());
+        prop_assert_eq!(fields(&sent).next().map(|field| field.range), Some(0..6));
     }
 
     #[test]

@@ -3,22 +3,30 @@
 //! Invariant: what is forgotten here is durably forgotten before it is said. Not pure: reads the
 //! spool.
 
+mod explain;
+mod queue;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use merpati_console::{
-    Admin, AdminError, Captured, Listing, NotReady, Page, Query, Status, Summary,
+    Admin, AdminError, Captured, Listing, NotReady, Page, Query, Selection, Status, Summary,
     admin::{Listener, SpoolFacts},
+    explain::{RouteAnswer, RouteQuestion},
+    queue::{Mode, Operated, QueueListing, QueuePage, Queued, Verb},
 };
-use merpati_mail::{Event, QueueId, Time};
+use merpati_mail::{Domain, Event, QueueId, Time};
 use merpati_spool::{Group, Handle, Level, SpoolError, Stored, StoredBody};
 use tokio::task::spawn_blocking;
 
+pub use self::explain::RouteFacts;
 use crate::{
     clock::Clock,
     committer::{Committer, Proposal, Refused},
+    conductor::Conductor,
     health::{Health, Life},
     listen::Gate,
+    resolve::Resolver,
     sinks::Sinks,
     store::Store,
 };
@@ -44,6 +52,16 @@ pub struct Control {
     pub sinks: Sinks,
     /// The sockets.
     pub sockets: Vec<Socket>,
+    /// The way to the queue.
+    pub conductor: Conductor,
+    /// Who asks DNS.
+    pub resolver: Resolver,
+    /// Our own host name.
+    pub hostname: Domain,
+    /// The port of hosts found by MX.
+    pub mx_port: u16,
+    /// What the configuration says of routes beyond the rules of the queue.
+    pub routes: Vec<RouteFacts>,
 }
 
 /// A socket on which we listen.
@@ -178,6 +196,32 @@ impl Admin for Control {
         let group = Group::of(at, Event::Retired(*last));
         self.committer.commit(Proposal { group, summary: None }).await.map_err(refused)?;
         Ok(count)
+    }
+
+    async fn queue(
+        &self,
+        selection: &Selection,
+        page: QueuePage,
+    ) -> Result<QueueListing, AdminError> {
+        self.queue_page(selection, page).await
+    }
+
+    async fn queued(&self, id: QueueId) -> Result<Option<Queued>, AdminError> {
+        self.queue_message(id).await
+    }
+
+    async fn operate(
+        &self,
+        selection: &Selection,
+        verb: &Verb,
+        after: Option<QueueId>,
+        mode: Mode,
+    ) -> Result<Operated, AdminError> {
+        self.queue_operate(selection, verb, after, mode).await
+    }
+
+    async fn explain_route(&self, question: &RouteQuestion) -> Result<RouteAnswer, AdminError> {
+        self.explain(question).await
     }
 }
 

@@ -8,19 +8,25 @@
 //! The thread takes everything that waits, appends it at once, syncs once and then tells all. The
 //! sessions are told by a task of their runtime that is woken once a batch: waking each session
 //! from here would cost a system call each.
+//!
+//! What the core proposes is never refused: where the spool is full, its groups that grow wait,
+//! and behind them what else is about the same messages. Its outcomes are told at once where
+//! nothing before them waits for a sync (core.md: the one exception).
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use merpati_console::Summary;
-use merpati_mail::{Durability, Event, Lsn, QueueId, Record};
+use merpati_flow::Token;
+use merpati_mail::{Durability, Event, Lsn, QueueId, Record, event::Keeping};
 use merpati_spool::{Body, Group, Level, Spool, SpoolError};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{clock::Clock, health::Health, sinks::Sinks, store::Store};
+use crate::{clock::Clock, conductor::Inbox, health::Health, sinks::Sinks, store::Store};
 
 /// What is proposed to the journal.
 #[derive(Debug)]
@@ -70,6 +76,19 @@ struct Batch {
 struct Companion {
     summary: Option<Summary>,
     ticket: Option<Ticket>,
+    from: From,
+}
+
+/// Who proposed a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum From {
+    /// The core, which is told of this number.
+    Core(Token),
+    /// The conductor, which wrote the state of a message anew.
+    Carry,
+    /// A session or an operator.
+    #[default]
+    Others,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,8 +110,15 @@ impl Committer {
             told: Mutex::default(),
             tell: Notify::new(),
         });
-        let mut thread =
-            Thread { spool, told, shared: Arc::clone(&shared), untold: Vec::new(), lazy: None };
+        let mut thread = Thread {
+            spool,
+            told,
+            shared: Arc::clone(&shared),
+            untold: Vec::new(),
+            settled: Vec::new(),
+            lazy: None,
+            behind: Behind::default(),
+        };
         let handle = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
             let guard = EndsProcess;
             thread.run();
@@ -104,13 +130,30 @@ impl Committer {
     /// Proposes a group; resolves when it is durable and applied, or refused.
     pub async fn commit(&self, proposal: Proposal) -> Result<(), Refused> {
         let (ticket, told) = oneshot::channel();
-        self.push(proposal, Some(ticket))?;
+        self.push(proposal.group, Companion::of(proposal.summary, Some(ticket)))?;
         told.await.unwrap_or(Err(Refused::Poisoned))
     }
 
     /// Proposes a group for which nobody waits; it is durable within [`LAZY_WAIT`].
     pub fn commit_lazily(&self, group: Group) -> Result<(), Refused> {
-        self.push(Proposal { group, summary: None }, None)
+        self.push(group, Companion::default())
+    }
+
+    /// Proposes what the core decided; it is told of each by its token.
+    ///
+    /// After the journal failed nothing is taken, and nothing told: the process is about to end.
+    pub fn propose(&self, groups: impl IntoIterator<Item = (Token, Group)>) {
+        for (token, group) in groups {
+            let from = From::Core(token);
+            if self.push(group, Companion { from, ..Companion::default() }).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Proposes the state of a message, written anew.
+    pub fn carry(&self, group: Group) {
+        self.push(group, Companion { from: From::Carry, ..Companion::default() }).ok();
     }
 
     /// Tells those whose proposals are decided; runs until it is dropped.
@@ -135,19 +178,25 @@ impl Committer {
         self.shared.work.notify_one();
     }
 
-    fn push(&self, proposal: Proposal, ticket: Option<Ticket>) -> Result<(), Refused> {
+    fn push(&self, group: Group, companion: Companion) -> Result<(), Refused> {
         let mut waiting = lock(&self.shared.waiting);
         if waiting.stage != Stage::Open {
             return Err(Refused::Poisoned);
         }
-        waiting.groups.push(proposal.group);
-        waiting.companions.push(Companion { summary: proposal.summary, ticket });
+        waiting.groups.push(group);
+        waiting.companions.push(companion);
         let is_first = waiting.groups.len() == 1;
         drop(waiting);
         if is_first {
             self.shared.work.notify_one();
         }
         Ok(())
+    }
+}
+
+impl Companion {
+    fn of(summary: Option<Summary>, ticket: Option<Ticket>) -> Self {
+        Self { summary, ticket, from: From::Others }
     }
 }
 
@@ -162,6 +211,8 @@ pub struct Told {
     pub store: Arc<Store>,
     /// The log and the metrics.
     pub sinks: Sinks,
+    /// The queue.
+    pub inbox: Arc<Inbox>,
 }
 
 struct Thread {
@@ -169,9 +220,31 @@ struct Thread {
     told: Told,
     shared: Arc<Shared>,
     /// Appended and not yet durable, so nobody has been told.
-    untold: Vec<(Record, Option<Summary>)>,
+    untold: Vec<Untold>,
+    /// Groups of the core that are appended and of which it is told with the next sync, in order.
+    settled: Vec<Token>,
     /// When what nobody waits for must be durable.
     lazy: Option<Instant>,
+    behind: Behind,
+}
+
+/// A record that is not durable yet.
+struct Untold {
+    record: Arc<Record>,
+    summary: Option<Summary>,
+    /// Whether the core does not know of it: it was decided by others.
+    is_news: bool,
+}
+
+/// Groups of the core for which a full spool has no room now.
+#[derive(Default)]
+struct Behind {
+    groups: Vec<Group>,
+    companions: Vec<Companion>,
+    /// The messages that they are about.
+    messages: BTreeSet<QueueId>,
+    /// When they are tried again.
+    due: Option<Instant>,
 }
 
 impl Thread {
@@ -226,7 +299,7 @@ impl Thread {
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), ()> {
-        let Batch { groups, mut companions, .. } = batch;
+        let Batch { groups, mut companions, .. } = self.behind.sort(batch);
         let began = Instant::now();
         let mut tickets = Vec::with_capacity(groups.len());
         let is_due = self.lazy.is_some_and(|due| due <= began);
@@ -248,6 +321,10 @@ impl Thread {
         } else if !self.untold.is_empty() && self.lazy.is_none() {
             self.lazy = Some(Instant::now() + LAZY_WAIT);
         }
+        // Without a sync in this batch nothing of it must be durable before it is told.
+        if !self.settled.is_empty() {
+            self.told.inbox.committed(std::mem::take(&mut self.settled));
+        }
         self.answer(tickets);
         Ok(())
     }
@@ -255,19 +332,19 @@ impl Thread {
     /// Appends all groups, or, where that is refused, those that the spool takes one by one.
     fn append(
         &mut self,
-        groups: Vec<Group>,
+        mut groups: Vec<Group>,
         companions: &mut Vec<Companion>,
         tickets: &mut Vec<(Ticket, Result<(), Refused>)>,
         must_sync: &mut bool,
     ) -> Result<(), SpoolError> {
-        if groups.is_empty() {
+        if groups.is_empty() || self.behind.takes(&mut groups, companions) {
             return Ok(());
         }
         match self.spool.append(&groups) {
             Ok(lsns) => {
                 let mut lsn = lsns.start;
                 for (group, companion) in groups.into_iter().zip(companions.drain(..)) {
-                    self.keep(group, companion.summary, &mut lsn, must_sync);
+                    self.keep(group, (companion.summary, companion.from), &mut lsn, must_sync);
                     if let Some(ticket) = companion.ticket {
                         *must_sync = true;
                         tickets.push((ticket, Ok(())));
@@ -283,6 +360,11 @@ impl Thread {
                 Ok(())
             }
             Err(error) if is_refusal(&error) => {
+                if let Some(Companion { from: from @ (From::Core(_) | From::Carry), .. }) =
+                    companions.first()
+                {
+                    return self.put_behind(error, *from, groups, companions);
+                }
                 let refused = refusal(&error);
                 tracing::warn!(%error, "the spool refused a group");
                 let asked = companions.drain(..).filter_map(|companion| companion.ticket);
@@ -294,20 +376,52 @@ impl Thread {
         }
     }
 
+    /// Takes a group of the conductor that was refused.
+    fn put_behind(
+        &mut self,
+        error: SpoolError,
+        from: From,
+        groups: Vec<Group>,
+        companions: &mut Vec<Companion>,
+    ) -> Result<(), SpoolError> {
+        match (&error, from) {
+            (SpoolError::Full { .. }, From::Core(_)) => {
+                tracing::warn!(%error, "a decision waits for room in the spool");
+                for (group, companion) in groups.into_iter().zip(companions.drain(..)) {
+                    self.behind.add(group, companion);
+                }
+                self.measure();
+                Ok(())
+            }
+            // The old telling is still there, and the spool asks again.
+            (_, From::Carry) => {
+                tracing::warn!(%error, "a message could not be carried");
+                companions.clear();
+                Ok(())
+            }
+            // The journal cannot hold what is decided: memory and disk would part.
+            (_, From::Core(_) | From::Others) => Err(error),
+        }
+    }
+
     /// Remembers what was appended until it is durable.
     fn keep(
         &mut self,
         group: Group,
-        mut summary: Option<Summary>,
+        (mut summary, from): (Option<Summary>, From),
         lsn: &mut Lsn,
         must_sync: &mut bool,
     ) {
         let (at, node) = (group.at, self.spool.node());
         for entry in group.entries {
             *must_sync |= entry.event.durability() == Durability::Sync;
-            let record = Record { lsn: *lsn, at, node, event: entry.event };
-            self.untold.push((record, summary.take()));
+            let record = Arc::new(Record { lsn: *lsn, at, node, event: entry.event });
+            let is_news = from == From::Others && matches!(record.event, Event::Accepted(_));
+            self.untold.push(Untold { record, summary: summary.take(), is_news });
             *lsn = Lsn(lsn.0 + 1);
+        }
+        if let From::Core(token) = from {
+            self.settled.push(token);
         }
     }
 
@@ -316,13 +430,19 @@ impl Thread {
         self.lazy = None;
         let untold = std::mem::take(&mut self.untold);
         let mut records = Vec::with_capacity(untold.len());
-        let mut summaries = Vec::new();
-        for (record, summary) in untold {
+        let (mut summaries, mut news) = (Vec::new(), Vec::new());
+        for Untold { record, summary, is_news } in untold {
             if let Event::Retired(id) = &record.event {
                 self.told.store.remove(*id);
             }
             summaries.extend(summary);
+            if is_news {
+                news.push(Arc::clone(&record));
+            }
             records.push(record);
+        }
+        if !news.is_empty() {
+            self.told.inbox.durable(news);
         }
         if !summaries.is_empty() {
             let evicted = self.told.store.keep(summaries);
@@ -365,6 +485,10 @@ impl Thread {
                 return false;
             }
         };
+        let wanted = self.spool.carry_wanted(CARRIED_AT_ONCE);
+        if !wanted.is_empty() {
+            self.told.inbox.carry_wanted(wanted);
+        }
         self.measure();
         more
     }
@@ -393,6 +517,63 @@ impl Thread {
         let all = tickets.into_iter().map(|(ticket, _)| ticket).chain(asked);
         self.answer(all.map(|ticket| (ticket, Err(Refused::Poisoned))).collect());
     }
+}
+
+impl Behind {
+    /// Puts what waited in front of a batch once it is due; before that, what is about the same
+    /// messages waits behind it.
+    fn sort(&mut self, batch: Batch) -> Batch {
+        let Some(due) = self.due else { return batch };
+        let Batch { groups, companions, stage } = batch;
+        if due <= Instant::now() || stage == Stage::Ending {
+            let mut all = std::mem::take(self);
+            all.groups.extend(groups);
+            all.companions.extend(companions);
+            return Batch { groups: all.groups, companions: all.companions, stage };
+        }
+        let mut rest = Batch { stage, ..Batch::default() };
+        for (group, companion) in groups.into_iter().zip(companions) {
+            let is_core = matches!(companion.from, From::Core(_));
+            if is_core && messages(&group).any(|id| self.messages.contains(&id)) {
+                self.add(group, companion);
+            } else {
+                rest.groups.push(group);
+                rest.companions.push(companion);
+            }
+        }
+        rest
+    }
+
+    /// Takes a single group that must wait behind others of its message.
+    fn takes(&mut self, groups: &mut Vec<Group>, companions: &mut Vec<Companion>) -> bool {
+        let is_behind = match (groups.as_slice(), companions.as_slice()) {
+            ([group], [Companion { from: From::Core(_), .. }]) => {
+                messages(group).any(|id| self.messages.contains(&id))
+            }
+            _ => false,
+        };
+        if is_behind && let (Some(group), Some(companion)) = (groups.pop(), companions.pop()) {
+            self.add(group, companion);
+        }
+        is_behind
+    }
+
+    fn add(&mut self, group: Group, companion: Companion) {
+        self.messages.extend(messages(&group));
+        self.groups.push(group);
+        self.companions.push(companion);
+        self.due.get_or_insert_with(|| Instant::now() + FULL_WAIT);
+    }
+}
+
+/// The messages that a group is about.
+fn messages(group: &Group) -> impl Iterator<Item = QueueId> {
+    group.entries.iter().filter_map(|entry| match entry.event.keeping() {
+        Keeping::About(id) | Keeping::Closes(id) | Keeping::Opens(id) | Keeping::Stores(id) => {
+            Some(id)
+        }
+        Keeping::Latest(_) => None,
+    })
 }
 
 /// Ends the process where the thread panics: what is durable is then unknown to all others.
@@ -450,6 +631,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How long a lazy event may wait for its sync.
 pub const LAZY_WAIT: Duration = Duration::from_millis(50);
+/// How long decisions wait for room in a full spool before they are tried again.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+/// Messages written anew at once.
+const CARRIED_AT_ONCE: usize = 64;
 /// The most groups of one batch.
 const BATCH_GROUPS_MAX: usize = 256;
 /// The most octets of one batch, unless a single group is larger.
@@ -492,6 +677,7 @@ mod tests {
             health: Arc::clone(&health),
             store: Arc::new(Store::new(Quota::default(), Vec::new())),
             sinks: Sinks::start(Arc::default(), writer).unwrap(),
+            inbox: Arc::default(),
         };
         let ids = spool.handle();
         let (committer, thread) = Committer::start(Box::new(spool), told).unwrap();

@@ -3,6 +3,8 @@
 //! Invariant: nothing listens before recovery is complete, and nothing durable is touched before
 //! the lock of the spool is held. The end is the reverse: sessions, journal, log. Not pure.
 
+mod outbound;
+mod plan;
 mod recovery;
 
 use std::{
@@ -17,11 +19,10 @@ use std::{
 };
 
 use anyhow::Context;
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, rand};
 use merpati_console::{Guard, router};
-use merpati_flow::admit::{ListenerKind, Policy};
+use merpati_flow::{Core, queue::Queue};
 use merpati_mail::{Event, NodeId, Time};
-use merpati_smtp::server::{self, Auth, StartTls};
 use merpati_spool::{Disk, Group, Options as SpoolOptions, Spool};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -35,12 +36,15 @@ use crate::{
     auth::Credentials,
     clock::Clock,
     committer::{Committer, Told},
-    config::{AfterCapture, AuthUse, Config, Kind, LogTo, TlsUse, options::Listener},
+    conductor::{Conductor, Hands, Inbox},
+    config::{Config, LogTo},
+    deliver::Deliverer,
+    fresh::Fresh,
     health::{Health, Life},
-    listen::{self, Gate, Limits, Plan, Shared, Sink, Tls},
+    listen::{self, Gate, Limits, Shared},
+    resolve::Resolver,
     sinks::{LogWriter, Metrics, Notice, Sinks, Target},
     store::{Quota, Store},
-    tls,
 };
 
 /// Runs the relay until it is told to end: 0 after a drain, 74 after the journal failed.
@@ -50,7 +54,7 @@ pub fn run(config: Config, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCod
     start_tracing();
     // A second provider in the process would make rustls refuse to choose.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let node = Node::start(config)?;
+    let mut node = Node::start(config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let result = runtime.block_on(node.serve(announce));
@@ -69,8 +73,21 @@ struct Node {
     committer: Committer,
     committer_thread: JoinHandle<()>,
     spool: merpati_spool::Handle,
+    fresh: Arc<Fresh>,
+    inbox: Arc<Inbox>,
+    /// What recovery found of the queue and the epoch of new names, until the conductor has it.
+    queue: Option<(Queue, u32)>,
+    outbound: Option<Outbound>,
     gates: Vec<Arc<Gate>>,
     listening: PathBuf,
+}
+
+/// Those who deliver.
+struct Outbound {
+    conductor: Conductor,
+    thread: JoinHandle<()>,
+    deliverer: Deliverer,
+    resolver: Resolver,
 }
 
 impl Node {
@@ -82,7 +99,7 @@ impl Node {
             .mode(0o700)
             .create(data_dir)
             .with_context(|| format!("cannot make {}", data_dir.display()))?;
-        let Recovered { disk, captured, last_at, digest } = recover(&config)?;
+        let Recovered { disk, queue, epoch, captured, last_at, digest } = recover(&config)?;
         let listening = data_dir.join(LISTENING_FILE);
         remove_stale(&listening)?;
         let sandbox = &config.sandbox;
@@ -104,11 +121,13 @@ impl Node {
         let writer = LogWriter::open(&target).context("cannot open the mail log")?;
         let sinks = Sinks::start(Arc::new(Metrics::default()), writer)?;
         let spool = disk.handle();
+        let inbox = Arc::new(Inbox::default());
         let told = Told {
             clock: Arc::clone(&clock),
             health: Arc::clone(&health),
             store: Arc::clone(&store),
             sinks: sinks.clone(),
+            inbox: Arc::clone(&inbox),
         };
         let (committer, committer_thread) = Committer::start(Box::new(disk), told)?;
         let today = config_digest(&config);
@@ -134,20 +153,24 @@ impl Node {
             committer,
             committer_thread,
             spool,
+            fresh: Arc::new(Fresh::new(FRESH_OCTETS)),
+            inbox,
+            queue: Some((queue, epoch)),
+            outbound: None,
             gates,
             listening,
         })
     }
 
     /// Listens, serves, and drains.
-    async fn serve(&self, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCode> {
+    async fn serve(&mut self, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCode> {
         let committer = self.committer.clone();
         tokio::spawn(async move { committer.tell().await });
         let mut sockets = Vec::new();
         let shared = Arc::new(self.shared()?);
         let mut loops = Vec::new();
         for (listener, gate) in self.config.listeners.iter().zip(&self.gates) {
-            let plan = Arc::new(self.plan(listener, gate)?);
+            let plan = Arc::new(plan::plan(&self.config, listener, gate)?);
             for address in &listener.listen {
                 let socket = listen::bind(*address)?;
                 sockets.push(Socket {
@@ -161,6 +184,8 @@ impl Node {
         }
         // Before anybody learns that we listen: a signal must not find us without a handler.
         let mut signals = Signals::new()?;
+        let own = sockets.iter().map(|socket| socket.address).collect();
+        self.start_outbound(own)?;
         self.serve_control(sockets).await?;
         announce();
         for (socket, plan) in loops {
@@ -175,6 +200,29 @@ impl Node {
         })
     }
 
+    /// Starts those who deliver; `own` are the sockets on which we listen.
+    fn start_outbound(&mut self, own: Vec<SocketAddr>) -> anyhow::Result<()> {
+        let Some((queue, epoch)) = self.queue.take() else { return Ok(()) };
+        let clock = Arc::clone(&self.clock);
+        let resolver = outbound::resolver(&self.config, own, Arc::clone(&clock))?;
+        let deliverer = outbound::deliverer(&self.config, resolver.clone(), Arc::clone(&clock))?;
+        let options = outbound::core_options(&self.config);
+        let core = Core::with_queue(options, queue, (NodeId::default(), epoch), seed()?);
+        let hands = Hands {
+            clock,
+            committer: self.committer.clone(),
+            spool: self.spool.clone(),
+            fresh: Arc::clone(&self.fresh),
+            resolver: resolver.clone(),
+            deliverer: deliverer.clone(),
+            sinks: self.sinks.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let (conductor, thread) = Conductor::start(core, Arc::clone(&self.inbox), hands)?;
+        self.outbound = Some(Outbound { conductor, thread, deliverer, resolver });
+        Ok(())
+    }
+
     fn shared(&self) -> anyhow::Result<Shared> {
         let entries = self.config.credentials.iter();
         let credentials = entries.map(|entry| (entry.name.clone(), entry.password.clone()));
@@ -183,78 +231,16 @@ impl Node {
             clock: Arc::clone(&self.clock),
             committer: self.committer.clone(),
             spool: self.spool.clone(),
+            fresh: Arc::clone(&self.fresh),
             credentials: Credentials::new(credentials)?,
             health: Arc::clone(&self.health),
             sinks: self.sinks.clone(),
         })
     }
 
-    fn plan(&self, listener: &Listener, gate: &Arc<Gate>) -> anyhow::Result<Plan> {
-        let tls = match (listener.tls, &listener.tls_certificate, &listener.tls_key) {
-            (TlsUse::Implicit, Some(chain), Some(key)) => Tls::Implicit(tls::acceptor(chain, key)?),
-            (TlsUse::StartTls, Some(chain), Some(key)) => Tls::Starttls(tls::acceptor(chain, key)?),
-            (TlsUse::None, _, _) => Tls::Never,
-            (TlsUse::Implicit | TlsUse::StartTls, _, _) => {
-                anyhow::bail!("listener {}: TLS needs a certificate and a key", listener.name)
-            }
-        };
-        let sink = match self.config.sandbox.after_capture {
-            AfterCapture::Discard => Sink::Discard,
-            AfterCapture::Keep => Sink::Capture,
-        };
-        Ok(Plan {
-            options: Arc::new(self.session_options(listener, &tls)),
-            policy: self.policy(listener)?,
-            sink,
-            tls,
-            gate: Arc::clone(gate),
-            write_wait: listener.command_wait,
-            handshake_wait: HANDSHAKE_WAIT,
-        })
-    }
-
-    fn session_options(&self, listener: &Listener, tls: &Tls) -> server::Options {
-        let hostname = self.config.server.hostname.to_string();
-        let mut options = server::Options::new(listener.name.as_str(), hostname);
-        options.greeting.clone_from(&listener.greeting);
-        options.starttls = match tls {
-            Tls::Starttls(_) => StartTls::Offered,
-            Tls::Implicit(_) | Tls::Never => StartTls::Absent,
-        };
-        options.auth = match listener.auth {
-            AuthUse::AllowClear => Auth::Anywhere,
-            AuthUse::Off => Auth::Off,
-            AuthUse::TlsOnly => Auth::OverTls,
-        };
-        options.limits.message_bytes_max = listener.message_size_max.0;
-        options.limits.recipients_max =
-            usize::try_from(listener.recipients_max.get()).unwrap_or(usize::MAX);
-        options.limits.transactions_max = listener.transactions_max.get();
-        options.limits.bad_commands_max = listener.bad_commands_max.get();
-        options.limits.auth_failures_max = listener.auth_failures_max.get();
-        options.waits.command_wait = listener.command_wait;
-        options.waits.data_block_wait = listener.data_block_wait;
-        options.waits.transaction_wait = listener.transaction_wait;
-        options
-    }
-
-    fn policy(&self, listener: &Listener) -> anyhow::Result<Policy> {
-        let relay = &self.config.relay;
-        let networks = relay.networks.iter().map(|network| network.to_string().parse());
-        Ok(Policy {
-            kind: match listener.kind {
-                Kind::Rehearsal => ListenerKind::Relay,
-                Kind::Sandbox => ListenerKind::Sandbox,
-            },
-            local_domains: relay.local_domains.iter().cloned().collect(),
-            networks: networks.collect::<Result<_, _>>()?,
-            size_bytes_max: listener.message_size_max.0,
-            hops_max: HOPS_MAX,
-        })
-    }
-
     /// Serves the operator's verbs on the Unix socket and over TCP, and says that all is ready.
     async fn serve_control(&self, mut sockets: Vec<Socket>) -> anyhow::Result<()> {
+        let outbound = self.outbound.as_ref().context("nobody delivers yet")?;
         let path = &self.config.server.control_socket;
         remove_stale(path)?;
         let unix = UnixListener::bind(path)
@@ -281,6 +267,11 @@ impl Node {
             store: Arc::clone(&self.store),
             sinks: self.sinks.clone(),
             sockets,
+            conductor: outbound.conductor.clone(),
+            resolver: outbound.resolver.clone(),
+            hostname: self.config.server.hostname.clone(),
+            mx_port: self.config.delivery.port.get(),
+            routes: outbound::route_facts(&self.config),
         });
         let local = router(Arc::clone(&control), Guard::Socket);
         tokio::spawn(async move { axum::serve(unix, local).await });
@@ -314,14 +305,23 @@ impl Node {
         }
     }
 
-    /// Lets sessions end; those that do not in time are cut. A second signal cuts them at once.
+    /// Lets sessions and attempts end; those that do not in time are cut. A second signal cuts them
+    /// at once.
     async fn drain(&self, signals: &mut Signals) {
         let wait = match self.health.life() {
             Life::Failed(_) => self.config.server.drain_wait.min(FAILED_WAIT),
             Life::Draining | Life::Ready | Life::Starting => self.config.server.drain_wait,
         };
+        let conductor = self.outbound.as_ref().map(|outbound| &outbound.conductor);
+        if let Some(conductor) = conductor {
+            conductor.drain();
+        }
+        let is_busy = || {
+            self.gates.iter().any(|gate| gate.connections() > 0)
+                || conductor.is_some_and(|conductor| conductor.jobs() > 0)
+        };
         let all_gone = async {
-            while self.gates.iter().any(|gate| gate.connections() > 0) {
+            while is_busy() {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
@@ -330,10 +330,19 @@ impl Node {
             () = tokio::time::sleep(wait) => {}
             () = signals.end() => {}
         }
+        if let Some(outbound) = &self.outbound {
+            outbound.deliverer.close().await;
+        }
     }
 
     /// Commits what waits, writes the log and ends the threads.
     fn end(self, runtime: Runtime) {
+        if let Some(outbound) = self.outbound {
+            outbound.conductor.end();
+            if outbound.thread.join().is_err() {
+                tracing::error!("the conductor panicked");
+            }
+        }
         self.committer.end();
         if self.committer_thread.join().is_err() {
             tracing::error!("the committer panicked");
@@ -380,7 +389,8 @@ fn recover(config: &Config) -> anyhow::Result<Recovered> {
     options.segment_bytes = config.spool.segment_size.0;
     options.bytes_max = config.spool.journal_max.map_or(u64::MAX, |bytes| bytes.0);
     options.free_bytes_min = config.spool.disk_free_min.0;
-    let mut fold = recovery::Fold::default();
+    let hostname = config.server.hostname.clone();
+    let mut fold = recovery::Fold::new(Queue::new(config.router(), hostname));
     let (disk, recovery) = Disk::open(&options, &mut |record| fold.apply(record))
         .with_context(|| format!("cannot open the spool in {}", options.dir.display()))?;
     for damage in &recovery.damage {
@@ -393,7 +403,15 @@ fn recover(config: &Config) -> anyhow::Result<Recovered> {
     }
     let digest = fold.digest;
     let captured = fold.summaries(&disk.handle());
-    Ok(Recovered { disk, captured, last_at: recovery.last_at, digest })
+    let (epoch, last_at) = (recovery.epoch, recovery.last_at);
+    Ok(Recovered { disk, queue: fold.queue, epoch, captured, last_at, digest })
+}
+
+/// What the jitter of retries and the order of equal hosts begin with.
+fn seed() -> anyhow::Result<u64> {
+    let mut octets = [0; 8];
+    rand::fill(&mut octets).map_err(|_| anyhow::anyhow!("the machine gives no random octets"))?;
+    Ok(u64::from_le_bytes(octets))
 }
 
 /// SHA-256 of the configuration as it holds, without where it was set.
@@ -424,14 +442,12 @@ fn start_tracing() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init().ok();
 }
 
+/// Octets of accepted mail that are kept in memory until they are delivered.
+const FRESH_OCTETS: usize = 256 << 20;
 /// The file in the data directory that lists the true addresses while the relay runs.
 pub const LISTENING_FILE: &str = "listening";
 /// Threads that serve connections.
 const WORKERS: usize = 2;
-/// Received fields beyond which a message goes round (RFC 5321 §6.3: at least 100).
-const HOPS_MAX: usize = 100;
-/// How long a TLS handshake may take.
-const HANDSHAKE_WAIT: Duration = Duration::from_mins(1);
 /// How long sessions may go on after the journal failed.
 const FAILED_WAIT: Duration = Duration::from_secs(5);
 /// How often draining looks whether all sessions have ended.

@@ -1,24 +1,34 @@
-//! With which certificate a listener speaks TLS, and what was negotiated.
+//! With which certificate a listener speaks TLS, which certificates of others we believe, and what
+//! was negotiated.
 //!
-//! Invariant: one provider, aws-lc-rs, for the whole process; TLS 1.2 and 1.3 only. Not pure: reads
-//! files.
+//! Invariant: one provider, aws-lc-rs, for the whole process; TLS 1.2 and 1.3 only; also where any
+//! certificate will do, the other end shows that it has the key to it. Not pure: reads files.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use anyhow::Context;
 use merpati_mail::TlsFacts;
-use rustls::{ProtocolVersion, ServerConfig, ServerConnection, crypto::aws_lc_rs};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use tokio_rustls::TlsAcceptor;
+use rustls::{
+    ClientConfig, ClientConnection, CommonState, DigitallySignedStruct, ProtocolVersion,
+    RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// An acceptor with the certificate chain and the private key of these PEM files.
 pub fn acceptor(certificates: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
-    let chain = CertificateDer::pem_file_iter(certificates)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("cannot read certificates from {}", certificates.display()))?;
+    let chain = certificates_of(certificates)?;
     let private = PrivateKeyDer::from_pem_file(key)
         .with_context(|| format!("cannot read a private key from {}", key.display()))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, private)
@@ -28,8 +38,52 @@ pub fn acceptor(certificates: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> 
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// What was negotiated, by the names of IANA.
+/// Which certificate of a server is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust<'a> {
+    /// Any: who listens in learns nothing, but who stands between may be anybody (RFC 7435).
+    Any,
+    /// One for the name of the host, from a CA of this PEM file.
+    File(&'a Path),
+    /// One for the name of the host, from a CA that this machine trusts.
+    System,
+}
+
+/// A connector that believes as `trust` says; it keeps sessions to resume. Reads files.
+pub fn connector(trust: Trust<'_>) -> anyhow::Result<TlsConnector> {
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let mut config = match trust {
+        Trust::Any => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider: provider() }))
+            .with_no_client_auth(),
+        Trust::File(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates_of(path)? {
+                roots
+                    .add(certificate)
+                    .with_context(|| format!("{} holds what is no CA", path.display()))?;
+            }
+            builder.with_root_certificates(roots).with_no_client_auth()
+        }
+        Trust::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
+    };
+    config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What was negotiated with a client, by the names of IANA.
 pub fn facts(connection: &ServerConnection) -> TlsFacts {
+    facts_of(connection)
+}
+
+/// What was negotiated with a server, by the names of IANA.
+pub fn client_facts(connection: &ClientConnection) -> TlsFacts {
+    facts_of(connection)
+}
+
+fn facts_of(connection: &CommonState) -> TlsFacts {
     let version = match connection.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
         Some(ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
@@ -41,3 +95,77 @@ pub fn facts(connection: &ServerConnection) -> TlsFacts {
     let cipher = suite.unwrap_or_default().replacen("TLS13_", "TLS_", 1);
     TlsFacts { version, cipher }
 }
+
+fn certificates_of(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("cannot read certificates from {}", path.display()))
+}
+
+/// The CAs that this machine trusts, read once. Those that we cannot use are passed over; a machine
+/// without any is an error, and looked at again the next time.
+fn system_roots() -> anyhow::Result<Arc<RootCertStore>> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(Arc::clone(roots));
+    }
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "some CAs of this machine cannot be read");
+    }
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    anyhow::ensure!(usable > 0, "this machine has no CA that could be trusted");
+    Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
+}
+
+/// Believes any certificate, but not that somebody has its key.
+#[derive(Debug)]
+struct AnyCertificate {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Sessions that a connector keeps to resume.
+const SESSIONS_MAX: usize = 1_024;

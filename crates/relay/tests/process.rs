@@ -257,3 +257,87 @@ fn a_rehearsal_refuses_what_a_relay_would_refuse_and_captures_the_rest() {
     assert_eq!(kept["id"], *id);
     assert!(relay.stop().success());
 }
+
+/// A relay with a submission listener `sub`, a relay listener `mx` and a credential `ani` with the
+/// password `open sesame`; all that it takes in is refused by its only route.
+fn submitting(dir: &tempfile::TempDir, settings: &[&str]) -> Relay {
+    let line = merpati_relay::credential::hash("open sesame").unwrap();
+    let entry = format!(
+        "[[credential]]\nname = \"ani\"\npassword = \"{line}\"\nsenders = [\"ani@b.example\"]\n\
+         [[route]]\nname = \"none\"\nto = \"refuse nobody\"\n"
+    );
+    std::fs::write(data_dir(dir).with_extension("toml"), entry).unwrap();
+    let mut all = vec![
+        "relay.local_domains=b.example",
+        "listener.mx.kind=relay",
+        "listener.mx.listen=127.0.0.1:0",
+        "listener.sub.kind=submission",
+        "listener.sub.listen=127.0.0.1:0",
+    ];
+    all.extend(settings);
+    Relay::start(&data_dir(dir), &all)
+}
+
+/// `\0ani\0open sesame`.
+const AUTH: &str = "AUTH PLAIN AGFuaQBvcGVuIHNlc2FtZQ==";
+
+#[test]
+fn a_submission_listener_takes_mail_from_its_authors_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = submitting(&dir, &["listener.sub.auth=allow-clear"]);
+    let mut smtp = Smtp::connect(relay.address("sub"));
+    smtp.say("EHLO client.example", "250");
+    smtp.say("MAIL FROM:<ani@b.example>", "530 5.7.0");
+    smtp.say("RCPT TO:<c@b.example>", "503");
+    smtp.say(AUTH, "235");
+    smtp.say("MAIL FROM:<boss@b.example>", "553 5.7.1");
+    let spoofed = b"From: boss@b.example\r\n\r\n";
+    assert!(smtp.data("ani@b.example", "c@c.example", spoofed).starts_with("550 5.7.1"));
+    assert!(smtp.data("", "c@c.example", b"From: ani\r\n\r\n").starts_with("550 5.6.0"));
+    let own = b"From: Ani <ani@b.example>\r\nBcc: d@d.example\r\n\r\n";
+    let taken = smtp.data("ani@b.example", "c@c.example", own);
+    assert!(common::queued_as(&taken).is_some(), "{taken}");
+    let taken = smtp.data("", "c@c.example", b"no header\r\n");
+    assert!(common::queued_as(&taken).is_some(), "{taken}");
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn a_relay_listener_takes_what_is_for_us_from_anybody_and_the_rest_from_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = submitting(&dir, &["listener.sub.auth=allow-clear"]);
+    let mut smtp = Smtp::connect(relay.address("mx"));
+    smtp.say("EHLO client.example", "250");
+    let spoofed = b"From: boss@b.example\r\n\r\n";
+    assert!(smtp.data("", "c@b.example", spoofed).starts_with("250"));
+    smtp.say("MAIL FROM:<ani@b.example>", "250");
+    smtp.say("RCPT TO:<c@c.example>", "550 5.7.1");
+    smtp.say("RCPT TO:<postmaster>", "250");
+    smtp.say("RSET", "250");
+    let looping = "Received: by x; y\r\n".repeat(101);
+    assert!(smtp.data("", "c@b.example", looping.as_bytes()).starts_with("554 5.4.6"));
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn no_password_is_asked_for_in_the_clear() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, client) = certificate(dir.path(), "starttls");
+    let settings: Vec<String> = settings
+        .iter()
+        .map(|setting| setting.replace("listener.sandbox", "listener.sub"))
+        .collect();
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let relay = submitting(&dir, &settings);
+    let mut smtp = Smtp::connect(relay.address("sub"));
+    assert!(!smtp.say("EHLO client.example", "250").contains("AUTH"));
+    smtp.say(AUTH, "538 5.7.11");
+    smtp.say("MAIL FROM:<ani@b.example>", "530 5.7.0");
+    smtp.say("STARTTLS", "220");
+    let mut smtp = over_tls(smtp.into_stream(), &client);
+    assert!(smtp.say("EHLO client.example", "250").contains("AUTH PLAIN LOGIN"));
+    smtp.say("MAIL FROM:<ani@b.example>", "530 5.7.0");
+    smtp.say(AUTH, "235");
+    smtp.say("MAIL FROM:<ani@b.example>", "250");
+    smtp.say("RCPT TO:<c@c.example>", "250");
+}

@@ -126,18 +126,18 @@ impl World {
         let mut core = Core::new(plan::core_options(relay), number, recovery.epoch, seed);
         for record in records {
             self.ledger.replayed(relay, &record.event);
-            core.handle(self.now, Input::Durable(record.at, Box::new(record.event)));
+            core.durable(record.at, &record.event);
         }
         if self.mutant == Some(Mutant::ReplayDecides) {
             let all: Vec<DeliveryId> = core.views().map(|view| view.delivery).collect();
             for delivery in all {
                 let event = Event::Released { delivery, until: self.now };
-                core.handle(self.now, Input::Durable(self.now, Box::new(event)));
+                core.durable(self.now, &event);
             }
         }
         for id in core.queue().messages() {
             if let Some(loaded) = load(&node.spool, id) {
-                self.ledger.adopted(self.now, relay, &loaded.accepted, loaded.header);
+                self.ledger.adopted(self.now, relay, &loaded.accepted, loaded.header.to_vec());
             }
         }
         self.ledger.recovered(self.now, relay, &core);
@@ -529,8 +529,7 @@ impl World {
             Waiter::Nobody => {}
             Waiter::Session(conn, id) => {
                 for entry in &waiting.group.entries {
-                    let event = Box::new(entry.event.clone());
-                    core.handle(self.now, Input::Durable(waiting.group.at, event));
+                    core.durable(waiting.group.at, &entry.event);
                 }
                 self.tell(conn, server::Input::Committed(id));
                 self.later(self.now, Happening::Pump { relay });
@@ -593,7 +592,7 @@ impl World {
 fn load(spool: &Memory, id: QueueId) -> Option<Loaded> {
     let stored = spool.read(id).ok()?;
     let StoredBody::Bytes(content) = stored.body else { return None };
-    Some(Loaded { accepted: stored.accepted, header: content.to_vec() })
+    Some(Loaded { accepted: stored.accepted, header: content })
 }
 
 fn operator_hold() -> Hold {

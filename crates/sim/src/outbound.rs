@@ -9,7 +9,7 @@ use merpati_mail::{
     BodyType, EgressPath, QueueId, Recipient, Time,
     envelope::Utf8,
     outcome::{Fact, Finding as Found, Need, Phase},
-    route::HostPort,
+    route::{Endpoint, Remote},
 };
 use merpati_smtp::{
     client::{self, EightBit, Output, RecipientResult, Transaction},
@@ -43,14 +43,14 @@ impl World {
     /// Begins an attempt.
     pub(crate) fn begin(&mut self, relay: RelayId, mut job: Job) {
         if self.mutant == Some(Mutant::UnshuffledMx) {
-            job.targets.sort_by(|a, b| a.host.cmp(&b.host));
+            job.targets.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
         }
         let is_spread = |(_, r): &(u32, Recipient)| r.path.to_string().contains(plan::SPREAD);
         if job.targets.len() > 1
             && job.recipients.iter().all(is_spread)
             && let Some(first) = job.targets.first()
         {
-            self.ledger.chosen(&first.host.to_string());
+            self.ledger.chosen(&first.endpoint.to_string());
         }
         let id = job.id;
         let left = job.recipients.clone();
@@ -72,7 +72,7 @@ impl World {
         if outbound.target > 0 {
             self.ledger.marks.insert(Mark::NextHost);
         }
-        let called = callee(&target.host);
+        let called = callee(&target.endpoint);
         let us = Caller::Relay { relay, generation: node.generation, job: id };
         let is_there = match called {
             Some(Callee::Relay(other)) => self.is_listening(other),
@@ -382,7 +382,7 @@ impl World {
                 o.job
                     .targets
                     .first()
-                    .is_some_and(|t| t.host.host == plan::domain(&plan::relay_name(1)))
+                    .is_some_and(|t| t.endpoint.host() == plan::domain(&plan::relay_name(1)))
             });
         if is_via && is_relayed {
             self.ledger.marks.insert(Mark::TwoRelays);
@@ -459,11 +459,11 @@ impl World {
         let at = outbound.target.min(outbound.job.targets.len().saturating_sub(1));
         let path = outbound.job.targets.get(at).map(|target| EgressPath {
             source: "default".to_owned(),
-            host: target.host.host.clone(),
-            address: std::net::SocketAddr::new(
+            host: target.endpoint.host(),
+            address: Remote::Ip(std::net::SocketAddr::new(
                 target.address.unwrap_or(plan::relay_address(1)),
-                target.host.port,
-            ),
+                25,
+            )),
         });
         let findings = outbound.findings;
         let report = Report { path, began: outbound.began, tls: None, findings };
@@ -494,8 +494,8 @@ fn outbound_is_via(results: &[(u32, RecipientResult)]) -> bool {
     results.iter().any(|(_, result)| matches!(result, RecipientResult::Delivered(_)))
 }
 
-fn callee(host: &HostPort) -> Option<Callee> {
-    let name = host.host.to_string();
+fn callee(endpoint: &Endpoint) -> Option<Callee> {
+    let name = endpoint.host().to_string();
     if let Some(relay) = (0..plan::RELAYS).find(|&relay| name == plan::relay_name(relay)) {
         return Some(Callee::Relay(relay));
     }

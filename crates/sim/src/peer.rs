@@ -255,7 +255,8 @@ impl World {
             }
             Callee::Relay(relay) => {
                 let Some(node) = self.nodes.get(relay) else { return Fate::Cut };
-                let verdict = admit::content(&node.policy, &content);
+                let head = admit::Head::of(&content, content.len() as u64);
+                let verdict = admit::content(&node.policy, None, &head);
                 if verdict.decision != Decision::Accept {
                     return Fate::Now(verdict);
                 }

@@ -14,7 +14,9 @@ use merpati_flow::{
     route::{Condition, Router, Rule},
 };
 use merpati_mail::{
-    Domain, Draw, NextHop, Time, question::MxAnswer, question::MxHost, route::HostPort,
+    Domain, Draw, NextHop, Time,
+    question::{Addresses, MxAnswer, MxHost},
+    route::HostPort,
 };
 
 use crate::{ledger::RelayId, mutant::Mutant};
@@ -121,6 +123,7 @@ pub(crate) fn core_options(relay: RelayId) -> Options {
         name: name.into(),
         when: vec![Condition::RecipientBelow(domain(when))],
         then,
+        attempts_max: None,
     };
     let mut rules = Vec::new();
     if relay == 0 {
@@ -140,6 +143,7 @@ pub(crate) fn policy(relay: RelayId) -> Policy {
         kind: ListenerKind::Relay,
         local_domains: [domain("home.example")].into(),
         networks: network.parse().into_iter().collect(),
+        senders: BTreeMap::new(),
         size_bytes_max: SIZE_BYTES_MAX + 4_000 * relay as u64,
         hops_max: 100,
     }
@@ -161,7 +165,7 @@ pub(crate) fn mx(name: &Domain, now: Time, is_calm: bool, draw: &mut Draw) -> Mx
     let host = |&(preference, number): &(u16, u8)| MxHost {
         preference,
         name: domain(&format!("mx{number}.sim.example")),
-        addresses: vec![host_address(number)],
+        addresses: Addresses::Known(vec![host_address(number)]),
     };
     MxAnswer::Hosts {
         hosts: records.iter().map(host).collect(),

@@ -13,13 +13,14 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use merpati_mail::{
     BodyType, Domain, NodeId, QueueId, Recipient, ReversePath, Time, TlsFacts,
     address::{ForwardPath, Utf8Rule},
     envelope::{Notify, Ret, Utf8},
 };
 use merpati_smtp::client::{
-    Credential, Dialect, EightBit, EightBitPolicy, Exposure, Input, Options, Output,
+    Credential, Dialect, EightBit, EightBitPolicy, Exposure, Input, Nonce, Options, Output,
     RecipientResult, Session, TlsUse, Transaction,
 };
 use merpati_smtp::stuff::Stuffer;
@@ -995,12 +996,170 @@ fn a_password_is_said_only_over_tls() {
         (
             &tls,
             hello("AUTH GSSAPI")
-                + "E: failed Auth protocol: neither AUTH PLAIN nor AUTH LOGIN is offered\nC: QUIT",
+                + "E: failed Auth protocol: none of AUTH SCRAM-SHA-256, PLAIN and LOGIN is \
+                   offered\nC: QUIT",
         ),
     ] {
         check_with(options.clone(), transaction("", &[]), &script);
     }
     assert!(!format!("{:?}", credential()).contains("password: \"p\""));
+}
+
+const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
+/// RFC 7677 §3, from the server's nonce on.
+const CHALLENGE: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+                         s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+const PROOF: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+                     p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+const SIGNATURE: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
+
+fn scram_options() -> Options {
+    Options {
+        tls: TlsUse::Implicit,
+        nonce: Nonce::parse(NONCE),
+        credential: Some(Credential {
+            user: "user".into(),
+            password: "pencil".into(),
+            exposure: Exposure::OverTlsOnly,
+        }),
+        ..options()
+    }
+}
+
+/// What follows the first message of SCRAM; `[…]` stands for Base64 of what is inside.
+#[track_caller]
+fn check_scram(rest: &str) {
+    let text = format!(
+        "S: 220 mx\nC: EHLO us.example\ns: 250-mx\\r\\n250 AUTH PLAIN LOGIN SCRAM-SHA-256\\r\\n
+        C: AUTH SCRAM-SHA-256 [n,,n=user,r={NONCE}]\n{rest}"
+    );
+    let mut script = String::new();
+    for (at, part) in text.split(['[', ']']).enumerate() {
+        script += &if at % 2 == 0 { part.to_owned() } else { STANDARD.encode(part) };
+    }
+    check_with(scram_options(), transaction("", &[]), &script);
+}
+
+#[test]
+fn scram_goes_as_in_the_example_of_the_rfc() {
+    check_scram(&format!(
+        "S: 334 [{CHALLENGE}]\nC: [{PROOF}]\nS: 334 [{SIGNATURE}]\nC:\nS: 235 in\nE: ready"
+    ));
+}
+
+#[test]
+fn a_server_that_cannot_do_scram_rightly_is_left_with_an_asterisk() {
+    let signature = "SCRAM: the server does not know the password";
+    let malformed = "SCRAM: the server's message is malformed";
+    let nonce = "SCRAM: the server's nonce does not continue ours";
+    let rounds = "SCRAM: the rounds are not a number from 4096 to 1000000";
+    let after_proof = |message: &str| format!("334 [{CHALLENGE}]\nC: [{PROOF}]\nS: 334 {message}");
+    for (said, why) in [
+        (after_proof("[v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=]"), signature),
+        (after_proof("[v=]"), signature),
+        (after_proof("%%%"), malformed),
+        (after_proof("[e=other]"), "SCRAM: the server names an error and no signature"),
+        (format!("334 [r={NONCE},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096]"), nonce),
+        ("334 [r=rOprN,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096]".to_owned(), nonce),
+        (format!("334 [r={NONCE}x,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4095]"), rounds),
+        (format!("334 [r={NONCE}x,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1000001]"), rounds),
+        ("334 %%%".to_owned(), malformed),
+        ("334".to_owned(), malformed),
+    ] {
+        let start = format!("S: {said}\nC: *\n");
+        for rest in ["S: 501 as you wish", "S: 235 in"] {
+            let end = format!("E: failed Auth protocol: {why}\nC: QUIT\nS: 221 bye\nE: close");
+            check_scram(&format!("{start}{rest}\n{end}"));
+        }
+        for rest in ["S: 421 bye", "I: closed", "T: 300"] {
+            let end = format!("E: failed Auth protocol: {why}\nE: close");
+            check_scram(&format!("{start}{rest}\n{end}"));
+        }
+    }
+}
+
+#[test]
+fn a_refusal_at_any_step_of_scram_is_the_refusal_of_the_credential() {
+    for start in [
+        String::new(),
+        format!("S: 334 [{CHALLENGE}]\nC: [{PROOF}]\n"),
+        format!("S: 334 [{CHALLENGE}]\nC: [{PROOF}]\nS: 334 [{SIGNATURE}]\nC:\n"),
+    ] {
+        check_scram(&format!(
+            "{start}S: 535 5.7.8 no\nE: failed Auth replied 535 5.7.8 no\nC: QUIT"
+        ));
+    }
+    check_scram(&format!(
+        "S: 334 [{CHALLENGE}]\nC: [{PROOF}]\nS: 334 [{SIGNATURE}]\nC:\nS: 334 more
+        E: failed Auth protocol: this reply makes no sense here: 334 more\nE: close"
+    ));
+}
+
+#[test]
+fn success_without_a_signature_is_none() {
+    for start in [String::new(), format!("S: 334 [{CHALLENGE}]\nC: [{PROOF}]\n")] {
+        check_scram(&format!(
+            "{start}S: 235 in
+            E: failed Auth protocol: SCRAM: the server agrees without having shown that it knows \
+            the password
+            E: close"
+        ));
+    }
+}
+
+#[test]
+fn the_strongest_mechanism_that_both_know_is_taken() {
+    let scram = format!("SCRAM-SHA-256 {}", STANDARD.encode(format!("n,,n=user,r={NONCE}")));
+    let plain = "PLAIN AHVzZXIAcGVuY2ls";
+    let without_nonce = Options { nonce: None, ..scram_options() };
+    for (options, offered, want) in [
+        (scram_options(), "PLAIN SCRAM-SHA-256 LOGIN", scram.as_str()),
+        (scram_options(), "LOGIN SCRAM-SHA-256-PLUS PLAIN", plain),
+        (without_nonce.clone(), "SCRAM-SHA-256 LOGIN PLAIN", plain),
+        (without_nonce, "SCRAM-SHA-256 LOGIN", "LOGIN"),
+        (scram_options(), "CRAM-MD5 LOGIN", "LOGIN"),
+    ] {
+        let hello =
+            format!("S: 220 mx\nC: EHLO us.example\ns: 250-mx\\r\\n250 AUTH {offered}\\r\\n");
+        check_with(options, transaction("", &[]), &format!("{hello}\nC: AUTH {want}"));
+    }
+}
+
+#[test]
+fn a_first_message_that_does_not_fit_into_the_line_follows_the_command() {
+    let long = "x".repeat(500);
+    let long_password = Credential { password: long.clone(), ..credential() };
+    let message = STANDARD.encode(format!("\0u\0{long}"));
+    check_with(
+        Options { tls: TlsUse::Implicit, credential: Some(long_password), ..options() },
+        transaction("", &[]),
+        &format!(
+            "S: 220 mx\nC: EHLO us.example\ns: 250-mx\\r\\n250 AUTH PLAIN\\r\\n
+            C: AUTH PLAIN\nS: 334\nC: {message}\nS: 235 in\nE: ready"
+        ),
+    );
+}
+
+#[test]
+fn where_starttls_fails_a_credential_is_kept_back_and_the_caller_can_tell_why() {
+    let hello = "S: 220 mx\nC: EHLO us.example
+        s: 250-mx\\r\\n250-STARTTLS\\r\\n250 AUTH PLAIN LOGIN SCRAM-SHA-256\\r\\nC: STARTTLS\n";
+    let hello = hello.replace("\\r\\nC:", "\\r\\n\nC:");
+    for rest in [
+        "S: 220 go\nE: starttls\nI: tls-failed expired\nE: failed StartTls tls: expired\nE: close",
+        "S: 454 no\nE: failed Auth lacks StartTls\nC: QUIT",
+        "S: 502 no\nE: failed Auth lacks StartTls\nC: QUIT",
+    ] {
+        let options = Options { tls: TlsUse::Opportunistic, ..scram_options() };
+        check_with(options, transaction("", &[]), &format!("{hello}{rest}"));
+    }
+    // The next connection, in the clear: the credential still counts.
+    check_with(
+        Options { tls: TlsUse::Never, ..scram_options() },
+        transaction("", &[]),
+        "S: 220 mx\nC: EHLO us.example\ns: 250-mx\\r\\n250 AUTH SCRAM-SHA-256\\r\\n
+        E: failed Auth lacks StartTls\nC: QUIT",
+    );
 }
 
 #[test]
@@ -1131,8 +1290,7 @@ fn a_transaction_has_an_end_however_long_its_parts_take() {
 }
 
 /// Everything a session says when the server says `octets` in these pieces, without waiting.
-fn answers(octets: &[u8], cuts: &[usize]) -> String {
-    let options = Options { tls: TlsUse::Opportunistic, ..options() };
+fn answers(options: Options, octets: &[u8], cuts: &[usize]) -> String {
     let mut play = Play::new(options, transaction("a@us.example", &["b@x.example", "c@y.example"]));
     let mut start = 0;
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (octets.len() + 1)).collect();
@@ -1164,6 +1322,8 @@ fn server_line() -> impl Strategy<Value = Vec<u8>> {
         2 => Just(b"220 mx\r\n".to_vec()),
         2 => Just(b"250-mx\r\n250-SIZE 5000\r\n250 PIPELINING\r\n".to_vec()),
         1 => Just(b"250-mx\r\n250 STARTTLS\r\n".to_vec()),
+        1 => Just(b"250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN SCRAM-SHA-256\r\n".to_vec()),
+        1 => Just(b"334 eA==\r\n".to_vec()),
         2 => Just(b"354 go\r\n".to_vec()),
         1 => Just(b"452 many\n".to_vec()),
         1 => Just(b"550 5.1.1 no\r\n".to_vec()),
@@ -1178,11 +1338,36 @@ proptest! {
         lines in proptest::collection::vec(server_line(), 0..20),
         cuts in proptest::collection::vec(any::<usize>(), 0..20),
     ) {
-        let transcript = answers(&lines.concat(), &cuts);
+        let options = Options { tls: TlsUse::Opportunistic, ..options() };
+        let transcript = answers(options, &lines.concat(), &cuts);
         prop_assert!(transcript.matches("E: close").count() <= 1);
         let starts = transcript.matches("E: ready").count();
         let results = transcript.matches("E: results").count();
         prop_assert!(results == starts || results + 1 == starts, "{}", transcript);
+    }
+
+    #[test]
+    fn in_the_clear_nothing_of_a_credential_is_said_whatever_the_server_says(
+        lines in proptest::collection::vec(server_line(), 0..20),
+        tls in prop_oneof![
+            Just(TlsUse::Never), Just(TlsUse::Opportunistic), Just(TlsUse::Required)
+        ],
+    ) {
+        let mut play = Play::new(Options { tls, ..scram_options() }, transaction("", &[]));
+        let mut sent = String::new();
+        for line in std::iter::once(b"220 mx\r\n".to_vec()).chain(lines) {
+            play.octets(&line);
+            while let Some(output) = play.session.poll() {
+                let is_plea = matches!(output, Output::Ready | Output::NeedBody);
+                prop_assert!(!is_plea, "ready without authentication");
+                if let Output::Send(octets) = &output {
+                    sent += std::str::from_utf8(octets).unwrap();
+                }
+            }
+        }
+        for line in sent.lines() {
+            prop_assert!(["EHLO us.example", "STARTTLS", "QUIT"].contains(&line), "{}", line);
+        }
     }
 
     #[test]

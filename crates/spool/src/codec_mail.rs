@@ -10,6 +10,7 @@ use merpati_mail::{
     Mailbox, Origin, Outcome, Peer, Protocol, Recipient, Reply, ReversePath, Scope, TlsFacts,
     address::DomainName,
     envelope::{Notify, Ret, Utf8},
+    route::Remote,
 };
 
 use crate::{
@@ -213,6 +214,24 @@ fn put_address(out: &mut Vec<u8>, address: SocketAddr) {
     }
 }
 
+fn put_remote(out: &mut Vec<u8>, remote: &Remote) {
+    match remote {
+        Remote::Ip(address) => put_address(out, *address),
+        Remote::Unix(path) => {
+            out.push(3);
+            put_text(out, path);
+        }
+    }
+}
+
+fn read_remote(from: &mut Reader<'_>) -> Result<Remote, CodecError> {
+    if from.peek() == Some(3) {
+        from.u8()?;
+        return from.string().map(Remote::Unix);
+    }
+    read_address(from).map(Remote::Ip)
+}
+
 fn read_address(from: &mut Reader<'_>) -> Result<SocketAddr, CodecError> {
     match from.u8()? {
         1 => {
@@ -233,7 +252,7 @@ pub(crate) fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     put_option(out, attempt.path.as_ref(), |out, path| {
         put_text(out, &path.source);
         put_domain(out, &path.host);
-        put_address(out, path.address);
+        put_remote(out, &path.address);
     });
     put_u64(out, attempt.began.as_micros());
     put_u64(out, attempt.ended.as_micros());
@@ -247,7 +266,7 @@ pub(crate) fn read_attempt(from: &mut Reader<'_>) -> Result<Attempt, CodecError>
             Ok(EgressPath {
                 source: from.string()?,
                 host: read_domain(from)?,
-                address: read_address(from)?,
+                address: read_remote(from)?,
             })
         })?,
         began: read_time(from)?,

@@ -34,15 +34,22 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// Our next name for a message; never given twice.
+    /// Our next name for a message; never given twice. The counters above
+    /// [`QueueId::GIVEN_COUNTER_MAX`] are left to others.
     pub fn next_id(&self) -> QueueId {
-        let number = self.0.ids.fetch_add(1, Ordering::Relaxed);
-        let (epoch, counter) = (number >> 32, number & u64::from(u32::MAX));
-        QueueId::new(
-            self.0.node,
-            u32::try_from(epoch).unwrap_or(u32::MAX),
-            u32::try_from(counter).unwrap_or(u32::MAX),
-        )
+        loop {
+            let number = self.0.ids.fetch_add(1, Ordering::Relaxed);
+            let (epoch, counter) = (number >> 32, number & u64::from(u32::MAX));
+            let counter = u32::try_from(counter).unwrap_or(u32::MAX);
+            if counter <= QueueId::GIVEN_COUNTER_MAX {
+                return QueueId::new(
+                    self.0.node,
+                    u32::try_from(epoch).unwrap_or(u32::MAX),
+                    counter,
+                );
+            }
+            self.0.ids.fetch_max((epoch + 1) << 32, Ordering::Relaxed);
+        }
     }
 
     /// The message as it was accepted, captured or last carried, with its content. Blocks for the

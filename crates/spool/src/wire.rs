@@ -37,6 +37,11 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// The next octet, which stays; `None` at the end.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], CodecError> {
         let (taken, rest) =
             self.rest.split_at_checked(len).ok_or_else(|| CodecError::new("ends too early"))?;

@@ -13,6 +13,7 @@ use merpati_mail::{
     Reply, ReversePath, Scope, Time, TlsFacts,
     envelope::{Notify, Ret, Utf8},
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
+    route::Remote,
 };
 use merpati_spool::codec::{decode, encode};
 use proptest::{option, prelude::*, sample::select};
@@ -152,7 +153,8 @@ fn hold() -> BoxedStrategy<Hold> {
 }
 
 fn attempted() -> BoxedStrategy<Attempted> {
-    let path = (".*", domain(), address()).prop_map(|(source, host, address)| EgressPath {
+    let remote = prop_oneof![address().prop_map(Remote::Ip), ".*".prop_map(Remote::Unix)];
+    let path = (".*", domain(), remote).prop_map(|(source, host, address)| EgressPath {
         source,
         host,
         address,
@@ -319,7 +321,7 @@ fn the_octets_are_those_of_format_1() {
             path: Some(EgressPath {
                 source: "e".to_owned(),
                 host: Domain::parse("mx.example").unwrap(),
-                address: "192.0.2.2:25".parse().unwrap(),
+                address: Remote::Ip("192.0.2.2:25".parse().unwrap()),
             }),
             began: Time::from_micros(1),
             ended: Time::from_micros(2),

@@ -53,6 +53,11 @@ impl Domain {
         }
     }
 
+    /// `localhost`, which means this machine (RFC 6761 §6.3).
+    pub fn localhost() -> Self {
+        Self::Name(DomainName("localhost".into()))
+    }
+
     /// The name, or `None` for a literal.
     pub fn as_name(&self) -> Option<&str> {
         match self {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the stored message never changes, so a signed body never changes by accident; and
 //! an overlay can only add whole, well-formed fields, so it can neither end the header early nor
-//! smuggle a line.
+//! smuggle a line. What it adds is sent as it is: no line of the message continues it.
 //!
 //! Pure.
 
@@ -66,23 +66,36 @@ impl Overlay {
         self.remove.dedup();
     }
 
-    /// The octets to send, in order: the added fields, then what is left of `message`.
+    /// The octets to send, in order: the added fields, then what is left of `message`. Where a line
+    /// of a message without header would be read as a fold of the last field that is added, an
+    /// empty line goes between: the body that it is begins there.
     pub fn slices<'a>(&'a self, message: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let kept = self.kept(message.len() as u64).filter_map(|range| {
-            message.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
-        });
-        std::iter::once(self.prepend.as_slice()).chain(kept).filter(|slice| !slice.is_empty())
+        let kept = self.kept(message.len() as u64).filter_map(|range| slice(message, &range));
+        let gap = if self.has_gap(message) { GAP } else { b"" };
+        [self.prepend.as_slice(), gap].into_iter().chain(kept).filter(|slice| !slice.is_empty())
     }
 
     /// The length in octets of a message of `message_len` octets with this overlay applied.
-    pub fn len(&self, message_len: u64) -> u64 {
+    ///
+    /// `beginning` is the message from its first octet on, at least up to the first octet that is
+    /// not left out: its header and one octet more are always enough.
+    pub fn len(&self, message_len: u64, beginning: &[u8]) -> u64 {
         let kept: u64 = self.kept(message_len).map(|range| range.end - range.start).sum();
-        kept + self.prepend.len() as u64
+        let gap = if self.has_gap(beginning) { GAP.len() } else { 0 };
+        kept + (self.prepend.len() + gap) as u64
     }
 
     /// Whether the message is sent as it was stored.
     pub fn is_empty(&self) -> bool {
         self.prepend.is_empty() && self.remove.is_empty()
+    }
+
+    /// Whether the first octet that stays would continue the last field that is added
+    /// (RFC 5322 §2.2.3).
+    fn has_gap(&self, beginning: &[u8]) -> bool {
+        let mut kept = self.kept(beginning.len() as u64).filter(|range| !range.is_empty());
+        let first = kept.next().and_then(|range| slice(beginning, &range)?.first());
+        !self.prepend.is_empty() && matches!(first, Some(b' ' | b'\t'))
     }
 
     /// The ranges of a message that stay. Never runs backwards or past the end, whatever the
@@ -96,6 +109,10 @@ impl Overlay {
             from..start.clamp(from, message_len)
         })
     }
+}
+
+fn slice<'a>(message: &'a [u8], range: &Range<u64>) -> Option<&'a [u8]> {
+    message.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
 /// Joins tokens with a blank, or with CRLF and a tab where the line would grow beyond 78
@@ -157,5 +174,7 @@ fn check_line(line: &[u8]) -> Result<(), HeaderError> {
     Ok(())
 }
 
+/// The empty line between a header and a body.
+const GAP: &[u8] = b"\r\n";
 const FIELD_NAME_ROOM: usize = 32;
 const FOLD_COLUMNS: usize = 78;

@@ -6,7 +6,9 @@
 
 mod client;
 mod config_commands;
+mod explain;
 mod output;
+mod queue;
 mod sandbox;
 mod send;
 mod serve;
@@ -52,12 +54,18 @@ enum Command {
     Credential(CredentialCommand),
     /// Stop taking mail, let sessions end, and end the relay.
     Drain,
+    /// Tell where mail would go, and why.
+    #[command(subcommand)]
+    Explain(explain::ExplainCommand),
     /// Tell whether the relay takes mail.
     Health {
         /// How long to wait until it does, such as "30 s".
         #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
         wait: Option<Duration>,
     },
+    /// Look at deliveries that wait, and try, hold, release or cancel them.
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// Look at captured mail.
     #[command(subcommand)]
     Sandbox(sandbox::SandboxCommand),
@@ -114,7 +122,9 @@ impl CommandLine {
                 output.line("draining")?;
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Explain(command) => explain::run(&command, &client, output),
             Command::Health { wait } => health(&client, wait, output),
+            Command::Queue(command) => queue::run(&command, &client, output),
             Command::Sandbox(command) => sandbox::run(&command, &client, output),
             Command::Send(arguments) => send::run(&arguments, output),
             Command::Serve(arguments) => serve::run(&arguments, output),
@@ -286,7 +296,19 @@ mod tests {
             ("health --wait 30s", true),
             ("drain --socket var/control.sock", true),
             ("status -o jsonl", true),
-            ("queue ls", false),
+            ("queue ls", true),
+            ("queue ls from:shop age>1h -n 5 -o jsonl", true),
+            ("queue ls -n many", false),
+            ("queue show 028T5CY4TQKFF", true),
+            ("queue show", false),
+            ("queue retry --all --dry-run", true),
+            ("queue retry --all from:shop", false),
+            ("queue hold 028T5CY4TQKFF --why odd", true),
+            ("queue release status:held", true),
+            ("queue cancel 028T5CY4TQKFF.0 from:shop --yes", true),
+            ("queue release 028T5CY4TQKFF --why odd", false),
+            ("explain route ani@example.id --from a@b.example --credential shop -o jsonl", true),
+            ("explain route", false),
         ] {
             let words = std::iter::once("merpati").chain(line.split(' '));
             let parsed = CommandLine::try_parse_from(words);

@@ -8,23 +8,41 @@ use serde_json::Value;
 pub(super) struct Output {
     out: Box<dyn Write>,
     complaints: Box<dyn Write>,
+    has_person: bool,
 }
 
 impl Output {
     /// Those of the process.
     pub(super) fn standard() -> Self {
-        Self { out: Box::new(io::stdout()), complaints: Box::new(io::stderr()) }
+        let has_person = io::stdin().is_terminal();
+        Self { out: Box::new(io::stdout()), complaints: Box::new(io::stderr()), has_person }
     }
 
     /// A writer of any kind: for the tests of commands.
     #[cfg(test)]
     pub(super) fn into(out: Box<dyn Write>) -> Self {
-        Self { out, complaints: Box::new(io::sink()) }
+        Self { out, complaints: Box::new(io::sink()), has_person: false }
+    }
+
+    /// Writers of any kind for both.
+    #[cfg(test)]
+    pub(super) fn both(out: Box<dyn Write>, complaints: Box<dyn Write>) -> Self {
+        Self { out, complaints, has_person: false }
     }
 
     /// Writes a line.
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")?;
+        self.out.flush()
+    }
+
+    /// Writes names and what they stand for, each at its full length; control characters from mail
+    /// never reach the terminal.
+    pub(super) fn facts(&mut self, facts: &[(&str, String)]) -> io::Result<()> {
+        let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (name, value) in facts {
+            writeln!(self.out, "{name:width$}  {}", harmless_line(value))?;
+        }
         self.out.flush()
     }
 
@@ -63,9 +81,14 @@ impl Output {
         let _ = writeln!(self.complaints, "{text}");
     }
 
+    /// Whether standard input is a terminal, so that a person can be asked.
+    pub(super) const fn has_person(&self) -> bool {
+        self.has_person
+    }
+
     /// Asks a person; says nothing where standard input is a file or a pipe.
     pub(super) fn prompt(&mut self, text: &str) -> io::Result<()> {
-        if io::stdin().is_terminal() {
+        if self.has_person {
             write!(self.complaints, "{text}")?;
             self.complaints.flush()?;
         }
@@ -95,9 +118,15 @@ pub(super) fn harmless(text: &str) -> String {
     short
 }
 
+/// A line without control characters, at its full length.
+pub(super) fn harmless_line(line: &str) -> String {
+    let visible = |c: char| if steers(c) && c != '\t' { '\u{fffd}' } else { c };
+    line.chars().map(visible).collect()
+}
+
 /// Whether a terminal does something at this character other than showing it: controls, and marks
 /// that turn the direction of what is around them.
-pub(super) fn steers(c: char) -> bool {
+fn steers(c: char) -> bool {
     c.is_control()
         || matches!(
             c,

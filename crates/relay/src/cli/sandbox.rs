@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Failure, Format, FormatArguments,
     client::{Client, encoded},
-    output::{Output, harmless, plain, steers},
+    output::{Output, harmless, harmless_line, plain},
 };
 
 #[derive(Debug, Subcommand)]
@@ -186,12 +186,6 @@ fn show(message: &Value, output: &mut Output) -> Result<(), Failure> {
         None => output.line("(not text; see --raw)")?,
     }
     Ok(())
-}
-
-/// A line without control characters, at its full length.
-fn harmless_line(line: &str) -> String {
-    let visible = |c: char| if steers(c) && c != '\t' { '\u{fffd}' } else { c };
-    line.chars().map(visible).collect()
 }
 
 fn export(

@@ -1,4 +1,4 @@
-//! Which options do not go together.
+//! Which options about mail that comes in do not go together.
 //!
 //! Pure.
 
@@ -6,23 +6,52 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
     diagnostic::Diagnostic,
-    options::Listener,
+    options::{CredentialEntry, Listener, Relay},
+    outbound::{EgressEntry, RouteEntry},
+    senders,
     source::{Span, Table, Tree},
-    values::{AuthUse, TlsUse},
+    values::{AuthUse, Kind, TlsUse},
 };
 
-/// Notes every pair of options that cannot both hold. Each listener comes with the place of its
-/// table.
-pub(super) fn together(
-    tree: &Tree,
-    listeners: &[(usize, Listener)],
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    let tables = tree.tables.get("listener").map(Vec::as_slice).unwrap_or_default();
+/// What was read so far, each entry of a list with the place of its table.
+pub(super) struct Parts<'a> {
+    /// What was written.
+    pub tree: &'a Tree,
+    /// The listeners that could be read.
+    pub listeners: &'a [(usize, Listener)],
+    /// Relay control; `None` where it could not be read.
+    pub relay: Option<&'a Relay>,
+    /// The credentials that could be read.
+    pub credentials: &'a [(usize, CredentialEntry)],
+    /// The routes that could be read.
+    pub routes: &'a [(usize, RouteEntry)],
+    /// The egress sources that could be read.
+    pub egresses: &'a [(usize, EgressEntry)],
+}
+
+impl<'a> Parts<'a> {
+    /// The tables of a section as they were written.
+    pub(super) fn tables(&self, section: &str) -> &'a [Table] {
+        self.tree.tables.get(section).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Each of these with its table.
+    pub(super) fn with_tables<'t, T>(
+        &self,
+        section: &str,
+        all: &'t [(usize, T)],
+    ) -> impl Iterator<Item = (&'a Table, &'t T)> {
+        let tables = self.tables(section);
+        all.iter().filter_map(|(place, one)| Some((tables.get(*place)?, one)))
+    }
+}
+
+/// Notes every pair of options that cannot both hold.
+pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut taken: BTreeMap<SocketAddr, Span> = BTreeMap::new();
-    for (place, listener) in listeners {
-        let Some(table) = tables.get(*place) else { continue };
+    for (table, listener) in parts.with_tables("listener", parts.listeners) {
         diagnostics.extend(tls(listener, table));
+        diagnostics.extend(auth(listener, table));
         for address in listener.listen.iter().filter(|address| address.port() != 0) {
             let at = place_of(table, "listen");
             if let Some(first) = taken.insert(*address, at.clone()) {
@@ -36,6 +65,7 @@ pub(super) fn together(
             diagnostics.push(Diagnostic::new(why, at).help("write listen = [\"127.0.0.1:2525\"]"));
         }
     }
+    diagnostics.extend(credentials(parts));
 }
 
 fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
@@ -55,15 +85,53 @@ fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
             wrong.push(Diagnostic::new(why, place_of(table, option)).help(help));
         }
     }
-    if listener.auth == AuthUse::TlsOnly && !speaks {
-        let why = "auth = \"tls-only\" without TLS offers AUTH nowhere";
-        let help = "add tls = \"starttls\", or for tests on loopback auth = \"allow-clear\"";
-        wrong.push(Diagnostic::new(why, place_of(table, "auth")).help(help));
-    }
     wrong
 }
 
+fn auth(listener: &Listener, table: &Table) -> Option<Diagnostic> {
+    let is_submission = listener.kind == Kind::Submission;
+    let (why, help) = match (listener.auth, listener.tls) {
+        (AuthUse::Off, _) if is_submission => (
+            "a submission listener without AUTH takes no mail at all",
+            "leave `auth` away, or write kind = \"relay\"",
+        ),
+        (AuthUse::TlsOnly, TlsUse::None) if is_submission => (
+            "a submission listener without TLS offers AUTH nowhere, and takes no mail without it",
+            "add tls = \"starttls\" (port 587) or tls = \"implicit\" (port 465) with a \
+             certificate, or for tests on loopback auth = \"allow-clear\"",
+        ),
+        (AuthUse::TlsOnly, TlsUse::None) => (
+            "auth = \"tls-only\" without TLS offers AUTH nowhere",
+            "add tls = \"starttls\", or for tests on loopback auth = \"allow-clear\"",
+        ),
+        (AuthUse::AllowClear | AuthUse::Off | AuthUse::TlsOnly, _) => return None,
+    };
+    Some(Diagnostic::new(why, place_of(table, "auth")).help(help))
+}
+
+/// Credentials that could log in and then send as nobody.
+fn credentials(parts: &Parts<'_>) -> Vec<Diagnostic> {
+    let takes_logins = |listener: &Listener| match listener.kind {
+        Kind::Rehearsal | Kind::Relay | Kind::Submission => listener.auth != AuthUse::Off,
+        Kind::Sandbox => false,
+    };
+    let Some(relay) = parts.relay else { return Vec::new() };
+    if !parts.listeners.iter().any(|(_, listener)| takes_logins(listener)) {
+        return Vec::new();
+    }
+    let entries = parts.with_tables("credential", parts.credentials);
+    let idle = entries.filter(|(_, entry)| senders(entry, &relay.local_domains).are_none());
+    idle.map(|(table, entry)| {
+        let why = format!("credential `{}` may send as nobody", entry.name);
+        let help = "add senders = [\"ani@shop.example\"] or senders = [\"shop.example\"], or name \
+                    your domains in relay.local_domains";
+        Diagnostic::new(why, place_of(table, "name")).help(help)
+    })
+    .collect()
+}
+
 /// Where an option was written; the head of its table where it was not.
-fn place_of(table: &Table, option: &str) -> Span {
-    table.entries.get(option).map_or(&table.head, |entry| &entry.value).clone()
+pub(super) fn place_of(table: &Table, option: &str) -> Span {
+    let written = table.entries.get(option).filter(|entry| !entry.value.is_nowhere());
+    written.map_or(&table.head, |entry| &entry.value).clone()
 }

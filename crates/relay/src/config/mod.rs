@@ -1,16 +1,22 @@
 //! What the operator wants: files, environment and command line, as types of the domain.
 //!
 //! Invariant: a [`Config`] that exists is complete and consistent, so nobody behind it looks again;
-//! all mistakes are told at once, each with its place. Only [`files`] touches the disk.
+//! all mistakes are told at once, each with its place. Only [`files`] touches the disk, and
+//! [`outbound::RouteEntry::login`] for a password.
 //!
-//! In the order of reading: texts ([`source`]), values ([`setting`], [`values`]), options with
-//! their reference entries ([`options`]), and what reads as documentation ([`mod@reference`]).
+//! In the order of reading: texts ([`source`]), values ([`setting`], [`values`], [`next_hop`]),
+//! options with their reference entries ([`section`], [`options`], [`outbound`]), and what reads as
+//! documentation ([`mod@reference`]).
 
 mod check;
+mod check_outbound;
 pub mod diagnostic;
+pub mod next_hop;
 pub mod options;
+pub mod outbound;
 mod reader;
 pub mod reference;
+pub mod section;
 pub mod setting;
 pub mod source;
 #[cfg(test)]
@@ -23,16 +29,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use merpati_flow::{
+    admit::{Sender, Senders},
+    route::Router,
+};
+use merpati_mail::Domain;
+
 use self::{
+    check::Parts,
     diagnostic::Diagnostic,
-    options::{CredentialEntry, Listener, Log, Relay, Sandbox, SectionDoc, Server, Spool},
+    next_hop::To,
+    options::{CredentialEntry, Listener, Log, Relay, Sandbox, Server, Spool},
+    outbound::{Delivery, Dns, Egress, EgressEntry, Retry, RouteEntry},
     reader::Reader,
+    section::SectionDoc,
+    setting::Setting,
     source::{Span, Table, Tree},
 };
 pub use self::{
     diagnostic::Errors,
     source::Source,
-    values::{AfterCapture, AuthUse, Bytes, Kind, LogTo, Name, Network, TlsUse},
+    values::{
+        AfterCapture, AuthUse, Bytes, Kind, LogTo, Name, Network, Recipients, RouteTls, TlsUse,
+    },
 };
 
 /// The whole configuration, complete and consistent.
@@ -46,6 +65,16 @@ pub struct Config {
     pub relay: Relay,
     /// Who may authenticate; each with a name of its own.
     pub credentials: Vec<CredentialEntry>,
+    /// Where mail goes, the first rule first; each with a name of its own.
+    pub routes: Vec<RouteEntry>,
+    /// Where mail leaves from; each with a name of its own.
+    pub egresses: Vec<EgressEntry>,
+    /// How mail goes out.
+    pub delivery: Delivery,
+    /// When it is tried again.
+    pub retry: Retry,
+    /// How DNS is asked.
+    pub dns: Dns,
     /// The journal.
     pub spool: Spool,
     /// What is kept of captured mail.
@@ -107,16 +136,35 @@ impl Config {
         let listeners = reading.all(&Listener::DOC, Listener::read);
         let relay = reading.one(&Relay::DOC, Relay::read);
         let credentials = reading.all(&CredentialEntry::DOC, CredentialEntry::read);
+        let routes = reading.all(&RouteEntry::DOC, RouteEntry::read);
+        let egresses = reading.all(&EgressEntry::DOC, EgressEntry::read);
+        let delivery = reading.one(&Delivery::DOC, Delivery::read);
+        let retry = reading.one(&Retry::DOC, Retry::read);
+        let dns = reading.one(&Dns::DOC, Dns::read);
         let spool = reading.one(&Spool::DOC, Spool::read);
         let sandbox = reading.one(&Sandbox::DOC, Sandbox::read);
         let log = reading.one(&Log::DOC, Log::read);
-        check::together(&tree, &listeners, &mut diagnostics);
+        let parts = Parts {
+            tree: &tree,
+            listeners: &listeners,
+            relay: relay.as_ref(),
+            credentials: &credentials,
+            routes: &routes,
+            egresses: &egresses,
+        };
+        check::together(&parts, &mut diagnostics);
+        check_outbound::together(&parts, &mut diagnostics);
         let complete = move || {
             Some(Self {
                 server: server?,
-                listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
+                listeners: without_places(listeners),
                 relay: relay?,
-                credentials: credentials.into_iter().map(|(_, credential)| credential).collect(),
+                credentials: without_places(credentials),
+                routes: without_places(routes),
+                egresses: without_places(egresses),
+                delivery: delivery?,
+                retry: retry?,
+                dns: dns?,
                 spool: spool?,
                 sandbox: sandbox?,
                 log: log?,
@@ -128,6 +176,39 @@ impl Config {
             Some(_) | None => Err(Errors::new(tree.sources, diagnostics)),
         }
     }
+
+    /// The rules that say where a delivery goes.
+    pub fn router(&self) -> Router {
+        let mut local = self.relay.local_domains.clone();
+        // <postmaster> without a domain is a recipient at our host name.
+        local.push(self.server.hostname.clone());
+        Router { rules: self.routes.iter().map(|route| route.rule(&local)).collect() }
+    }
+
+    /// The source that mail by this route leaves from.
+    pub fn egress(&self, route: &RouteEntry) -> Egress {
+        Egress::of(route.egress.as_ref(), &self.egresses, &self.server.hostname)
+    }
+
+    /// As whom each credential may send, by its name.
+    pub fn senders(&self) -> BTreeMap<String, Senders> {
+        let local = &self.relay.local_domains;
+        let entries = self.credentials.iter();
+        entries.map(|entry| (entry.name.clone(), senders(entry, local))).collect()
+    }
+}
+
+/// As whom a credential may send.
+fn senders(entry: &CredentialEntry, local_domains: &[Domain]) -> Senders {
+    if entry.senders.is_empty() {
+        Senders::of(local_domains.iter().cloned().map(Sender::Domain))
+    } else {
+        Senders::of(entry.senders.iter().cloned())
+    }
+}
+
+fn without_places<T>(all: Vec<(usize, T)>) -> Vec<T> {
+    all.into_iter().map(|(_, one)| one).collect()
 }
 
 /// The texts of a file, or of all `*.toml` of a directory in the order of their names.
@@ -183,6 +264,28 @@ fn found(tree: &mut Tree, environment: &BTreeMap<String, String>) {
         };
         table.preset("control_socket", &control_socket(&directory).to_string_lossy());
     }
+    for table in tree.tables.entry("listener").or_default() {
+        let is_submission = read::<Kind>(table, "kind") == Some(Kind::Submission);
+        table.preset("auth", if is_submission { "tls-only" } else { "off" });
+    }
+    for table in tree.tables.entry("route").or_default() {
+        let has_login = table.entries.contains_key("user");
+        let is_clear = read::<bool>(table, "auth_clear") == Some(true);
+        let tls = match read::<To>(table, "to") {
+            Some(to) if !to.is_network() => RouteTls::Never,
+            Some(To::Smtps(_)) => RouteTls::Required,
+            Some(_) if has_login && !is_clear => RouteTls::Required,
+            Some(_) | None => RouteTls::Opportunistic,
+        };
+        table.preset("tls", tls.word());
+        let is_required = read::<RouteTls>(table, "tls") == Some(RouteTls::Required);
+        table.preset("tls_verify", if is_required { "true" } else { "false" });
+    }
+}
+
+/// What an option says; `None` where it is not there or cannot be meant.
+fn read<T: Setting>(table: &Table, option: &str) -> Option<T> {
+    table.entries.get(option).and_then(|entry| T::read(&entry.node).ok())
 }
 
 fn sandbox_listener() -> Table {

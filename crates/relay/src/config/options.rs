@@ -1,100 +1,19 @@
-//! Which options there are: each with its meaning, unit, default and parser in one place.
+//! Which options there are about the relay and about mail that comes in, and the list of all
+//! sections.
 //!
-//! Invariant: a field cannot exist without its doc comment and its default, because one macro makes
-//! the struct, the reader and the reference entry. Pure.
+//! Each stands here with its meaning, unit and default. Pure.
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
+use merpati_flow::admit::Sender;
 use merpati_mail::Domain;
 
 use super::{
-    reader::Reader,
-    setting::Setting,
+    outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry},
+    section::{Default, SectionDoc, section},
     values::{AfterCapture, AuthUse, Bytes, Kind, LogTo, Name, Network, TlsUse},
 };
 use crate::credential::Credential;
-
-/// The reference entry of a section.
-#[derive(Clone, Copy, Debug)]
-pub struct SectionDoc {
-    /// Its name in the file.
-    pub name: &'static str,
-    /// What it is about; one or more lines with a leading space each.
-    pub about: &'static str,
-    /// How often it may stand.
-    pub repeats: Repeats,
-    /// Its options, in the order of the reference.
-    pub options: &'static [OptionDoc],
-}
-
-/// How often a section may stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeats {
-    /// Any number of times: `[[name]]`, each with a `name` of its own.
-    Named,
-    /// Once: `[name]`.
-    Once,
-}
-
-/// The reference entry of an option.
-#[derive(Clone, Copy, Debug)]
-pub struct OptionDoc {
-    /// Its name in the section.
-    pub name: &'static str,
-    /// Meaning, unit, source; one or more lines with a leading space each.
-    pub doc: &'static str,
-    /// What may be written.
-    pub form: &'static str,
-    /// What holds where it is not set.
-    pub default: Default,
-}
-
-/// What holds where an option is not set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Default {
-    /// Found out at start, as this sentence says.
-    Found(&'static str),
-    /// There is none: it must be set.
-    Required,
-    /// This value.
-    Value(&'static str),
-}
-
-macro_rules! section {
-    (
-        $(#[doc = $about:literal])+
-        $repeats:ident $section:literal $name:ident {
-            $( $(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr; )+
-        }
-    ) => {
-        $(#[doc = $about])+
-        #[derive(Clone, Debug)]
-        pub struct $name {
-            $( $(#[doc = $doc])+ pub $field: $type, )+
-        }
-
-        impl $name {
-            /// The reference entry.
-            pub const DOC: SectionDoc = SectionDoc {
-                name: $section,
-                about: concat!($($about, "\n"),+),
-                repeats: Repeats::$repeats,
-                options: &[$( OptionDoc {
-                    name: stringify!($field),
-                    doc: concat!($($doc, "\n"),+),
-                    form: <$type as Setting>::FORM,
-                    default: $default,
-                } ),+],
-            };
-
-            /// Reads all options first, so that all errors are told at once.
-            pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-                $( let $field = reader.option::<$type>(stringify!($field), $default); )+
-                Some(Self { $( $field: $field? ),+ })
-            }
-        }
-    };
-}
 
 section! {
     /// The relay as a whole.
@@ -124,8 +43,11 @@ section! {
     Named "listener" Listener {
         /// Its name in logs, metrics and rules; each listener has its own.
         name: Name = Default::Required;
-        /// What becomes of the mail: `sandbox` captures all of it; `rehearsal` refuses what a relay
-        /// with the rules of `[relay]` would refuse, and captures the rest. Nothing leaves.
+        /// What it is for: `relay` takes mail for our domains from anybody, and from our networks
+        /// and credentials to everywhere; `submission` takes mail from its authors, who must
+        /// authenticate, to everywhere (RFC 6409), and mends its header: Date and Message-ID are
+        /// added where they are missing, Bcc is removed. `sandbox` captures all mail, and nothing
+        /// leaves; `rehearsal` refuses what a `relay` would refuse, and captures the rest.
         kind: Kind = Default::Required;
         /// The addresses on which it listens; port 0 takes a free one.
         listen: Vec<SocketAddr> = Default::Required;
@@ -137,8 +59,10 @@ section! {
         /// The PEM file with the private key of the certificate.
         tls_key: Option<PathBuf> = Default::Value("off");
         /// Where AUTH PLAIN and LOGIN are offered (RFC 4954). `allow-clear` lets passwords travel
-        /// without TLS: for loopback and tests.
-        auth: AuthUse = Default::Value("off");
+        /// without TLS: for loopback and tests. A listener of kind `submission` takes no mail
+        /// without AUTH.
+        auth: AuthUse =
+            Default::Found("`tls-only` for a listener of kind `submission`, else `off`");
         /// What the greeting says behind our name (RFC 5321 §4.2).
         greeting: String = Default::Value("ESMTP Merpati");
         /// Open connections in all; one more is told 421.
@@ -168,7 +92,7 @@ section! {
 
 section! {
     /// Relay control: who may send where through listeners of kind `relay`. It is closed until it
-    /// is opened here or by credentials.
+    /// is opened here or by credentials. Where the mail goes then is said by `[[route]]`.
     Once "relay" Relay {
         /// Domains for which mail is accepted from anybody; subdomains do not count.
         local_domains: Vec<Domain> = Default::Value("");
@@ -184,6 +108,10 @@ section! {
         name: String = Default::Required;
         /// The stored form of the password: an Argon2id hash and SCRAM-SHA-256 keys in one line.
         password: Credential = Default::Required;
+        /// As whom the user may send, in MAIL and in the header field From: addresses, domains
+        /// (subdomains do not count), or `*` for anybody. Others are refused with 553 and 550. An
+        /// empty list: any address in `relay.local_domains`.
+        senders: Vec<Sender> = Default::Value("");
     }
 }
 
@@ -224,12 +152,19 @@ section! {
 }
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: [SectionDoc; 7] = [
+pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Server::DOC,
     Listener::DOC,
     Relay::DOC,
     CredentialEntry::DOC,
+    RouteEntry::DOC,
+    EgressEntry::DOC,
+    Delivery::DOC,
+    Retry::DOC,
+    Dns::DOC,
     Spool::DOC,
     Sandbox::DOC,
     Log::DOC,
 ];
+
+pub(super) const SECTIONS_COUNT: usize = 12;

@@ -5,7 +5,7 @@
 use super::{
     Effective,
     diagnostic::Diagnostic,
-    options::{Default, Repeats, SectionDoc},
+    section::{Default, Repeats, SectionDoc},
     setting::Setting,
     source::{Entry, Node, Sources, Span, Table},
 };

@@ -8,7 +8,8 @@ use merpati_console::near::nearest;
 
 use super::{
     Effective,
-    options::{Default, OptionDoc, Repeats, SECTIONS, SectionDoc},
+    options::SECTIONS,
+    section::{Default, OptionDoc, Repeats, SectionDoc},
 };
 
 /// The page `docs/reference/configuration.md`.

@@ -3,14 +3,21 @@
 //! Invariant: what [`Setting::show`] writes, [`Setting::read`] reads back unchanged; what cannot be
 //! meant is refused here and nowhere later. Pure.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::{NonZeroU16, NonZeroU32},
+    path::PathBuf,
+    time::Duration,
+};
 
 use merpati_console::{near::nearest, quantity};
 use merpati_mail::Domain;
 
 use super::{
     source::{Node, Span},
-    values::{AfterCapture, AuthUse, Bytes, Kind, LogTo, Name, Network, TlsUse},
+    values::{
+        AfterCapture, AuthUse, Bytes, Kind, LogTo, Name, Network, Recipients, RouteTls, TlsUse,
+    },
 };
 use crate::credential::Credential;
 
@@ -54,7 +61,9 @@ impl Wrong {
         Self { why: why.into(), help: None, at: None }
     }
 
-    fn help(mut self, help: impl Into<String>) -> Self {
+    /// The same with help.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
@@ -73,7 +82,8 @@ fn choose<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> 
     })
 }
 
-fn quoted(text: &str) -> String {
+/// A text as TOML has it.
+pub(super) fn quoted(text: &str) -> String {
     // The text of TOML's basic strings is that of JSON, but for DEL, which no value of ours has.
     serde_json::to_string(text).unwrap_or_default()
 }
@@ -117,6 +127,40 @@ impl Setting for NonZeroU32 {
     }
 }
 
+impl Setting for NonZeroU16 {
+    const FORM: &'static str = "a port from 1 to 65535";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        text.parse().map_err(|_| Wrong::new("a port from 1 to 65535 is wanted"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for bool {
+    const FORM: &'static str = "true or false";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choose(text, &[("true", true), ("false", false)])
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(node: &Node) -> Result<Self, Wrong> {
+        match node {
+            Node::Boolean(value) => Ok(*value),
+            Node::Text(text) => Self::parse(text),
+            Node::Integer(_) | Node::List(_) | Node::Other(_) => {
+                Err(Wrong::new(format!("{} is wanted, not {}", Self::FORM, node.kind())))
+            }
+        }
+    }
+}
+
 impl Setting for Duration {
     const FORM: &'static str = "a duration such as \"30 s\", \"5 min\", \"2 h\" or \"5 d\"";
 
@@ -152,6 +196,21 @@ impl Setting for SocketAddr {
         text.parse().map_err(|_| {
             Wrong::new("an address with a port is wanted")
                 .help("write \"127.0.0.1:25\", \"[::1]:25\" or \"0.0.0.0:25\"; no host names")
+        })
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl Setting for IpAddr {
+    const FORM: &'static str = "an IP address such as \"192.0.2.1\" or \"2001:db8::1\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        text.parse().map_err(|_| {
+            Wrong::new("an IP address is wanted")
+                .help("write \"192.0.2.1\" or \"2001:db8::1\"; no port, no host name")
         })
     }
 
@@ -223,21 +282,43 @@ impl Setting for Credential {
 
     /// Never shown: `config show` is pasted into tickets.
     fn show(&self) -> String {
-        "\"(hidden)\"".to_owned()
+        quoted("***")
     }
 }
 
 impl Setting for Kind {
-    const FORM: &'static str = "\"rehearsal\" or \"sandbox\"";
+    const FORM: &'static str = "\"relay\", \"submission\", \"sandbox\" or \"rehearsal\"";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        if matches!(text, "relay" | "submission") {
-            // Mail that nobody delivers must not be accepted.
-            let why = format!("there are no {text} listeners yet, because nothing is delivered");
-            return Err(Wrong::new(why)
-                .help("kind = \"rehearsal\" has the rules of a relay, and captures the mail"));
-        }
-        choose(text, &[("rehearsal", Self::Rehearsal), ("sandbox", Self::Sandbox)])
+        choose(text, &Self::ALL.map(|kind| (kind.word(), kind)))
+    }
+
+    fn show(&self) -> String {
+        quoted(self.word())
+    }
+}
+
+impl Setting for Recipients {
+    const FORM: &'static str = "\"any\" or \"local\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choose(text, &[("any", Self::Any), ("local", Self::Local)])
+    }
+
+    fn show(&self) -> String {
+        let word = match self {
+            Self::Any => "any",
+            Self::Local => "local",
+        };
+        quoted(word)
+    }
+}
+
+impl Setting for RouteTls {
+    const FORM: &'static str = "\"never\", \"opportunistic\" or \"required\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choose(text, &Self::ALL.map(|tls| (tls.word(), tls)))
     }
 
     fn show(&self) -> String {

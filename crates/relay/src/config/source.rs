@@ -13,7 +13,8 @@ use toml::{
 
 use super::{
     diagnostic::Diagnostic,
-    options::{Repeats, SECTIONS, SectionDoc},
+    options::{SECTIONS, SECTIONS_COUNT},
+    section::{Repeats, SectionDoc},
 };
 
 /// A text with a name: a file, a variable of the environment, an argument.
@@ -355,7 +356,7 @@ impl Tree {
     }
 }
 
-static SECTIONS_STATIC: [SectionDoc; 7] = SECTIONS;
+static SECTIONS_STATIC: [SectionDoc; SECTIONS_COUNT] = SECTIONS;
 
 const ENVIRONMENT: &str = "environment";
 const COMMAND_LINE: &str = "command line";

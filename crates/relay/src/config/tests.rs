@@ -159,7 +159,7 @@ fn the_reference_page_is_the_committed_one() {
 fn an_option_explains_itself() {
     for (key, part) in [
         ("server.hostname", "Default: `localhost`."),
-        ("listener.mx.kind", "Value: \"rehearsal\" or \"sandbox\"."),
+        ("listener.mx.kind", "Value: \"relay\", \"submission\", \"sandbox\" or \"rehearsal\"."),
         ("log", "log.to"),
     ] {
         assert!(reference::explain(key).unwrap().contains(part), "{key}");
@@ -175,9 +175,162 @@ fn an_option_explains_itself() {
 #[test]
 fn the_examples_are_without_mistakes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    for name in ["rehearsal.toml", "sandbox.toml"] {
-        let sources = files(&root.join(name)).unwrap();
-        let config = Config::of(sources, &BTreeMap::new(), &[]);
-        assert!(config.is_ok(), "{name}: {}", config.unwrap_err());
+    let mut count = 0;
+    for entry in root.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "toml") {
+            let config = Config::of(files(&path).unwrap(), &BTreeMap::new(), &[]);
+            assert!(config.is_ok(), "{}: {}", path.display(), config.unwrap_err());
+            count += 1;
+        }
     }
+    assert!(count >= 4, "{count}");
+}
+
+/// A relay with every option of a route somewhere.
+const ROUTES: &str = r#"
+[server]
+hostname = "mail.ours.example"
+[[listener]]
+name = "mx"
+kind = "relay"
+listen = "127.0.0.1:25"
+[relay]
+local_domains = ["ours.example"]
+[[credential]]
+name = "shop"
+password = "HASH"
+[[credential]]
+name = "fax"
+password = "HASH"
+senders = ["fax@ours.example", "*"]
+[[route]]
+name = "gone"
+recipient_domains = ["old.ours.example"]
+to = "refuse nobody lives here any more"
+[[route]]
+name = "local"
+recipients = "local"
+to = "lmtp:/run/dovecot/lmtp"
+connections_max = 4
+[[route]]
+name = "smart"
+credential = "shop"
+sender_below = "shop.example"
+recipient_below = "big.example"
+to = ["smtp://a.example:587", "smtp://192.0.2.1"]
+egress = "bulk"
+user = "us"
+password = "hunter2"
+[[route]]
+name = "wrapped"
+recipient_domains = ["wrapped.example"]
+to = "smtps://c.example"
+[[route]]
+name = "world"
+to = "mx"
+[[egress]]
+name = "bulk"
+addresses = ["192.0.2.7", "2001:db8::7"]
+hello = "out7.ours.example"
+[retry]
+first_wait = "2 s"
+"#;
+
+fn routes() -> Config {
+    let credential = crate::credential::hash("open sesame").unwrap();
+    read(&ROUTES.replace("HASH", &credential), &[], &[]).unwrap()
+}
+
+#[test]
+fn routes_become_rules_in_the_order_of_the_file() {
+    use merpati_flow::route::Facts;
+    use merpati_mail::{Mailbox, ReversePath};
+
+    let config = routes();
+    let router = config.router();
+    for (recipient, sender, credential, want) in [
+        ("ours.example", "", None, "local"),
+        ("mail.ours.example", "", None, "local"),
+        ("old.ours.example", "a@b.example", None, "gone"),
+        ("mx.big.example", "a@mail.shop.example", Some("shop"), "smart"),
+        ("mx.big.example", "a@mail.shop.example", Some("fax"), "world"),
+        ("mx.big.example", "", Some("shop"), "world"),
+        ("other.example", "a@shop.example", Some("shop"), "world"),
+        ("wrapped.example", "a@b.example", None, "wrapped"),
+    ] {
+        let recipient = Domain::parse(recipient).unwrap();
+        let reverse_path = ReversePath(Mailbox::parse(sender).ok());
+        let facts = Facts { recipient: &recipient, reverse_path: &reverse_path, credential };
+        let route = router.route(&facts).unwrap();
+        assert_eq!(&*route.rule, want, "{facts:?}");
+    }
+    let attempts: Vec<Option<usize>> = router.rules.iter().map(|rule| rule.attempts_max).collect();
+    assert_eq!(attempts, [None, Some(4), None, None, None]);
+}
+
+#[test]
+fn what_a_route_leaves_open_follows_from_its_next_hop() {
+    let config = routes();
+    let shown: Vec<(RouteTls, bool, String)> = config
+        .routes
+        .iter()
+        .map(|route| (route.tls, route.tls_verify, config.egress(route).hello.to_string()))
+        .collect();
+    let ours = || "mail.ours.example".to_owned();
+    assert_eq!(
+        shown,
+        [
+            (RouteTls::Never, false, ours()),
+            (RouteTls::Never, false, ours()),
+            (RouteTls::Required, true, "out7.ours.example".to_owned()),
+            (RouteTls::Required, true, ours()),
+            (RouteTls::Opportunistic, false, ours()),
+        ]
+    );
+    let world = config.egress(config.routes.last().unwrap());
+    assert_eq!((world.name.as_str(), world.addresses.len()), ("default", 0));
+    assert_eq!(config.retry.plan().first, std::time::Duration::from_secs(2));
+    assert_eq!(config.delivery.timeouts(), merpati_smtp::client::Timeouts::default());
+}
+
+#[test]
+fn a_password_is_for_its_next_hop_alone() {
+    let config = routes();
+    let login = config.routes[2].login().unwrap().unwrap();
+    assert_eq!((login.user.as_str(), login.password.expose()), ("us", "hunter2"));
+    assert!(!login.may_be_clear);
+    assert_eq!(config.routes[4].login().unwrap(), None);
+    let shown = reference::show(&config.effective, false);
+    assert!(shown.contains("route.smart.password = \"***\""), "{shown}");
+    for text in [shown, format!("{config:?}"), format!("{login:?}")] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn a_credential_sends_as_our_domains_unless_it_says_otherwise() {
+    let senders = routes().senders();
+    let may = |credential: &str, sender: &str| {
+        senders[credential].permit(&merpati_mail::Mailbox::parse(sender).unwrap())
+    };
+    assert!(may("shop", "any.body@ours.example"));
+    assert!(!may("shop", "any.body@other.example"));
+    assert!(may("fax", "any.body@other.example"));
+}
+
+#[test]
+fn a_submission_listener_wants_auth_under_tls_unless_told_otherwise() {
+    let rest = "[[route]]\nname = \"world\"\nto = \"mx\"\n";
+    let listen = |more: &str| {
+        let text = "[[listener]]\nname = \"s\"\nlisten = \"127.0.0.1:0\"\n";
+        let config = read(&format!("{text}{more}\n{rest}"), &[], &[]);
+        config.map(|config| config.listeners[0].auth)
+    };
+    let tls = "tls = \"starttls\"\ntls_certificate = \"c.pem\"\ntls_key = \"k.pem\"";
+    let submission = "kind = \"submission\"\n";
+    assert_eq!(listen(&format!("{submission}{tls}")), Ok(AuthUse::TlsOnly));
+    let clear = "auth = \"allow-clear\"";
+    assert_eq!(listen(&format!("{submission}{clear}")), Ok(AuthUse::AllowClear));
+    assert_eq!(listen("kind = \"relay\""), Ok(AuthUse::Off));
 }

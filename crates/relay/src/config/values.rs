@@ -102,21 +102,72 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// What becomes of mail that comes in at a listener.
+/// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// What a relay with the rules of `[relay]` would let in is captured, the rest refused.
     Rehearsal,
+    /// Mail for our domains, and from our networks and credentials to everywhere, is delivered.
+    Relay,
     /// All of it is captured, and nothing leaves.
     Sandbox,
+    /// Mail from its authors, who must authenticate, is delivered.
+    Submission,
 }
 
 impl Kind {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 4] = [Self::Relay, Self::Submission, Self::Sandbox, Self::Rehearsal];
+
     /// The word of the configuration.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Rehearsal => "rehearsal",
+            Self::Relay => "relay",
             Self::Sandbox => "sandbox",
+            Self::Submission => "submission",
+        }
+    }
+
+    /// Whether mail that comes in there goes out again.
+    pub const fn is_delivered(self) -> bool {
+        match self {
+            Self::Rehearsal | Self::Sandbox => false,
+            Self::Relay | Self::Submission => true,
+        }
+    }
+}
+
+/// Which recipients a route covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipients {
+    /// All of them.
+    Any,
+    /// Those in our own domains.
+    Local,
+}
+
+/// Whether a connection to a next hop is to be protected by STARTTLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteTls {
+    /// Not at all.
+    Never,
+    /// Where it is offered (RFC 7435).
+    Opportunistic,
+    /// Or no mail.
+    Required,
+}
+
+impl RouteTls {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Never, Self::Opportunistic, Self::Required];
+
+    /// The word of the configuration.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Opportunistic => "opportunistic",
+            Self::Required => "required",
         }
     }
 }

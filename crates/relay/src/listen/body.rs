@@ -4,6 +4,7 @@
 //! content that is not finished leaves nothing behind. Not pure: the file.
 
 use bytes::Bytes;
+use merpati_flow::admit::HEADER_OCTETS_MAX;
 use merpati_mail::QueueId;
 use merpati_spool::{Body, Handle, LARGE_BODY_BYTES, LargeBody, SpoolError};
 use tokio::task::{JoinError, spawn_blocking};
@@ -32,7 +33,7 @@ struct Large {
 pub(super) struct Collected {
     /// The name of the message: a large content has had it from its first octets on.
     pub(super) id: QueueId,
-    /// The content, or the first [`HEAD_OCTETS`] of a large one.
+    /// The content, or the first [`HEADER_OCTETS_MAX`] of a large one.
     pub(super) head: Bytes,
     /// All octets.
     pub(super) size_bytes: u64,
@@ -96,7 +97,8 @@ impl Collector {
     async fn spill(&mut self, spool: &Handle) {
         let pending = std::mem::take(&mut self.pending);
         let large = self.large.get_or_insert_with(|| {
-            let head = pending.get(..HEAD_OCTETS.min(pending.len())).unwrap_or_default().to_vec();
+            let head =
+                pending.get(..HEADER_OCTETS_MAX.min(pending.len())).unwrap_or_default().to_vec();
             Box::new(Large { id: spool.next_id(), head, octets: 0, file: None })
         });
         large.octets += pending.len() as u64;
@@ -135,5 +137,3 @@ const START_OCTETS: usize = 16 << 10;
 const LARGE_OCTETS: usize = LARGE_BODY_BYTES;
 /// How much of a large content is written at once.
 const PIECE_OCTETS: usize = 1 << 20;
-/// How much of a large content is looked at for its header.
-const HEAD_OCTETS: usize = 64 << 10;

@@ -14,13 +14,13 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use merpati_console::Summary;
-use merpati_flow::{admit, trace};
+use merpati_flow::{admit, submission, trace};
 use merpati_mail::{
     Envelope, Event, Overlay, Question, QueueId, Reply, Stage, Time, Verdict, event::Accepted,
     question::PasswordAnswer, stage::Decision,
 };
 use merpati_smtp::server::{Input, Output, Session, Wants};
-use merpati_spool::{Group, SpoolError};
+use merpati_spool::{Body, Group, SpoolError};
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    Plan, Shared, Sink, Tls,
+    Header, Plan, Shared, Sink, Tls,
     body::{Collected, Collector},
     stream::Stream,
 };
@@ -302,28 +302,76 @@ impl Connection<'_> {
     async fn take(&mut self, envelope: Envelope) -> Result<QueueId, Verdict> {
         let spool = &self.shared.spool;
         let collected = self.body.finish(spool).await.map_err(|error| refused_by(&error))?;
-        let verdict = admit::content(&self.plan.policy, &collected.head);
+        let head = admit::Head::of(&collected.head, collected.size_bytes);
+        let verdict = admit::content(&self.plan.policy, self.session.credential(), &head);
         match verdict.decision {
             Decision::Accept => {}
             Decision::Disconnect(_) | Decision::Refuse(_) => return Err(verdict),
         }
-        let Collected { id, head, size_bytes, body } = collected;
+        let id = collected.id;
         let at = self.shared.clock.now();
-        let received = trace::received(&self.shared.hostname, &envelope, id, at);
-        let edits = Overlay::from_parts(received.into_bytes(), Vec::new()).unwrap_or_default();
-        let summary = match self.plan.sink {
-            Sink::Capture => Some(summary(id, &envelope, &head, size_bytes)),
-            Sink::Discard => None,
+        let edits = self.edits(&envelope, &collected, at);
+        let size_bytes = collected.size_bytes;
+        let accepted = Accepted { id, envelope, edits, size_bytes };
+        match self.plan.sink {
+            Sink::Capture | Sink::Discard => self.capture(at, accepted, collected).await?,
+            Sink::Queue(_) => self.queue(at, accepted, collected).await?,
+        }
+        Ok(id)
+    }
+
+    /// What the message gains and loses when it is sent on.
+    fn edits(&self, envelope: &Envelope, collected: &Collected, at: Time) -> Overlay {
+        let (id, hostname) = (collected.id, &self.shared.hostname);
+        let mended = match self.plan.sink {
+            Sink::Queue(Header::Mended) => submission::edits(&collected.head, id, hostname, at),
+            Sink::Capture | Sink::Discard | Sink::Queue(Header::AsItIs) => Overlay::default(),
         };
-        let accepted = Box::new(Accepted { id, envelope, edits, size_bytes });
-        let group = Group::with_body(at, Event::Captured(accepted), body);
+        // On top of everything (RFC 5321 §4.4).
+        let mut prepend = trace::received(hostname, envelope, id, at).into_bytes();
+        prepend.extend(mended.prepend);
+        Overlay::from_parts(prepend, mended.remove).unwrap_or_default()
+    }
+
+    /// Hands a message over to the queue: durable, or refused.
+    async fn queue(
+        &self,
+        at: Time,
+        accepted: Accepted,
+        collected: Collected,
+    ) -> Result<(), Verdict> {
+        let (id, fresh) = (accepted.id, &self.shared.fresh);
+        // Before the commit: the core may want it before we know of it.
+        match &collected.body {
+            Body::Bytes(_) | Body::None => fresh.keep(accepted.clone(), collected.head),
+            Body::File(_) | Body::Same => {}
+        }
+        let group = Group::with_body(at, Event::Accepted(Box::new(accepted)), collected.body);
+        let committer = &self.shared.committer;
+        committer.commit(Proposal { group, summary: None }).await.map_err(|why| {
+            fresh.forget(id);
+            refused(why)
+        })
+    }
+
+    /// Puts a message into the sandbox: durable, or refused.
+    async fn capture(
+        &self,
+        at: Time,
+        accepted: Accepted,
+        collected: Collected,
+    ) -> Result<(), Verdict> {
+        let Collected { id, head, size_bytes, body } = collected;
+        let is_kept = self.plan.sink == Sink::Capture;
+        let summary = is_kept.then(|| summary(id, &accepted.envelope, &head, size_bytes));
+        let group = Group::with_body(at, Event::Captured(Box::new(accepted)), body);
         let committer = &self.shared.committer;
         committer.commit(Proposal { group, summary }).await.map_err(refused)?;
-        if self.plan.sink == Sink::Discard {
+        if !is_kept {
             // Where it cannot be taken, the journal failed, and the session learns it next time.
             committer.commit_lazily(Group::of(at, Event::Retired(id))).ok();
         }
-        Ok(id)
+        Ok(())
     }
 
     /// Says 421 where the session cannot say anything any more.

@@ -23,6 +23,7 @@ use crate::{
     auth::Credentials,
     clock::Clock,
     committer::Committer,
+    fresh::Fresh,
     health::{Health, Life},
     sinks::{SessionEnded, Sinks},
 };
@@ -38,6 +39,8 @@ pub struct Shared {
     pub committer: Committer,
     /// Ids and large contents.
     pub spool: Handle,
+    /// What was accepted lately.
+    pub fresh: Arc<Fresh>,
     /// Who may authenticate.
     pub credentials: Credentials,
     /// Whether mail is taken.
@@ -51,7 +54,7 @@ pub struct Plan {
     /// What its sessions offer and bear.
     pub options: Arc<Options>,
     /// What it admits.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// What becomes of what it admits.
     pub sink: Sink,
     /// How TLS begins.
@@ -77,6 +80,17 @@ pub enum Sink {
     Capture,
     /// The sandbox takes it, durably, and forgets it at once: for measuring.
     Discard,
+    /// It is delivered.
+    Queue(Header),
+}
+
+/// What becomes of the header of a message that is delivered, besides the Received field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// Nothing: it belongs to others.
+    AsItIs,
+    /// It comes from its author, and is mended (RFC 6409 §8).
+    Mended,
 }
 
 /// How TLS begins.

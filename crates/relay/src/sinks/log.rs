@@ -307,7 +307,7 @@ mod tests {
             node: NodeId::default(),
             event: Event::Retired(QueueId::from_bits(1)),
         };
-        let fields = line(&Notice::Record(Box::new(record))).unwrap();
+        let fields = line(&Notice::Record(std::sync::Arc::new(record))).unwrap();
         assert_eq!(fields["lsn"], 7);
         assert_eq!(fields["id"], "0000000000001");
     }

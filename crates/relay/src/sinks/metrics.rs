@@ -42,6 +42,8 @@ pub struct Metrics {
     refusals: Counts,
     auth: Counts,
     rules: Mutex<BTreeSet<String>>,
+    queue_deliveries: Gauge<u64, AtomicU64>,
+    attempts_running: Gauge<u64, AtomicU64>,
     commits: Histogram,
     commit_seconds: Histogram,
     sync_seconds: Histogram,
@@ -76,6 +78,8 @@ impl Default for Metrics {
             refusals: Family::default(),
             auth: Family::default(),
             rules: Mutex::default(),
+            queue_deliveries: Gauge::default(),
+            attempts_running: Gauge::default(),
             commits: Histogram::new(sizes),
             commit_seconds: Histogram::new(latencies()),
             sync_seconds: Histogram::new(latencies()),
@@ -108,6 +112,10 @@ impl Metrics {
         registry.register("refusals", "Refusals by rule", self.refusals.clone());
         registry.register("auth", "Passwords checked by result", self.auth.clone());
         registry.register("log_lines_lost", "Lines the log could not take", self.log_lost.clone());
+        let help = "Deliveries that wait or are attempted";
+        registry.register("queue_deliveries", help, self.queue_deliveries.clone());
+        let help = "Attempts that go on now";
+        registry.register("attempts_running", help, self.attempts_running.clone());
         registry.register("panics", "Sessions that ended by a fault of ours", self.panics.clone());
     }
 
@@ -183,6 +191,12 @@ impl Metrics {
             | Event::Released { .. }
             | Event::Retired(_) => {}
         }
+    }
+
+    /// How the queue is: living deliveries, and attempts that go on.
+    pub fn queue(&self, deliveries: usize, attempts: usize) {
+        self.queue_deliveries.set(deliveries as u64);
+        self.attempts_running.set(attempts as u64);
     }
 
     /// A connection came in at this listener.

@@ -27,7 +27,7 @@ pub enum Notice {
     /// Lines were lost: how many.
     LogLost(u64),
     /// A durable event.
-    Record(Box<Record>),
+    Record(Arc<Record>),
     /// A session ended.
     Session(Box<SessionEnded>),
     /// The journal failed.
@@ -110,11 +110,11 @@ impl Sinks {
     }
 
     /// These events are durable.
-    pub fn records(&self, records: Vec<Record>) {
+    pub fn records(&self, records: Vec<Arc<Record>>) {
         for record in &records {
             self.metrics.record(&record.event);
         }
-        self.tell(records.into_iter().map(|record| Notice::Record(Box::new(record))));
+        self.tell(records.into_iter().map(Notice::Record));
     }
 
     /// A session ended.

@@ -50,6 +50,8 @@ pub enum Mechanism {
     Login,
     /// PLAIN (RFC 4616).
     Plain,
+    /// SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding.
+    ScramSha256,
 }
 
 impl Capabilities {
@@ -114,6 +116,8 @@ impl Capabilities {
             self.mechanisms.insert(Mechanism::Plain);
         } else if name.eq_ignore_ascii_case("LOGIN") {
             self.mechanisms.insert(Mechanism::Login);
+        } else if name.eq_ignore_ascii_case("SCRAM-SHA-256") {
+            self.mechanisms.insert(Mechanism::ScramSha256);
         }
     }
 
@@ -148,7 +152,9 @@ mod tests {
         assert!(all.offers(Extension::Pipelining) && all.offers(Extension::EightBitMime));
         assert!(all.offers(Extension::Size) && all.size_octets_max.is_none());
         assert!(all.offers_auth(Mechanism::Login) && all.offers_auth(Mechanism::Plain));
-        assert!(!all.offers(Extension::Dsn));
+        assert!(!all.offers(Extension::Dsn) && !all.offers_auth(Mechanism::ScramSha256));
+        assert!(offered("AUTH Scram-Sha-256").offers_auth(Mechanism::ScramSha256));
+        assert!(!offered("AUTH SCRAM-SHA-256-PLUS").offers_auth(Mechanism::ScramSha256));
         for (line, want) in [
             ("SIZE 1000", Some(1_000)),
             ("SIZE 0", None),

@@ -1,17 +1,15 @@
-//! How a connection becomes ready for mail: greeting, EHLO, STARTTLS, AUTH.
+//! How a connection becomes ready for mail: greeting, EHLO, STARTTLS, and then AUTH.
 //!
-//! Invariant: a password is said only over TLS, unless the credential allows otherwise; a session
-//! that must be protected becomes ready in no other way. Pure.
+//! Invariant: a session that must be protected becomes ready in no other way. Pure.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use merpati_mail::{
     Reply, Time, TlsFacts,
     outcome::{Fact, Finding, Need, Phase},
 };
 
 use super::{
-    CLEAR_BEHIND_STARTTLS, Capabilities, Channel, Dialect, Exposure, Extension, Mechanism, Output,
-    Session, State, TlsUse,
+    CLEAR_BEHIND_STARTTLS, Capabilities, Channel, Dialect, Extension, Output, Session, State,
+    TlsUse,
 };
 
 /// The verb with which we named ourselves.
@@ -20,19 +18,6 @@ pub(super) enum Greeter {
     Ehlo,
     Helo,
     Lhlo,
-}
-
-/// What of AUTH was sent last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AuthStep {
-    /// `AUTH LOGIN`.
-    Login,
-    /// The password of LOGIN.
-    LoginPassword,
-    /// The name of LOGIN.
-    LoginUser,
-    /// `AUTH PLAIN` with everything.
-    Plain,
 }
 
 impl Session {
@@ -86,41 +71,6 @@ impl Session {
         self.state = self.say_hello(now);
     }
 
-    pub(super) fn auth_answered(&mut self, now: Time, step: AuthStep, reply: Reply) -> State {
-        match step {
-            AuthStep::Login | AuthStep::LoginUser if reply.is_intermediate() => {
-                let Some(credential) = &self.options.credential else {
-                    return self.become_ready(now);
-                };
-                let (word, next) = match step {
-                    AuthStep::Login => (&credential.user, AuthStep::LoginUser),
-                    AuthStep::LoginPassword | AuthStep::LoginUser | AuthStep::Plain => {
-                        (&credential.password, AuthStep::LoginPassword)
-                    }
-                };
-                let line = format!("{}\r\n", STANDARD.encode(word));
-                self.send(now, line.into_bytes(), self.options.timeouts.hello);
-                State::Auth(next)
-            }
-            AuthStep::LoginPassword | AuthStep::Plain if reply.is_positive() => {
-                self.become_ready(now)
-            }
-            AuthStep::Login | AuthStep::LoginPassword | AuthStep::LoginUser | AuthStep::Plain => {
-                let finding = Finding { phase: Phase::Auth, fact: judged(reply) };
-                match finding.fact {
-                    // A peer that asks or agrees at the wrong place is not in step with us.
-                    Fact::Protocol(_) => self.end(finding),
-                    Fact::Cut
-                    | Fact::Lacks(_)
-                    | Fact::Replied(_)
-                    | Fact::TimedOut
-                    | Fact::Tls(_)
-                    | Fact::Unreachable(_) => self.fail(now, finding),
-                }
-            }
-        }
-    }
-
     fn say_hello(&mut self, now: Time) -> State {
         let greeter = match self.options.dialect {
             Dialect::Lmtp => Greeter::Lhlo,
@@ -166,31 +116,10 @@ impl Session {
         }
         self.authenticate(now)
     }
-
-    fn authenticate(&mut self, now: Time) -> State {
-        let Some(credential) = &self.options.credential else {
-            return self.become_ready(now);
-        };
-        if matches!(self.channel, Channel::Clear) && credential.exposure == Exposure::OverTlsOnly {
-            let fact = Fact::Lacks(Need::StartTls);
-            return self.fail(now, Finding { phase: Phase::Auth, fact });
-        }
-        let (line, step) = if self.capabilities.offers_auth(Mechanism::Plain) {
-            let message = format!("\0{}\0{}", credential.user, credential.password);
-            (format!("AUTH PLAIN {}\r\n", STANDARD.encode(message)), AuthStep::Plain)
-        } else if self.capabilities.offers_auth(Mechanism::Login) {
-            ("AUTH LOGIN\r\n".to_owned(), AuthStep::Login)
-        } else {
-            let fact = Fact::Protocol("neither AUTH PLAIN nor AUTH LOGIN is offered".to_owned());
-            return self.fail(now, Finding { phase: Phase::Auth, fact });
-        };
-        self.send(now, line.into_bytes(), self.options.timeouts.hello);
-        State::Auth(step)
-    }
 }
 
 /// What a reply other than the hoped-for one means: a refusal, or nonsense.
-fn judged(reply: Reply) -> Fact {
+pub(super) fn judged(reply: Reply) -> Fact {
     if reply.is_transient() || reply.is_permanent() {
         Fact::Replied(reply)
     } else {

@@ -81,6 +81,8 @@
 mod capabilities;
 mod hello;
 mod options;
+mod sasl;
+mod scram;
 mod transact;
 mod transaction;
 
@@ -98,9 +100,11 @@ pub use capabilities::{Capabilities, Extension, Mechanism};
 pub use options::{
     Credential, Dialect, EightBitPolicy, Exposure, Options, Pipelining, Timeouts, TlsUse,
 };
+pub use scram::{ITERATIONS_MAX, ITERATIONS_MIN, Nonce, SALT_OCTETS_MAX};
 pub use transaction::{ConnectionUse, EightBit, RecipientResult, Transaction, TransactionResult};
 
-use hello::{AuthStep, Greeter};
+use hello::Greeter;
+use sasl::AuthStep;
 use transaction::Run;
 
 /// The client side of one connection.
@@ -334,6 +338,8 @@ impl Session {
             State::Commands(run) | State::Content(run) | State::EndOfData(run) => {
                 self.end_run(*run, finding)
             }
+            // What is wrong was known before the peer had its chance to answer.
+            State::Auth(AuthStep::Cancelled(found)) => self.end(found),
             State::Over(ended) => State::Over(ended),
             State::Quit(ended) => self.close(ended),
             State::Auth(_)

@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use merpati_mail::Domain;
 
+use super::scram::Nonce;
 use crate::reply_reader::ReplyLimits;
 
 /// How a session behaves.
@@ -21,6 +22,9 @@ pub struct Options {
     /// Whom to authenticate as; `None` for nobody, which is the default. With a credential the
     /// session fails where the peer does not accept it.
     pub credential: Option<Credential>,
+    /// The client's nonce for SCRAM-SHA-256, drawn for this connection alone; `None`, which is the
+    /// default, for never using that mechanism.
+    pub nonce: Option<Nonce>,
     /// What happens to content with 8-bit octets where the peer has no 8BITMIME. Default: it is
     /// sent as it is.
     pub eight_bit: EightBitPolicy,
@@ -43,6 +47,7 @@ impl Options {
             dialect: Dialect::Smtp,
             tls: TlsUse::Opportunistic,
             credential: None,
+            nonce: None,
             eight_bit: EightBitPolicy::SendAnyway,
             pipelining: Pipelining::WhereOffered,
             recipients_max: 100,
@@ -94,7 +99,8 @@ pub enum Pipelining {
     WhereOffered,
 }
 
-/// A name and password for AUTH PLAIN or LOGIN (RFC 4954).
+/// A name and password for AUTH SCRAM-SHA-256, PLAIN or LOGIN (RFC 4954), in this order of
+/// preference. Both are used as their UTF-8 octets, without `SASLprep`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     /// The name.
@@ -105,7 +111,9 @@ pub struct Credential {
     pub exposure: Exposure,
 }
 
-/// Whether a password may go over a connection without TLS.
+/// Whether we may authenticate on a connection without TLS. It holds for all mechanisms alike:
+/// SCRAM does not show the password, but who listens could still try guesses against it, and the
+/// mail behind it would be read all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposure {
     /// It may: for a peer on the same machine.

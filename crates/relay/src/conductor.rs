@@ -1,0 +1,517 @@
+//! The thread that owns the queue: tells the core what happened and carries out what it wants.
+//!
+//! Invariant: only this thread touches the core; what the core decides goes to the committer in the
+//! order of its decisions, and comes back as committed before the core applies it. A panic here
+//! ends the process: what is durable is then known, and nothing else. Not pure: one thread, and
+//! tasks of the runtime that ask, read and deliver for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use merpati_flow::{Core, Finding, Input, Job, JobId, Loaded, Output, Report, Token};
+use merpati_mail::{
+    Answer, DeliveryId, Event, Hold, Outcome, Question, QueueId, Record, Time,
+    outcome::{Fact, Finding as Found, Phase},
+};
+use merpati_spool::{Body, Entry, Group, Handle, SpoolError, StoredBody};
+use tokio::{runtime, sync::oneshot, task::spawn_blocking};
+
+use crate::{
+    admin,
+    clock::Clock,
+    committer::{Committer, Refused},
+    deliver::{Content, Deliverer},
+    fresh::Fresh,
+    resolve::Resolver,
+    sinks::Sinks,
+};
+
+/// The way to the queue, for all threads.
+#[derive(Clone, Debug)]
+pub struct Conductor {
+    inbox: Arc<Inbox>,
+}
+
+/// What an operator may do with deliveries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Give them up; nobody is told.
+    Cancel,
+    /// Let them wait until they are released, or as long as this says.
+    Hold(Hold),
+    /// Let those that are held go, at once.
+    Release,
+    /// Try those that wait at once; what is held stays held.
+    Retry,
+}
+
+/// What the core needs of the rest of the relay.
+pub struct Hands {
+    /// The time.
+    pub clock: Arc<Clock>,
+    /// The way to the journal.
+    pub committer: Committer,
+    /// Contents that are not in memory.
+    pub spool: Handle,
+    /// Contents that are.
+    pub fresh: Arc<Fresh>,
+    /// Who answers questions.
+    pub resolver: Resolver,
+    /// Who carries out attempts.
+    pub deliverer: Deliverer,
+    /// Where the queue is measured.
+    pub sinks: Sinks,
+    /// Where they do so.
+    pub runtime: runtime::Handle,
+}
+
+impl fmt::Debug for Hands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hands").finish_non_exhaustive()
+    }
+}
+
+/// What waits for the thread.
+#[derive(Default)]
+pub struct Inbox {
+    waiting: Mutex<Waiting>,
+    work: Condvar,
+    jobs: AtomicUsize,
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("jobs", &self.jobs).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Waiting {
+    told: Vec<Told>,
+    is_ended: bool,
+}
+
+/// What the thread is told.
+enum Told {
+    Answered(Question, Answer),
+    CarryWanted(Vec<QueueId>),
+    Committed(Vec<Token>),
+    Drain,
+    Durable(Vec<Arc<Record>>),
+    Finished(JobId, Box<Report>),
+    Loaded(JobId, Option<(Arc<Loaded>, Content)>),
+    Look(Box<dyn FnOnce(&Core) + Send>),
+    Operate(Vec<DeliveryId>, Verb, oneshot::Sender<u64>),
+}
+
+impl Inbox {
+    /// These groups of the core are in the journal, durable where they must be.
+    pub(crate) fn committed(&self, tokens: Vec<Token>) {
+        self.push(Told::Committed(tokens));
+    }
+
+    /// Others took these messages, durably.
+    pub(crate) fn durable(&self, records: Vec<Arc<Record>>) {
+        self.push(Told::Durable(records));
+    }
+
+    /// The spool wants the state of these messages written anew.
+    pub(crate) fn carry_wanted(&self, ids: Vec<QueueId>) {
+        self.push(Told::CarryWanted(ids));
+    }
+
+    fn push(&self, told: Told) {
+        let mut waiting = self.lock();
+        if waiting.is_ended {
+            return;
+        }
+        let is_first = waiting.told.is_empty();
+        waiting.told.push(told);
+        drop(waiting);
+        if is_first {
+            self.work.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Conductor {
+    /// Starts the thread for a core; `inbox` is what the committer tells.
+    pub fn start(
+        core: Core,
+        inbox: Arc<Inbox>,
+        hands: Hands,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let mut thread = Thread {
+            core,
+            hands,
+            inbox: Arc::clone(&inbox),
+            contents: BTreeMap::new(),
+            operations: Vec::new(),
+        };
+        let handle = std::thread::Builder::new().name("conductor".to_owned()).spawn(move || {
+            let guard = EndsProcess;
+            thread.run();
+            std::mem::forget(guard);
+        })?;
+        Ok((Self { inbox }, handle))
+    }
+
+    /// Looks at the core on its thread; `None` where it has ended.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, seen) = oneshot::channel();
+        self.inbox.push(Told::Look(Box::new(move |core| {
+            sender.send(look(core)).ok();
+        })));
+        seen.await.ok()
+    }
+
+    /// Carries out a verb for these deliveries; resolves when it is durable. Gives how many living
+    /// deliveries it concerned.
+    pub async fn operate(&self, deliveries: Vec<DeliveryId>, verb: Verb) -> Result<u64, Refused> {
+        let (sender, done) = oneshot::channel();
+        self.inbox.push(Told::Operate(deliveries, verb, sender));
+        done.await.map_err(|_| Refused::Poisoned)
+    }
+
+    /// Begins no attempt any more.
+    pub fn drain(&self) {
+        self.inbox.push(Told::Drain);
+    }
+
+    /// How many attempts go on.
+    pub fn jobs(&self) -> usize {
+        self.inbox.jobs.load(Ordering::Acquire)
+    }
+
+    /// Ends the thread. What was told before is still taken in.
+    pub fn end(&self) {
+        self.inbox.lock().is_ended = true;
+        self.inbox.work.notify_one();
+    }
+}
+
+struct Thread {
+    core: Core,
+    hands: Hands,
+    inbox: Arc<Inbox>,
+    /// The contents of messages that are read and whose attempt has not begun.
+    contents: BTreeMap<JobId, Content>,
+    operations: Vec<Operation>,
+}
+
+/// A verb of an operator on its way into the journal.
+struct Operation {
+    tokens: BTreeSet<Token>,
+    count: u64,
+    done: Option<oneshot::Sender<u64>>,
+}
+
+impl Thread {
+    fn run(&mut self) {
+        self.carry_out(None);
+        while let Some(batch) = self.next() {
+            for told in batch {
+                self.take(told);
+            }
+            self.carry_out(None);
+        }
+    }
+
+    /// What was told, or nothing where the core has something to do by itself; `None` at the end.
+    fn next(&self) -> Option<Vec<Told>> {
+        let deadline = self.core.deadline();
+        let mut waiting = self.inbox.lock();
+        if waiting.told.is_empty() && !waiting.is_ended {
+            let wait = deadline.map_or(IDLE_WAIT, |at| self.hands.clock.until(at).min(IDLE_WAIT));
+            let woken = self.inbox.work.wait_timeout(waiting, wait);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if waiting.told.is_empty() && waiting.is_ended {
+            return None;
+        }
+        Some(std::mem::take(&mut waiting.told))
+    }
+
+    fn take(&mut self, told: Told) {
+        let now = self.hands.clock.now();
+        match told {
+            Told::Answered(question, answer) => {
+                self.core.handle(now, Input::Answered(question, answer));
+            }
+            Told::CarryWanted(ids) => self.carry(now, &ids),
+            Told::Committed(tokens) => self.committed(now, tokens),
+            Told::Drain => self.core.drain(),
+            Told::Durable(records) => {
+                for record in records {
+                    self.core.durable(record.at, &record.event);
+                }
+            }
+            Told::Finished(job, report) => self.core.handle(now, Input::Finished(job, report)),
+            Told::Loaded(job, loaded) => {
+                let loaded = loaded.map(|(loaded, content)| {
+                    self.contents.insert(job, content);
+                    loaded
+                });
+                self.core.handle(now, Input::Loaded(job, loaded));
+            }
+            Told::Look(look) => look(&self.core),
+            Told::Operate(deliveries, verb, done) => self.operate(now, &deliveries, &verb, done),
+        }
+    }
+
+    fn committed(&mut self, now: Time, tokens: Vec<Token>) {
+        for token in tokens {
+            self.core.handle(now, Input::Committed(token));
+            for operation in &mut self.operations {
+                operation.tokens.remove(&token);
+            }
+        }
+        self.operations.retain_mut(Operation::is_open);
+    }
+
+    fn operate(
+        &mut self,
+        now: Time,
+        deliveries: &[DeliveryId],
+        verb: &Verb,
+        done: oneshot::Sender<u64>,
+    ) {
+        // What was decided before is not part of it.
+        self.carry_out(None);
+        let mut count = 0;
+        for &delivery in deliveries {
+            let Some(view) = self.core.queue().view_of(delivery) else { continue };
+            let is_held = view.class == merpati_mail::Class::Held;
+            let input = match verb {
+                Verb::Cancel => Input::Cancel(delivery),
+                Verb::Hold(hold) => Input::Hold(delivery, Box::new(hold.clone())),
+                Verb::Release if is_held => Input::Release(delivery),
+                Verb::Retry if !is_held => Input::Release(delivery),
+                Verb::Release | Verb::Retry => continue,
+            };
+            count += 1;
+            self.core.handle(now, input);
+        }
+        let mut operation = Operation { tokens: BTreeSet::new(), count, done: Some(done) };
+        self.carry_out(Some(&mut operation.tokens));
+        if operation.is_open() {
+            self.operations.push(operation);
+        }
+    }
+
+    /// Does what the core wants done now, and notes the groups that it proposes.
+    fn carry_out(&mut self, mut proposed: Option<&mut BTreeSet<Token>>) {
+        let mut groups = Vec::new();
+        let now = self.hands.clock.now();
+        while let Some(output) = self.core.poll(now) {
+            match output {
+                Output::Ask(question) => self.ask(question),
+                Output::Attempt(job) => self.attempt(job),
+                Output::Commit(token, group) => {
+                    self.forget(&group);
+                    groups.push((token, on_disk(group)));
+                    if let Some(proposed) = &mut proposed {
+                        proposed.insert(token);
+                    }
+                }
+                Output::Load(job, id) => self.load(now, job, id),
+            }
+        }
+        self.hands.committer.propose(groups);
+        if self.contents.len() > self.core.jobs() {
+            // Attempts that ended before a host was asked.
+            self.contents.retain(|job, _| self.core.runs(*job));
+        }
+        self.hands.sinks.metrics().queue(self.core.queue().len(), self.core.jobs());
+        self.inbox.jobs.store(self.core.jobs(), Ordering::Release);
+    }
+
+    fn ask(&self, question: Question) {
+        let Question::Mx(domain) = question else { return };
+        let (resolver, inbox) = (self.hands.resolver.clone(), Arc::clone(&self.inbox));
+        self.hands.runtime.spawn(async move {
+            let answer = Answer::Mx(resolver.mx(&domain).await);
+            inbox.push(Told::Answered(Question::Mx(domain), answer));
+        });
+    }
+
+    fn load(&mut self, now: Time, job: JobId, id: QueueId) {
+        if let Some(loaded) = self.hands.fresh.get(id) {
+            self.contents.insert(job, Content::Bytes(loaded.header.clone()));
+            self.core.handle(now, Input::Loaded(job, Some(loaded)));
+            return;
+        }
+        let (spool, inbox) = (self.hands.spool.clone(), Arc::clone(&self.inbox));
+        self.hands.runtime.spawn(async move {
+            let read = spawn_blocking(move || read(&spool, id)).await;
+            let loaded = match read {
+                Ok(Ok((loaded, content))) => Some((Arc::new(loaded), content)),
+                Ok(Err(error)) => {
+                    tracing::error!(%id, %error, "a message cannot be read; it stays in the queue");
+                    None
+                }
+                Err(error) => {
+                    tracing::error!(%id, %error, "reading a message came to nothing");
+                    None
+                }
+            };
+            inbox.push(Told::Loaded(job, loaded));
+        });
+    }
+
+    fn attempt(&mut self, job: Job) {
+        let id = job.id;
+        let Some(content) = self.contents.remove(&id) else {
+            self.inbox.push(Told::Loaded(id, None));
+            return;
+        };
+        let deliverer = self.hands.deliverer.clone();
+        let promise = Promise {
+            inbox: Arc::clone(&self.inbox),
+            id,
+            recipients: job.recipients.iter().map(|(place, _)| *place).collect(),
+            began: self.hands.clock.now(),
+            is_kept: false,
+        };
+        self.hands.runtime.spawn(async move {
+            let report = deliverer.attempt(job, content).await;
+            promise.keep(report);
+        });
+    }
+
+    /// Keeps in memory only what is on its way.
+    fn forget(&self, group: &merpati_flow::Group) {
+        for (event, _) in &group.events {
+            match event {
+                Event::Retired(id) => self.hands.fresh.forget(*id),
+                Event::Attempted(attempted) => {
+                    let waits = |(_, o): &(u32, Outcome)| matches!(o, Outcome::Deferred { .. });
+                    if attempted.outcomes.iter().any(waits) {
+                        self.hands.fresh.forget(attempted.message);
+                    }
+                }
+                Event::Accepted(_)
+                | Event::Cancelled(_)
+                | Event::Captured(_)
+                | Event::Carried(_)
+                | Event::ConfigChanged { .. }
+                | Event::Expired { .. }
+                | Event::Held { .. }
+                | Event::Released { .. } => {}
+            }
+        }
+    }
+
+    /// Writes the state of these messages anew. One about which something is under way is asked for
+    /// again.
+    fn carry(&self, now: Time, ids: &[QueueId]) {
+        for &id in ids {
+            match self.hands.spool.read(id) {
+                Ok(stored) => {
+                    let carried = self.core.carry(&stored.accepted).map(Box::new);
+                    if let Some(event) = carried.map(Event::Carried) {
+                        self.hands.committer.carry(Group::with_body(now, event, Body::Same));
+                    }
+                }
+                // It has ended meanwhile.
+                Err(SpoolError::Missing(_)) => {}
+                Err(error) => tracing::error!(%id, %error, "a message cannot be carried"),
+            }
+        }
+    }
+}
+
+/// A report that will be told, also where the attempt panics.
+struct Promise {
+    inbox: Arc<Inbox>,
+    id: JobId,
+    recipients: Vec<u32>,
+    began: Time,
+    is_kept: bool,
+}
+
+impl Promise {
+    fn keep(mut self, report: Report) {
+        self.is_kept = true;
+        self.inbox.push(Told::Finished(self.id, Box::new(report)));
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        let fact = Fact::Unreachable("a fault of ours ended the attempt".to_owned());
+        let found = Found { phase: Phase::Resolve, fact };
+        let finding = |place: &u32| (*place, Finding::NotDelivered(found.clone()));
+        let findings = self.recipients.iter().map(finding).collect();
+        let report = Report { path: None, began: self.began, tls: None, findings };
+        self.inbox.push(Told::Finished(self.id, Box::new(report)));
+    }
+}
+
+impl Operation {
+    /// Tells the operator when all is durable; false then.
+    fn is_open(&mut self) -> bool {
+        if !self.tokens.is_empty() {
+            return true;
+        }
+        if let Some(done) = self.done.take() {
+            // An operator who is gone need not know.
+            done.send(self.count).ok();
+        }
+        false
+    }
+}
+
+/// A message with its content. Blocks for the disk.
+fn read(spool: &Handle, id: QueueId) -> Result<(Loaded, Content), SpoolError> {
+    let stored = spool.read(id)?;
+    let header = admin::content(&stored.body, HEADER_OCTETS)?;
+    let content = match stored.body {
+        StoredBody::Bytes(bytes) => Content::Bytes(bytes),
+        StoredBody::File(file) => Content::File(file),
+    };
+    Ok((Loaded { accepted: stored.accepted, header }, content))
+}
+
+/// A group of the core as the spool takes it.
+fn on_disk(group: merpati_flow::Group) -> Group {
+    let entry = |(event, content): (Event, Option<Vec<u8>>)| {
+        let body = content.map_or(Body::None, |content| Body::Bytes(vec![Bytes::from(content)]));
+        Entry { event, body }
+    };
+    Group { at: group.at, entries: group.events.into_iter().map(entry).collect() }
+}
+
+/// Ends the process where the thread panics: memory may then be anything, the journal is not.
+struct EndsProcess;
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        tracing::error!("the conductor panicked; the process ends");
+        std::process::abort();
+    }
+}
+
+/// How long the thread sleeps at most where nothing is due.
+const IDLE_WAIT: Duration = Duration::from_mins(1);
+/// How much of a large content is kept with an attempt, for a report on its failure.
+const HEADER_OCTETS: u64 = 64 << 10;

@@ -1,0 +1,328 @@
+//! One connection to a host: carries octets between the socket and the client session.
+//!
+//! Invariant: no octet is looked at here. What the host says is read also while we write, so that a
+//! host that ends in the middle of a content is noticed. Not pure: sockets and time.
+
+use std::{
+    future::poll_fn,
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use merpati_mail::{Time, TlsFacts, outcome::Finding as Found};
+use merpati_smtp::client::{Input, Options, Output, Session, Transaction, TransactionResult};
+use tokio::{io::ReadBuf, time::timeout};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    content::Outgoing,
+    pool::{Key, Permits},
+    stream::Stream,
+};
+use crate::clock::Clock;
+
+/// A connection with its session.
+pub(super) struct Connection {
+    pub(super) key: Key,
+    /// Transactions that were begun.
+    pub(super) transactions: u32,
+    /// When it was last used.
+    pub(super) used_at: Time,
+    /// The TLS session; `None` in the clear.
+    pub(super) tls: Option<TlsFacts>,
+    session: Session,
+    /// `None` after a handshake that failed.
+    stream: Option<Stream>,
+    connector: TlsConnector,
+    clock: Arc<Clock>,
+    /// What was read and not consumed.
+    unread: Vec<u8>,
+    /// What is to be written, and how much of it is.
+    unwritten: Vec<u8>,
+    written: usize,
+    scratch: Box<[u8]>,
+    /// Its place among the connections that may be open.
+    _permits: Permits,
+}
+
+/// What a connection came to.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// It is over without a transaction under way.
+    Failed(Found),
+    /// It waits for a transaction.
+    Ready,
+    /// A transaction is over.
+    Results(TransactionResult),
+    /// The peer waits for the content.
+    NeedBody,
+    /// Nothing more comes.
+    Over,
+}
+
+/// What woke an exchange.
+#[derive(Clone, Copy)]
+enum Woken {
+    /// Everything is written.
+    Written,
+    Read(usize),
+    Broken,
+    TimedOut,
+}
+
+impl Connection {
+    /// A session over a stream that has just been made.
+    pub(super) fn new(
+        key: Key,
+        (stream, tls): (Stream, Option<TlsFacts>),
+        options: Options,
+        (connector, clock): (TlsConnector, Arc<Clock>),
+        permits: Permits,
+    ) -> Self {
+        let now = clock.now();
+        Self {
+            key,
+            transactions: 0,
+            used_at: now,
+            tls,
+            session: Session::new(now, options),
+            stream: Some(stream),
+            connector,
+            clock,
+            unread: Vec::new(),
+            unwritten: Vec::new(),
+            written: 0,
+            scratch: vec![0; READ_OCTETS].into_boxed_slice(),
+            _permits: permits,
+        }
+    }
+
+    /// Goes on until something is to be decided.
+    pub(super) async fn turn(&mut self) -> Turn {
+        loop {
+            while let Some(output) = self.session.poll() {
+                match output {
+                    Output::Close => {
+                        self.flush().await;
+                        return Turn::Over;
+                    }
+                    Output::Failed(found) => return Turn::Failed(found),
+                    Output::NeedBody => return Turn::NeedBody,
+                    Output::Ready => return Turn::Ready,
+                    Output::Results(results) => return Turn::Results(results),
+                    Output::Send(octets) => self.write(octets),
+                    Output::StartTls => self.start_tls().await,
+                }
+            }
+            if self.stream.is_none() {
+                return Turn::Over;
+            }
+            let woken = self.exchange(Until::Octets).await;
+            self.take(woken);
+        }
+    }
+
+    /// Begins a transaction.
+    pub(super) fn start(&mut self, transaction: Transaction) {
+        self.transactions += 1;
+        self.used_at = self.clock.now();
+        self.session.handle(self.used_at, Input::Start(transaction));
+    }
+
+    /// Sends the content, after [`Turn::NeedBody`]. False where it could not be read: the
+    /// connection is then of no more use.
+    pub(super) async fn send(&mut self, message: &Outgoing) -> bool {
+        for slice in message.first() {
+            self.body(slice).await;
+        }
+        let mut pieces = message.pieces();
+        loop {
+            match pieces.next().await {
+                Ok(Some(piece)) => self.body(&piece).await,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "a content cannot be read; its attempt is broken off");
+                    self.stream = None;
+                    self.session.handle(self.clock.now(), Input::Closed);
+                    return false;
+                }
+            }
+        }
+        // What is there by now cannot be the reply to the end of data.
+        self.read_what_is_there().await;
+        self.session.handle(self.clock.now(), Input::BodyEnd);
+        true
+    }
+
+    /// Ends it politely, where nothing is under way.
+    pub(super) async fn quit(mut self) {
+        self.session.handle(self.clock.now(), Input::Quit);
+        while !matches!(self.turn().await, Turn::Over) {}
+    }
+
+    /// Whether an idle connection may be used again: the host has said nothing and not ended it.
+    pub(super) async fn is_silent(&mut self) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        let mut one = [0; 1];
+        poll_fn(|cx| {
+            let mut buffer = ReadBuf::new(&mut one);
+            Poll::Ready(stream.poll_read(cx, &mut buffer).is_pending())
+        })
+        .await
+    }
+
+    async fn body(&mut self, piece: &[u8]) {
+        let now = self.clock.now();
+        for part in piece.chunks(WRITE_OCTETS) {
+            let unwritten = &mut self.unwritten;
+            self.session.body(now, part, &mut |slice| unwritten.extend_from_slice(slice));
+            if self.unwritten.len() - self.written >= WRITE_OCTETS {
+                self.flush().await;
+            }
+        }
+    }
+
+    /// Writes all that waits; what the host says meanwhile is taken in.
+    async fn flush(&mut self) {
+        while self.written < self.unwritten.len() && self.stream.is_some() {
+            let woken = self.exchange(Until::Written).await;
+            self.take(woken);
+        }
+    }
+
+    async fn read_what_is_there(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        let scratch = &mut self.scratch;
+        let read = poll_fn(|cx| {
+            let mut buffer = ReadBuf::new(scratch);
+            Poll::Ready(match stream.poll_read(cx, &mut buffer) {
+                Poll::Pending => None,
+                Poll::Ready(result) => Some(result.map(|()| buffer.filled().len())),
+            })
+        })
+        .await;
+        match read {
+            None => {}
+            Some(Ok(count)) if count > 0 => self.take(Woken::Read(count)),
+            Some(_) => self.take(Woken::Broken),
+        }
+    }
+
+    fn write(&mut self, octets: Vec<u8>) {
+        if self.written == self.unwritten.len() {
+            self.written = 0;
+            self.unwritten.clear();
+        }
+        if self.unwritten.is_empty() {
+            self.unwritten = octets;
+        } else {
+            self.unwritten.extend_from_slice(&octets);
+        }
+    }
+
+    /// Writes and reads until something is read, or all is written where that is wanted.
+    async fn exchange(&mut self, until: Until) -> Woken {
+        let wait = self.session.deadline().map_or(WAIT_LONGEST, |at| self.clock.until(at));
+        let Some(stream) = &mut self.stream else { return Woken::Broken };
+        let (unwritten, written) = (&self.unwritten, &mut self.written);
+        let scratch = &mut self.scratch;
+        let work = poll_fn(|cx| {
+            let write = poll_write_all(stream, cx, unwritten, written);
+            let mut buffer = ReadBuf::new(scratch);
+            match stream.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    Poll::Ready(Woken::Read(buffer.filled().len()))
+                }
+                Poll::Ready(_) => Poll::Ready(Woken::Broken),
+                Poll::Pending => match write {
+                    Poll::Ready(Ok(())) if until == Until::Written => Poll::Ready(Woken::Written),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                    // What the host had said before has been read.
+                    Poll::Ready(Err(_)) => Poll::Ready(Woken::Broken),
+                },
+            }
+        });
+        timeout(wait, work).await.unwrap_or(Woken::TimedOut)
+    }
+
+    fn take(&mut self, woken: Woken) {
+        let now = self.clock.now();
+        match woken {
+            Woken::Written => {}
+            Woken::Read(count) => {
+                let octets = self.scratch.get(..count).unwrap_or_default();
+                if self.unread.is_empty() {
+                    let used = self.session.handle(now, Input::Octets(octets));
+                    self.unread.extend_from_slice(octets.get(used..).unwrap_or_default());
+                } else {
+                    self.unread.extend_from_slice(octets);
+                    let used = self.session.handle(now, Input::Octets(&self.unread));
+                    self.unread.drain(..used.min(self.unread.len()));
+                }
+            }
+            Woken::Broken => {
+                self.stream = None;
+                self.session.handle(now, Input::Closed);
+            }
+            Woken::TimedOut => {
+                self.session.handle(now, Input::Timeout);
+                if self.session.deadline().is_none() {
+                    self.stream = None;
+                }
+            }
+        }
+    }
+
+    async fn start_tls(&mut self) {
+        self.flush().await;
+        let wait = self.session.deadline().map_or(WAIT_LONGEST, |at| self.clock.until(at));
+        let Some(stream) = self.stream.take() else { return };
+        let handshake = stream.handshake(&self.connector, &self.key.host);
+        let done = timeout(wait, handshake).await;
+        let done = done.unwrap_or_else(|_| Err(io::Error::other("no handshake in time")));
+        let now = self.clock.now();
+        match done {
+            Ok((stream, facts)) => {
+                self.unread.clear();
+                self.stream = Some(stream);
+                self.tls = Some(facts.clone());
+                self.session.handle(now, Input::TlsReady(facts));
+            }
+            Err(error) => {
+                self.session.handle(now, Input::TlsFailed(error.to_string()));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Octets,
+    Written,
+}
+
+fn poll_write_all(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    octets: &[u8],
+    written: &mut usize,
+) -> Poll<io::Result<()>> {
+    while let Some(rest) = octets.get(*written..).filter(|rest| !rest.is_empty()) {
+        match stream.poll_write(cx, rest) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(count)) => *written += count,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    stream.poll_flush(cx)
+}
+
+/// How much is read at once.
+const READ_OCTETS: usize = 4 << 10;
+/// How much is written at once.
+const WRITE_OCTETS: usize = 64 << 10;
+/// A wait where the session has no deadline.
+const WAIT_LONGEST: Duration = Duration::from_mins(10);

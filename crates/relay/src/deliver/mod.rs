@@ -1,0 +1,666 @@
+//! How one attempt is carried out on real sockets: host after host, over connections that are used
+//! again.
+//!
+//! Invariant: every attempt gives a report with one finding for each of its recipients; a
+//! connection is used again only where its session waits for a transaction. What a reply means,
+//! and whether the next host is tried, is decided by `flow`. Not pure: sockets and time.
+
+mod connection;
+mod content;
+mod pool;
+mod stream;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use merpati_flow::{
+    Dialect, Finding, Job, Report,
+    attempt::{self, HostPlace, Progress},
+    route::Target,
+};
+use merpati_mail::{
+    Domain, EgressPath, Recipient, Time, TlsFacts,
+    outcome::{Fact, Finding as Found, Phase},
+    route::{Endpoint, Remote},
+    transfer,
+};
+use merpati_smtp::client::{
+    self, ConnectionUse, EightBitPolicy, RecipientResult, Timeouts, TlsUse, Transaction,
+    TransactionResult,
+};
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_rustls::TlsConnector;
+
+pub use self::content::Content;
+use self::{
+    connection::{Connection, Turn},
+    content::Outgoing,
+    pool::{Key, Pool},
+    stream::{Socket, Stream},
+};
+use crate::{
+    clock::Clock,
+    resolve::Resolver,
+    tls::{self, Trust},
+};
+
+/// How attempts are carried out.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How, by the name of the rule that chose the next hop.
+    pub profiles: BTreeMap<Arc<str>, Profile>,
+    /// Open connections in all, idle ones included.
+    pub connections_max: usize,
+    /// Open connections from one egress source to one host.
+    pub connections_per_host_max: usize,
+    /// Messages on one connection.
+    pub messages_per_connection_max: u32,
+    /// Recipients in one transaction.
+    pub recipients_max: usize,
+    /// How long a connection is kept without a message for it.
+    pub idle_wait: Duration,
+    /// How long a connection to one address may take to come about.
+    pub connect_wait: Duration,
+    /// After it no further host, connection or transaction is begun.
+    pub attempt_wait: Duration,
+    /// How long each reply may take.
+    pub timeouts: Timeouts,
+}
+
+/// What a rule says about its connections.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Where they come from.
+    pub egress: Egress,
+    /// How they are protected.
+    pub tls: TlsUse,
+    /// Whose certificates are believed.
+    pub trust: CertificateTrust,
+    /// Whom to authenticate as; `None` for nobody.
+    pub login: Option<client::Credential>,
+    /// Whether the hosts come from strangers' zones, so that their addresses must be permitted.
+    pub is_mx: bool,
+}
+
+/// Whose certificates are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateTrust {
+    /// Anybody's.
+    Any,
+    /// Those for the name of the host by a CA of this PEM file.
+    File(PathBuf),
+    /// Those for the name of the host by a CA that this machine trusts.
+    System,
+}
+
+/// Where connections come from.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The addresses to connect from, at most one of each family; none: the system chooses.
+    pub addresses: Vec<IpAddr>,
+    /// What we call ourselves in EHLO.
+    pub hello: Domain,
+}
+
+/// Carries out attempts; cheap to clone.
+#[derive(Clone)]
+pub struct Deliverer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Options,
+    connectors: BTreeMap<Arc<str>, TlsConnector>,
+    resolver: Resolver,
+    clock: Arc<Clock>,
+    pool: Pool,
+    /// Hosts with which opportunistic TLS came to nothing, until when that is remembered.
+    clear_until: Mutex<HashMap<SocketAddr, Time>>,
+    /// Contents that are encoded anew, one at a time: each is in memory twice.
+    conversions: Semaphore,
+}
+
+impl fmt::Debug for Deliverer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deliverer").finish_non_exhaustive()
+    }
+}
+
+impl Deliverer {
+    /// Reads the trusted certificates. A task of the current runtime ends idle connections.
+    pub fn new(options: Options, resolver: Resolver, clock: Arc<Clock>) -> anyhow::Result<Self> {
+        let mut connectors = BTreeMap::new();
+        for (rule, profile) in &options.profiles {
+            let trust = match &profile.trust {
+                CertificateTrust::Any => Trust::Any,
+                CertificateTrust::File(path) => Trust::File(path),
+                CertificateTrust::System => Trust::System,
+            };
+            let connector = tls::connector(trust).with_context(|| format!("route {rule}"))?;
+            connectors.insert(Arc::clone(rule), connector);
+        }
+        let pool = Pool::new(options.connections_max, options.connections_per_host_max);
+        let shared = Arc::new(Shared {
+            options,
+            connectors,
+            resolver,
+            clock,
+            pool,
+            clear_until: Mutex::default(),
+            conversions: Semaphore::new(1),
+        });
+        tokio::spawn(reap(Arc::downgrade(&shared)));
+        Ok(Self { shared })
+    }
+
+    /// Carries out an attempt at a message with this content.
+    pub async fn attempt(&self, job: Job, content: Content) -> Report {
+        let shared = &*self.shared;
+        let began = shared.clock.now();
+        let progress = Progress::new(job.recipients.clone());
+        let mut run = Run { shared, job: &job, began, progress, tried: Vec::new() };
+        match (shared.options.profiles.get(&job.rule), shared.connectors.get(&job.rule)) {
+            (Some(profile), Some(connector)) => {
+                match Outgoing::new(content, &job.message.accepted.edits).await {
+                    Ok(message) => run.go(profile, connector, &message).await,
+                    Err(error) => {
+                        tracing::error!(%error, "a content cannot be read");
+                        run.stop("our spool could not give the content");
+                    }
+                }
+            }
+            (None, _) | (_, None) => run.stop("the route is not known any more"),
+        }
+        run.report()
+    }
+
+    /// Ends all idle connections politely.
+    pub async fn close(&self) {
+        let now = self.shared.clock.now();
+        let mut ends = tokio::task::JoinSet::new();
+        for connection in self.shared.pool.stale(now) {
+            ends.spawn(connection.quit());
+        }
+        let all = async { while ends.join_next().await.is_some() {} };
+        timeout(QUIT_WAIT, all).await.ok();
+    }
+}
+
+/// Ends connections that were idle for too long, as long as somebody may use them.
+async fn reap(shared: std::sync::Weak<Shared>) {
+    loop {
+        tokio::time::sleep(REAP_PACE).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let now = shared.clock.now();
+        let idle = shared.options.idle_wait;
+        let before = Time::from_micros(
+            now.as_micros().saturating_sub(u64::try_from(idle.as_micros()).unwrap_or(u64::MAX)),
+        );
+        for connection in shared.pool.stale(before) {
+            tokio::spawn(timeout(QUIT_WAIT, connection.quit()));
+        }
+    }
+}
+
+/// An attempt under way.
+struct Run<'a> {
+    shared: &'a Shared,
+    job: &'a Job,
+    began: Time,
+    progress: Progress,
+    /// The hosts that were tried, at the address that was used.
+    tried: Vec<(EgressPath, Option<TlsFacts>)>,
+}
+
+/// What a rule means, for one attempt.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    profile: &'a Profile,
+    connector: &'a TlsConnector,
+    message: &'a Outgoing,
+}
+
+impl Run<'_> {
+    async fn go(&mut self, profile: &Profile, connector: &TlsConnector, message: &Outgoing) {
+        let way = Way { profile, connector, message };
+        for target in &self.job.targets {
+            if self.progress.is_over() || self.is_late() {
+                break;
+            }
+            match &target.endpoint {
+                Endpoint::Tcp(host) => self.try_host(way, target, &host.host, host.port).await,
+                Endpoint::Unix(path) => {
+                    self.try_place(way, target, Remote::Unix(path.clone())).await;
+                }
+            }
+        }
+        if self.job.targets.is_empty() {
+            self.stop("there is no host to try");
+        }
+    }
+
+    /// Tries a host at each of its addresses.
+    async fn try_host(&mut self, way: Way<'_>, target: &Target, host: &Domain, port: u16) {
+        let addresses = match target.address {
+            Some(address) => vec![address],
+            None => match self.shared.resolver.addresses(host).await {
+                Ok(addresses) => addresses,
+                Err(trouble) => {
+                    let fact = Fact::Unreachable(format!("{host}: {trouble}"));
+                    let found = Found { phase: Phase::Resolve, fact };
+                    return self.progress.note_all(&found, None);
+                }
+            },
+        };
+        for address in addresses.into_iter().take(ADDRESSES_MAX) {
+            if self.progress.is_over() || self.is_late() {
+                return;
+            }
+            let remote = Remote::Ip(SocketAddr::new(address, port));
+            self.try_place(way, target, remote).await;
+        }
+    }
+
+    /// Tries one address or socket.
+    async fn try_place(&mut self, way: Way<'_>, target: &Target, remote: Remote) {
+        let place: HostPlace = self.tried.len();
+        let path = EgressPath {
+            source: way.profile.egress.name.to_string(),
+            host: target.endpoint.host(),
+            address: remote.clone(),
+        };
+        self.tried.push((path, None));
+        let mut may_reuse = true;
+        let mut may_protect = true;
+        for _ in 0..CONNECTIONS_PER_PLACE {
+            let key = self.key(target, &remote);
+            let idle = if may_reuse { self.idle(&key).await } else { None };
+            let connection = match idle {
+                Some(connection) => Ok(connection),
+                None => self.connect(way, key, remote.clone(), may_protect).await,
+            };
+            let connection = match connection {
+                Ok(connection) => connection,
+                Err(found) => {
+                    if self.falls_back(way, &found, None, &remote) && may_protect {
+                        may_protect = false;
+                        continue;
+                    }
+                    return self.progress.note_all(&found, Some(place));
+                }
+            };
+            match self.talk(way, connection, place).await {
+                Talked::Done => break,
+                Talked::IdleEnd => may_reuse = false,
+                Talked::Failed(found, tls) => {
+                    let channel = if tls { attempt::Channel::Tls } else { attempt::Channel::Clear };
+                    if self.falls_back(way, &found, Some(channel), &remote) && may_protect {
+                        may_protect = false;
+                        may_reuse = false;
+                        continue;
+                    }
+                    self.progress.note_all(&found, Some(place));
+                    break;
+                }
+            }
+        }
+        self.progress.leave(place);
+    }
+
+    /// Whether TLS is given up for this host, because it is not required and did not come about.
+    fn falls_back(
+        &self,
+        way: Way<'_>,
+        found: &Found,
+        channel: Option<attempt::Channel>,
+        remote: &Remote,
+    ) -> bool {
+        let is_open = way.profile.tls == TlsUse::Opportunistic && way.profile.login.is_none();
+        let channel = channel.unwrap_or(attempt::Channel::Clear);
+        let falls = is_open && attempt::is_tls_trouble(found, channel);
+        if falls && let Remote::Ip(address) = remote {
+            self.shared.remember_clear(*address);
+        }
+        falls
+    }
+
+    fn key(&self, target: &Target, remote: &Remote) -> Key {
+        let (address, place): (_, Arc<str>) = match remote {
+            Remote::Ip(address) => (Some(address.ip()), address.port().to_string().into()),
+            Remote::Unix(path) => (None, path.as_str().into()),
+        };
+        Key {
+            rule: Arc::clone(&self.job.rule),
+            host: target.endpoint.host(),
+            address,
+            place,
+            is_lmtp: self.job.dialect == Dialect::Lmtp,
+        }
+    }
+
+    async fn idle(&self, key: &Key) -> Option<Connection> {
+        while let Some(mut connection) = self.shared.pool.take(key) {
+            if connection.is_silent().await {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Makes a connection; its session then waits for a transaction, or has failed.
+    async fn connect(
+        &self,
+        way: Way<'_>,
+        key: Key,
+        remote: Remote,
+        may_protect: bool,
+    ) -> Result<Connection, Found> {
+        let shared = self.shared;
+        let unreachable =
+            |why: String| Found { phase: Phase::Connect, fact: Fact::Unreachable(why) };
+        if let (Remote::Ip(address), true) = (&remote, way.profile.is_mx)
+            && !shared.resolver.permits(address.ip())
+        {
+            return Err(unreachable(format!("mail must not lead to {}", address.ip())));
+        }
+        let left = shared.clock.until(self.began + shared.options.attempt_wait);
+        let permit = shared.pool.permit(&way.profile.egress.name, &key.host);
+        let Some(permits) = timeout(left, permit).await.ok().flatten() else {
+            return Err(unreachable("all connections to the host are in use".to_owned()));
+        };
+        let socket = match &remote {
+            Remote::Ip(to) => {
+                let from = way.profile.egress.source_for(*to).map_err(unreachable)?;
+                timeout(shared.options.connect_wait, Socket::tcp(*to, from)).await
+            }
+            Remote::Unix(path) => timeout(shared.options.connect_wait, Socket::unix(path)).await,
+        };
+        let socket = match socket {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) => return Err(unreachable(error.to_string())),
+            Err(_) => return Err(unreachable("no answer in time".to_owned())),
+        };
+        let mut stream = Stream::Clear(socket);
+        let mut tls = None;
+        if way.profile.tls == TlsUse::Implicit {
+            let handshake = stream.handshake(way.connector, &key.host);
+            let done = timeout(shared.options.timeouts.tls, handshake).await;
+            let failed = |why: String| Found { phase: Phase::StartTls, fact: Fact::Tls(why) };
+            let (protected, facts) = done
+                .map_err(|_| failed("no handshake in time".to_owned()))?
+                .map_err(|error| failed(error.to_string()))?;
+            stream = protected;
+            tls = Some(facts);
+        }
+        let may_protect = may_protect && !shared.is_clear(&remote);
+        let options = shared.session_options(way.profile, self.job.dialect, may_protect);
+        let tools = (way.connector.clone(), Arc::clone(&shared.clock));
+        Ok(Connection::new(key, (stream, tls), options, tools, permits))
+    }
+
+    /// Hands over what it can on a connection.
+    async fn talk(&mut self, way: Way<'_>, mut connection: Connection, place: HostPlace) -> Talked {
+        let mut converted: Option<Outgoing> = None;
+        let mut transactions = 0;
+        if connection.transactions == 0 {
+            match connection.turn().await {
+                Turn::Ready => {}
+                Turn::Failed(found) => {
+                    let is_tls = connection.tls.is_some();
+                    tokio::spawn(timeout(QUIT_WAIT, finish(connection)));
+                    return Talked::Failed(found, is_tls);
+                }
+                Turn::NeedBody | Turn::Over | Turn::Results(_) => {
+                    return Talked::Failed(cut(Phase::Greeting), connection.tls.is_some());
+                }
+            }
+        }
+        loop {
+            transactions += 1;
+            let message = converted.as_ref().unwrap_or(way.message);
+            connection.start(self.transaction(message));
+            let results = self.transact(&mut connection, message).await;
+            if let Some((_, tls)) = self.tried.get_mut(place) {
+                tls.clone_from(&connection.tls);
+            }
+            let Some(results) = results else {
+                return Talked::Failed(cut(Phase::Mail), connection.tls.is_some());
+            };
+            if results.connection == ConnectionUse::Reused
+                && transactions == 1
+                && is_idle_end(&results)
+            {
+                return Talked::IdleEnd;
+            }
+            if converted.is_none() && wants_seven_bit(&results) {
+                converted = self.shared.convert(way.message).await;
+                if converted.is_some() && self.waits(&mut connection).await {
+                    continue;
+                }
+            }
+            for (recipient, result) in results.recipients {
+                self.progress.note(recipient, finding(result), place);
+            }
+            if !self.waits(&mut connection).await {
+                break;
+            }
+            if !self.progress.is_crowded() || transactions >= TRANSACTIONS_MAX || self.is_late() {
+                break self.give_back(connection);
+            }
+        }
+        Talked::Done
+    }
+
+    /// One transaction; `None` where the connection ended without results.
+    async fn transact(
+        &self,
+        connection: &mut Connection,
+        message: &Outgoing,
+    ) -> Option<TransactionResult> {
+        loop {
+            match connection.turn().await {
+                Turn::NeedBody => {
+                    connection.send(message).await;
+                }
+                Turn::Results(results) => return Some(results),
+                Turn::Ready => {}
+                Turn::Failed(_) | Turn::Over => return None,
+            }
+        }
+    }
+
+    /// Whether the connection waits for another transaction.
+    async fn waits(&self, connection: &mut Connection) -> bool {
+        matches!(connection.turn().await, Turn::Ready)
+    }
+
+    fn give_back(&self, mut connection: Connection) {
+        connection.used_at = self.shared.clock.now();
+        if connection.transactions < self.shared.options.messages_per_connection_max {
+            self.shared.pool.keep(connection);
+        } else {
+            tokio::spawn(timeout(QUIT_WAIT, connection.quit()));
+        }
+    }
+
+    fn transaction(&self, message: &Outgoing) -> Transaction {
+        let accepted = &self.job.message.accepted;
+        let left = self.progress.left();
+        let recipients: Vec<(u32, Recipient)> =
+            left.map(|(place, recipient)| (place, recipient.clone())).collect();
+        Transaction {
+            id: accepted.id,
+            reverse_path: accepted.envelope.reverse_path.clone(),
+            recipients,
+            size_octets: message.size_octets,
+            body: message.body.unwrap_or(accepted.envelope.body),
+            eight_bit: message.eight_bit,
+            utf8: accepted.envelope.utf8,
+            header: message.header,
+            ret: accepted.envelope.ret,
+            envid: accepted.envelope.envid.clone(),
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.shared.clock.now() >= self.began + self.shared.options.attempt_wait
+    }
+
+    fn stop(&mut self, why: &str) {
+        let fact = Fact::Unreachable(why.to_owned());
+        self.progress.stop(&Found { phase: Phase::Resolve, fact }, None);
+    }
+
+    fn report(mut self) -> Report {
+        if self.is_late() {
+            let fact = Fact::Unreachable("the attempt took too long".to_owned());
+            self.progress.note_all(&Found { phase: Phase::Connect, fact }, None);
+        }
+        let (findings, host) = self.progress.finish();
+        let last = self.tried.len().checked_sub(1);
+        let decided = host.or(last).and_then(|place| self.tried.get(place).cloned());
+        let (path, tls) = decided.map_or((None, None), |(path, tls)| (Some(path), tls));
+        Report { path, began: self.began, tls, findings }
+    }
+}
+
+impl Shared {
+    fn session_options(
+        &self,
+        profile: &Profile,
+        dialect: Dialect,
+        may_protect: bool,
+    ) -> client::Options {
+        let mut options = client::Options::new(profile.egress.hello.clone());
+        options.dialect = match dialect {
+            Dialect::Lmtp => client::Dialect::Lmtp,
+            Dialect::Smtp => client::Dialect::Smtp,
+        };
+        options.tls = match profile.tls {
+            TlsUse::Opportunistic if !may_protect => TlsUse::Never,
+            TlsUse::Implicit => TlsUse::Implicit,
+            TlsUse::Never => TlsUse::Never,
+            TlsUse::Opportunistic => TlsUse::Opportunistic,
+            TlsUse::Required => TlsUse::Required,
+        };
+        if profile.login.is_some() {
+            let mut octets = [0; NONCE_OCTETS];
+            let is_drawn = aws_lc_rs::rand::fill(&mut octets).is_ok();
+            options.nonce = is_drawn.then(|| client::Nonce::from_random(octets));
+        }
+        options.credential.clone_from(&profile.login);
+        options.eight_bit = EightBitPolicy::Refuse;
+        options.recipients_max = self.options.recipients_max;
+        options.timeouts = self.options.timeouts;
+        options
+    }
+
+    fn is_clear(&self, remote: &Remote) -> bool {
+        let Remote::Ip(address) = remote else { return false };
+        let known = self.clear_until.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(address).is_some_and(|until| *until > self.clock.now())
+    }
+
+    fn remember_clear(&self, address: SocketAddr) {
+        let now = self.clock.now();
+        let mut known = self.clear_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= CLEAR_MAX {
+            known.retain(|_, until| *until > now);
+        }
+        if known.len() < CLEAR_MAX {
+            known.insert(address, now + CLEAR_WAIT);
+        }
+    }
+
+    /// The message in 7 bits; `None` where it cannot or must not be converted.
+    async fn convert(&self, message: &Outgoing) -> Option<Outgoing> {
+        let _one = self.conversions.acquire().await.ok()?;
+        let all = message.all(CONVERSION_OCTETS_MAX).await.ok()??;
+        let converted = tokio::task::spawn_blocking(move || transfer::seven_bit(&all)).await;
+        converted.ok()?.ok().map(Outgoing::whole)
+    }
+}
+
+impl Egress {
+    /// The address to connect from to `to`; errs where there is none of its family.
+    fn source_for(&self, to: SocketAddr) -> Result<Option<IpAddr>, String> {
+        if self.addresses.is_empty() {
+            return Ok(None);
+        }
+        let of_family = self.addresses.iter().find(|from| from.is_ipv4() == to.is_ipv4());
+        let none = || format!("the egress source {} has no address of this family", self.name);
+        of_family.copied().map(Some).ok_or_else(none)
+    }
+}
+
+/// How a talk with a host ended.
+enum Talked {
+    /// Each recipient that could be asked about was.
+    Done,
+    /// Before any transaction; and whether TLS ran.
+    Failed(Found, bool),
+    /// The host had ended the idle connection: nothing is known.
+    IdleEnd,
+}
+
+/// Lets a session say its last words.
+async fn finish(mut connection: Connection) {
+    while !matches!(connection.turn().await, Turn::Over) {}
+}
+
+fn finding(result: RecipientResult) -> Finding {
+    match result {
+        RecipientResult::Delivered(reply) => Finding::Delivered(reply),
+        RecipientResult::NotDelivered(found) => Finding::NotDelivered(found),
+        RecipientResult::TryAgainHere => Finding::TryAgain,
+    }
+}
+
+fn not_delivered(result: &RecipientResult) -> Option<&Found> {
+    match result {
+        RecipientResult::NotDelivered(found) => Some(found),
+        RecipientResult::Delivered(_) | RecipientResult::TryAgainHere => None,
+    }
+}
+
+fn is_idle_end(results: &TransactionResult) -> bool {
+    attempt::is_idle_end(results.recipients.iter().map(|(_, result)| not_delivered(result)))
+}
+
+fn wants_seven_bit(results: &TransactionResult) -> bool {
+    let mut all = results.recipients.iter().filter_map(|(_, result)| not_delivered(result));
+    all.any(attempt::wants_seven_bit)
+}
+
+const fn cut(phase: Phase) -> Found {
+    Found { phase, fact: Fact::Cut }
+}
+
+/// Addresses of one configured host that are tried.
+const ADDRESSES_MAX: usize = 8;
+/// Connections to one address in one attempt: an idle one that had ended, one whose TLS came to
+/// nothing, and one in the clear.
+const CONNECTIONS_PER_PLACE: usize = 3;
+/// Transactions with one host in one attempt.
+const TRANSACTIONS_MAX: usize = 10;
+/// How long it is remembered that a host offers TLS and cannot speak it.
+const CLEAR_WAIT: Duration = Duration::from_mins(10);
+/// Such hosts that are remembered.
+const CLEAR_MAX: usize = 10_000;
+/// Octets of the largest message that is encoded anew.
+const CONVERSION_OCTETS_MAX: u64 = 64 << 20;
+/// How long we take leave of a host.
+const QUIT_WAIT: Duration = Duration::from_secs(5);
+/// How often idle connections are looked at.
+const REAP_PACE: Duration = Duration::from_secs(1);
+/// Random octets in the nonce of SCRAM.
+const NONCE_OCTETS: usize = 24;

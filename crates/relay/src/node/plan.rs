@@ -1,0 +1,93 @@
+//! What a listener of the configuration does: its protocol options, its policy, its TLS.
+//!
+//! Invariant: nothing is decided here; the words of the configuration become the options of the
+//! machines. Reads the files of certificates.
+
+use std::{sync::Arc, time::Duration};
+
+use merpati_flow::admit::{ListenerKind, Policy};
+use merpati_smtp::server::{self, Auth, MailNeeds, StartTls};
+
+use crate::{
+    config::{AfterCapture, AuthUse, Config, Kind, TlsUse, options::Listener},
+    listen::{Gate, Header, Plan, Sink, Tls},
+    tls,
+};
+
+/// The plan of one listener; errs where its certificate or key cannot be used.
+pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> anyhow::Result<Plan> {
+    let tls = match (listener.tls, &listener.tls_certificate, &listener.tls_key) {
+        (TlsUse::Implicit, Some(chain), Some(key)) => Tls::Implicit(tls::acceptor(chain, key)?),
+        (TlsUse::StartTls, Some(chain), Some(key)) => Tls::Starttls(tls::acceptor(chain, key)?),
+        (TlsUse::None, _, _) => Tls::Never,
+        (TlsUse::Implicit | TlsUse::StartTls, _, _) => {
+            anyhow::bail!("listener {}: TLS needs a certificate and a key", listener.name)
+        }
+    };
+    let sink = match (listener.kind, config.sandbox.after_capture) {
+        (Kind::Relay, _) => Sink::Queue(Header::AsItIs),
+        (Kind::Submission, _) => Sink::Queue(Header::Mended),
+        (Kind::Rehearsal | Kind::Sandbox, AfterCapture::Discard) => Sink::Discard,
+        (Kind::Rehearsal | Kind::Sandbox, AfterCapture::Keep) => Sink::Capture,
+    };
+    Ok(Plan {
+        options: Arc::new(session_options(config, listener, &tls)),
+        policy: Arc::new(policy(config, listener)?),
+        sink,
+        tls,
+        gate: Arc::clone(gate),
+        write_wait: listener.command_wait,
+        handshake_wait: HANDSHAKE_WAIT,
+    })
+}
+
+fn session_options(config: &Config, listener: &Listener, tls: &Tls) -> server::Options {
+    let hostname = config.server.hostname.to_string();
+    let mut options = server::Options::new(listener.name.as_str(), hostname);
+    options.greeting.clone_from(&listener.greeting);
+    options.starttls = match tls {
+        Tls::Starttls(_) => StartTls::Offered,
+        Tls::Implicit(_) | Tls::Never => StartTls::Absent,
+    };
+    options.auth = match listener.auth {
+        AuthUse::AllowClear => Auth::Anywhere,
+        AuthUse::Off => Auth::Off,
+        AuthUse::TlsOnly => Auth::OverTls,
+    };
+    options.mail_needs = match listener.kind {
+        Kind::Submission => MailNeeds::Auth,
+        Kind::Rehearsal | Kind::Relay | Kind::Sandbox => MailNeeds::Nothing,
+    };
+    options.limits.message_bytes_max = listener.message_size_max.0;
+    options.limits.recipients_max =
+        usize::try_from(listener.recipients_max.get()).unwrap_or(usize::MAX);
+    options.limits.transactions_max = listener.transactions_max.get();
+    options.limits.bad_commands_max = listener.bad_commands_max.get();
+    options.limits.auth_failures_max = listener.auth_failures_max.get();
+    options.waits.command_wait = listener.command_wait;
+    options.waits.data_block_wait = listener.data_block_wait;
+    options.waits.transaction_wait = listener.transaction_wait;
+    options
+}
+
+fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
+    let relay = &config.relay;
+    let networks = relay.networks.iter().map(|network| network.to_string().parse());
+    Ok(Policy {
+        kind: match listener.kind {
+            Kind::Rehearsal | Kind::Relay => ListenerKind::Relay,
+            Kind::Sandbox => ListenerKind::Sandbox,
+            Kind::Submission => ListenerKind::Submission,
+        },
+        local_domains: relay.local_domains.iter().cloned().collect(),
+        networks: networks.collect::<Result<_, _>>()?,
+        senders: config.senders(),
+        size_bytes_max: listener.message_size_max.0,
+        hops_max: HOPS_MAX,
+    })
+}
+
+/// Received fields beyond which a message goes round (RFC 5321 §6.3: at least 100).
+const HOPS_MAX: usize = 100;
+/// How long a TLS handshake may take.
+const HANDSHAKE_WAIT: Duration = Duration::from_mins(1);

@@ -1,0 +1,394 @@
+//! What the DNS says about one name and one type, in four words: records, none, no such name, or
+//! unknown.
+//!
+//! Invariant: only a server that says so makes a name nonexistent or empty. Whatever else happens
+//! (no answer, an error code, a referral, an endless chain of aliases, a bogus signature) is
+//! unknown, and the caller defers. No type of the library leaves this file. Not pure.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use hickory_resolver::{
+    TokioResolver,
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
+    lookup::Lookup,
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
+    proto::{
+        dnssec::Proof,
+        op::ResponseCode,
+        rr::{Name, RData, Record, RecordType},
+    },
+    system_conf::read_system_conf,
+};
+use merpati_mail::Domain;
+use tokio::sync::Semaphore;
+
+use super::Options;
+
+/// The name servers, and a cache in front of them.
+#[derive(Clone)]
+pub(super) struct Dns {
+    resolver: TokioResolver,
+    under_way: Arc<Semaphore>,
+}
+
+impl Dns {
+    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
+        let servers = if options.servers.is_empty() {
+            system_servers()?
+        } else {
+            options.servers.iter().copied().map(server).collect()
+        };
+        // Neither a domain nor a search list: every name is absolute.
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = library_options(options);
+        let resolver = builder.build().context("the resolver cannot be set up")?;
+        Ok(Self { resolver, under_way: Arc::new(Semaphore::new(QUERIES_MAX)) })
+    }
+
+    /// The MX records of a name: preference and host.
+    pub(super) async fn mx(&self, domain: &str) -> Result<Found<(u16, MxName)>, Unknown> {
+        let pick = |data: &RData| {
+            let RData::MX(mx) = data else { return None };
+            Some((mx.preference, MxName::of(&mx.exchange)))
+        };
+        self.ask(domain, RecordType::MX, pick).await
+    }
+
+    /// The IPv4 addresses of a name.
+    pub(super) async fn a(&self, host: &str) -> Result<Found<IpAddr>, Unknown> {
+        self.ask(host, RecordType::A, address).await
+    }
+
+    /// The IPv6 addresses of a name.
+    pub(super) async fn aaaa(&self, host: &str) -> Result<Found<IpAddr>, Unknown> {
+        self.ask(host, RecordType::AAAA, address).await
+    }
+
+    async fn ask<T>(
+        &self,
+        name: &str,
+        kind: RecordType,
+        pick: impl Fn(&RData) -> Option<T>,
+    ) -> Result<Found<T>, Unknown> {
+        // The dot makes it absolute.
+        let Ok(mut name) = Name::from_ascii(format!("{name}.")) else {
+            return Ok(Found::NoName);
+        };
+        let mut ttl = TTL_MAX;
+        for _ in 0..=ALIASES_MAX {
+            let lookup = match self.query(&name, kind).await? {
+                Said::Lookup(lookup) => lookup,
+                Said::NoName => return Ok(Found::NoName),
+                Said::Nothing { at, sure: true } => return self.nothing(&at, None).await,
+                Said::Nothing { at, sure: false } => return self.nothing(&at, Some(kind)).await,
+            };
+            ttl = ttl.min(lookup.valid_until().saturating_duration_since(Instant::now()));
+            let end = end_of_chain(&name, lookup.answers());
+            // What the answer holds about other names is nobody's business (RFC 5452 §6).
+            let is_about = |record: &&Record| record.name == end;
+            let data: Vec<T> =
+                lookup.answers().iter().filter(is_about).filter_map(|r| pick(&r.data)).collect();
+            if !data.is_empty() {
+                return Ok(Found::Records { data, ttl });
+            }
+            // The library followed a chain through its cache and kept only the end of it.
+            let next = if end == name { self.alias(&name).await? } else { Some(end) };
+            match next {
+                Some(next) => name = next,
+                None => return Ok(Found::Nothing),
+            }
+        }
+        Err(Unknown(format!("{kind} {name}: more than {ALIASES_MAX} aliases")))
+    }
+
+    /// No records at `at`. A server that says so adds an SOA record (RFC 2308 §2.2), but many a
+    /// forwarder leaves it out, and the library says the same when it gives up on a long chain:
+    /// where `doubted`, an alias at `at` tells that apart.
+    async fn nothing<T>(
+        &self,
+        at: &Name,
+        doubted: Option<RecordType>,
+    ) -> Result<Found<T>, Unknown> {
+        match doubted {
+            Some(kind) if self.alias(at).await?.is_some() => {
+                Err(Unknown(format!("{kind} {at}: the chain of aliases does not end")))
+            }
+            Some(_) | None => Ok(Found::Nothing),
+        }
+    }
+
+    /// The name for which this name is an alias.
+    async fn alias(&self, name: &Name) -> Result<Option<Name>, Unknown> {
+        match self.query(name, RecordType::CNAME).await? {
+            Said::Lookup(lookup) => Ok(alias_in(name, lookup.answers()).cloned()),
+            Said::NoName | Said::Nothing { .. } => Ok(None),
+        }
+    }
+
+    async fn query(&self, name: &Name, kind: RecordType) -> Result<Said, Unknown> {
+        // An error means that the semaphore was closed, which nobody does.
+        let _permit = self.under_way.acquire().await;
+        let answer = self.resolver.lookup(name.clone(), kind).await;
+        said(answer).map_err(|why| Unknown(format!("{kind} {name}: {why}")))
+    }
+}
+
+impl fmt::Debug for Dns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dns").finish_non_exhaustive()
+    }
+}
+
+/// What the DNS holds at a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found<T> {
+    /// The name does not exist (NXDOMAIN).
+    NoName,
+    /// The name exists, but not with this type (NODATA).
+    Nothing,
+    /// These, never empty, for so long; at most [`TTL_MAX`].
+    Records { data: Vec<T>, ttl: Duration },
+}
+
+/// Why it could not be found out, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unknown(pub(super) String);
+
+/// The host of an MX record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MxName {
+    /// A name that a host can have.
+    Host(Domain),
+    /// The root: the domain takes no mail (RFC 7505 §3).
+    Null,
+    /// A name that no host has, such as an IP address in text form.
+    Odd,
+}
+
+impl MxName {
+    fn of(exchange: &Name) -> Self {
+        if exchange.is_root() {
+            return Self::Null;
+        }
+        let text = exchange.to_ascii();
+        Domain::parse(text.strip_suffix('.').unwrap_or(&text)).map_or(Self::Odd, Self::Host)
+    }
+}
+
+/// What the library says, without its errors.
+#[derive(Debug)]
+enum Said {
+    Lookup(Box<Lookup>),
+    NoName,
+    /// At the end of a chain of aliases; `sure` if there was an SOA record.
+    Nothing {
+        at: Name,
+        sure: bool,
+    },
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library has many codes, and all others mean that the server could not say"
+)]
+fn said(answer: Result<Lookup, NetError>) -> Result<Said, String> {
+    let error = match answer {
+        Ok(lookup) => return Ok(Said::Lookup(Box::new(lookup))),
+        Err(NetError::Dns(error)) => error,
+        Err(NetError::Timeout) => return Err("no name server answered in time".to_owned()),
+        Err(other) => return Err(other.to_string()),
+    };
+    match error {
+        DnsError::NoRecordsFound(none) => match none.response_code {
+            ResponseCode::NXDomain => Ok(Said::NoName),
+            // A name server that points elsewhere instead of asking there: lame for us.
+            ResponseCode::NoError if none.soa.is_none() && none.ns.is_some() => {
+                Err("the name server only refers to others".to_owned())
+            }
+            ResponseCode::NoError => {
+                Ok(Said::Nothing { at: none.query.name().clone(), sure: none.soa.is_some() })
+            }
+            code => Err(code.to_string()),
+        },
+        // A negative answer of an unsigned zone, with DNSSEC.
+        DnsError::Nsec { query, response, proof: Proof::Insecure | Proof::Secure, .. } => {
+            match response.response_code {
+                ResponseCode::NXDomain => Ok(Said::NoName),
+                ResponseCode::NoError => {
+                    Ok(Said::Nothing { at: query.name().clone(), sure: response.soa().is_some() })
+                }
+                code => Err(code.to_string()),
+            }
+        }
+        // The library calls it bogus too when a key does not come in time.
+        DnsError::DnssecBogus | DnsError::Nsec { .. } => Err("DNSSEC says bogus".to_owned()),
+        DnsError::ResponseCode(code) => Err(format!("the name server says {code}")),
+        other => Err(other.to_string()),
+    }
+}
+
+/// Where the aliases in an answer lead from `name`; `name` itself where there is none.
+fn end_of_chain(name: &Name, answers: &[Record]) -> Name {
+    let mut end = name;
+    for _ in 0..ALIASES_MAX {
+        match alias_in(end, answers) {
+            Some(next) => end = next,
+            None => break,
+        }
+    }
+    end.clone()
+}
+
+fn alias_in<'a>(name: &Name, answers: &'a [Record]) -> Option<&'a Name> {
+    answers.iter().filter(|record| record.name == *name).find_map(|record| {
+        let RData::CNAME(alias) = &record.data else { return None };
+        Some(&alias.0)
+    })
+}
+
+fn address(data: &RData) -> Option<IpAddr> {
+    data.ip_addr()
+}
+
+fn library_options(options: &Options) -> ResolverOpts {
+    let mut library = ResolverOpts::default();
+    library.timeout = options.query_wait;
+    // The library counts what comes after the first.
+    library.attempts = options.tries.saturating_sub(1);
+    library.validate = options.validate;
+    library.cache_size = u64::try_from(options.cache_entries).unwrap_or(u64::MAX);
+    library.use_hosts_file = ResolveHosts::Never;
+    library.case_randomization = true;
+    library.max_active_requests = QUERIES_MAX;
+    library.preserve_intermediates = true;
+    library.positive_min_ttl = Some(TTL_MIN);
+    library.positive_max_ttl = Some(TTL_MAX);
+    library.negative_min_ttl = Some(TTL_MIN);
+    library.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+    library
+}
+
+fn server(at: SocketAddr) -> NameServerConfig {
+    let mut config = NameServerConfig::udp_and_tcp(at.ip());
+    for connection in &mut config.connections {
+        set_port(connection, at.port());
+    }
+    config
+}
+
+fn set_port(connection: &mut ConnectionConfig, port: u16) {
+    connection.port = port;
+}
+
+/// The name servers of the machine; without such a file the one on this machine, as
+/// `resolv.conf(5)` has it.
+fn system_servers() -> anyhow::Result<Vec<NameServerConfig>> {
+    match read_system_conf() {
+        Ok((config, _)) => Ok(config.name_servers().to_vec()),
+        Err(NetError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(vec![NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into())])
+        }
+        Err(error) => Err(error).context("the name servers of the system are not known"),
+    }
+}
+
+/// How many queries are under way at most; each holds a socket. More wait.
+const QUERIES_MAX: usize = 256;
+
+/// How long a chain of aliases may be, besides the eight that the library follows by itself.
+const ALIASES_MAX: usize = 8;
+
+/// What is kept for less is kept so long nevertheless.
+pub(super) const TTL_MIN: Duration = Duration::from_secs(30);
+
+/// What may be kept for longer is kept no longer than this.
+pub(super) const TTL_MAX: Duration = Duration::from_hours(24);
+
+/// The same for "no such name" and "no such record" (RFC 2308 §5 allows up to three hours).
+pub(super) const NEGATIVE_TTL_MAX: Duration = Duration::from_mins(15);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hickory_resolver::{net::NoRecords, proto::op::Query};
+
+    use super::*;
+
+    fn none(code: ResponseCode) -> NetError {
+        let name = Name::from_ascii("example.org.").unwrap();
+        NoRecords::new(Query::query(name, RecordType::MX), code).into()
+    }
+
+    #[test]
+    fn only_a_server_that_says_so_makes_a_name_nonexistent_or_empty() {
+        let broken = io::Error::from(io::ErrorKind::ConnectionRefused);
+        for (error, want) in [
+            (none(ResponseCode::NXDomain), "no name"),
+            (none(ResponseCode::NoError), "nothing"),
+            (none(ResponseCode::ServFail), "unknown"),
+            (none(ResponseCode::Unknown(4_000)), "unknown"),
+            (DnsError::ResponseCode(ResponseCode::Refused).into(), "unknown"),
+            (DnsError::DnssecBogus.into(), "unknown"),
+            (NetError::Timeout, "unknown"),
+            (NetError::Busy, "unknown"),
+            (NetError::NoConnections, "unknown"),
+            (NetError::Truncated, "unknown"),
+            (NetError::QueryCaseMismatch, "unknown"),
+            (NetError::Io(Arc::new(broken)), "unknown"),
+        ] {
+            let shown = format!("{error:?}");
+            let got = match said(Err(error)) {
+                Ok(Said::Lookup(_)) => "records",
+                Ok(Said::NoName) => "no name",
+                Ok(Said::Nothing { .. }) => "nothing",
+                Err(_) => "unknown",
+            };
+            assert_eq!(got, want, "{shown}");
+        }
+    }
+
+    #[test]
+    fn only_names_that_a_host_can_have_become_hosts() {
+        for (text, want) in [
+            ("MX.Example.Org.", Some("mx.example.org")),
+            ("_mx.example.org.", Some("_mx.example.org")),
+            ("localhost.", Some("localhost")),
+            ("10.0.0.1.", None),
+            ("*.example.org.", None),
+            ("a\\.b.example.org.", None),
+        ] {
+            let want = want.map_or(MxName::Odd, |name| MxName::Host(Domain::parse(name).unwrap()));
+            assert_eq!(MxName::of(&Name::from_ascii(text).unwrap()), want, "{text}");
+        }
+        for odd in [&b"m\xc3\xbc"[..], b"-", b"a b"] {
+            let name = Name::from_labels([odd, b"example", b"org"]).unwrap();
+            assert_eq!(MxName::of(&name), MxName::Odd, "{name}");
+        }
+        assert_eq!(MxName::of(&Name::root()), MxName::Null);
+        let label = "a".repeat(63);
+        let longest = Name::from_ascii(format!("{label}.{label}.{label}.{}.", "a".repeat(61)));
+        assert!(matches!(MxName::of(&longest.unwrap()), MxName::Host(_)));
+    }
+
+    #[test]
+    fn a_chain_of_aliases_ends_also_where_it_is_a_ring() {
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let alias = |from: &str, to: &str| {
+            use hickory_resolver::proto::rr::rdata::CNAME;
+            Record::from_rdata(name(from), 60, RData::CNAME(CNAME(name(to))))
+        };
+        let answers = [alias("b.", "c."), alias("a.", "b."), alias("x.", "y."), alias("y.", "x.")];
+        assert_eq!(end_of_chain(&name("a."), &answers), name("c."));
+        assert_eq!(end_of_chain(&name("z."), &answers), name("z."));
+        assert_eq!(end_of_chain(&name("x."), &answers), name("x."));
+    }
+}
