@@ -5,7 +5,7 @@ SEED ?= 1
 FOR ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: run test check tidy deny bench fuzz interop console sim docs fmt setup clean help
+.PHONY: run test check tidy deny bench fuzz interop kill console sim docs fmt setup clean help
 
 run: ## install what is missing, build, and start the sandbox on loopback
 	scripts/setup.sh
@@ -42,6 +42,10 @@ fuzz: ## every fuzz target for FOR seconds (60)
 interop: ## against real clients and servers
 	scripts/setup.sh test
 	scripts/interop.sh
+
+kill: ## kill -9 of relay and next hop, 100 times under load: nothing acknowledged is lost
+	scripts/setup.sh
+	scripts/kill.sh
 
 console: ## the crate of the HTTP API
 	$(CARGO) build -p merpati-console
