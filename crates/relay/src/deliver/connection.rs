@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     content::Outgoing,
-    pool::{Key, Permits},
+    pool::{Key, Permit},
     stream::Stream,
 };
 use crate::clock::Clock;
@@ -44,7 +44,7 @@ pub(super) struct Connection {
     written: usize,
     scratch: Box<[u8]>,
     /// Its place among the connections that may be open.
-    _permits: Permits,
+    _permit: Permit,
 }
 
 /// What a connection came to.
@@ -79,7 +79,7 @@ impl Connection {
         (stream, tls): (Stream, Option<TlsFacts>),
         options: Options,
         (connector, clock): (TlsConnector, Arc<Clock>),
-        permits: Permits,
+        permit: Permit,
     ) -> Self {
         let now = clock.now();
         Self {
@@ -95,7 +95,7 @@ impl Connection {
             unwritten: Vec::new(),
             written: 0,
             scratch: vec![0; READ_OCTETS].into_boxed_slice(),
-            _permits: permits,
+            _permit: permit,
         }
     }
 
@@ -156,10 +156,16 @@ impl Connection {
         true
     }
 
-    /// Ends it politely, where nothing is under way.
-    pub(super) async fn quit(mut self) {
+    /// Takes leave of the host, where nothing is under way.
+    pub(super) async fn leave(mut self) {
         self.session.handle(self.clock.now(), Input::Quit);
-        while !matches!(self.turn().await, Turn::Over) {}
+        self.finish().await;
+    }
+
+    /// Lets a session that has failed say its last words; the host is given a moment for them.
+    pub(super) async fn finish(mut self) {
+        let over = async { while !matches!(self.turn().await, Turn::Over) {} };
+        timeout(LEAVE_WAIT, over).await.ok();
     }
 
     /// Whether an idle connection may be used again: the host has said nothing and not ended it.
@@ -324,5 +330,7 @@ fn poll_write_all(
 const READ_OCTETS: usize = 4 << 10;
 /// How much is written at once.
 const WRITE_OCTETS: usize = 64 << 10;
+/// How long we take leave of a host.
+const LEAVE_WAIT: Duration = Duration::from_secs(5);
 /// A wait where the session has no deadline.
 const WAIT_LONGEST: Duration = Duration::from_mins(10);

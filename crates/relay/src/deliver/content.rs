@@ -37,7 +37,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// The message with these edits. Reads a large one once.
+    /// The message with these edits. A large one is read twice; errs where its checksum is wrong.
     pub(super) async fn new(content: Content, edits: &Overlay) -> Result<Self, SpoolError> {
         let (beginning, rest, length) = match content {
             Content::Bytes(bytes) => {
@@ -46,6 +46,7 @@ impl Outgoing {
             }
             Content::File(file) => {
                 let length = file.len();
+                check(file.clone()).await?;
                 let beginning = piece(file.clone(), 0).await?;
                 let at = beginning.len() as u64;
                 (beginning, Some((file, at)), length)
@@ -142,6 +143,11 @@ impl Pieces {
         self.rest = Some((file, at + piece.len() as u64));
         Ok(Some(piece))
     }
+}
+
+/// What went bad on the disk must not go out.
+async fn check(file: BodyFile) -> Result<(), SpoolError> {
+    spawn_blocking(move || file.check()).await.unwrap_or(Err(SpoolError::Poisoned))
 }
 
 async fn piece(file: BodyFile, at: u64) -> Result<Bytes, SpoolError> {

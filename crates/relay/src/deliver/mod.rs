@@ -42,7 +42,7 @@ pub use self::content::Content;
 use self::{
     connection::{Connection, Turn},
     content::Outgoing,
-    pool::{Key, Pool},
+    pool::{Key, Permit, Pool, Seat},
     stream::{Socket, Stream},
 };
 use crate::{
@@ -188,10 +188,9 @@ impl Deliverer {
         let now = self.shared.clock.now();
         let mut ends = tokio::task::JoinSet::new();
         for connection in self.shared.pool.stale(now) {
-            ends.spawn(connection.quit());
+            ends.spawn(connection.leave());
         }
-        let all = async { while ends.join_next().await.is_some() {} };
-        timeout(QUIT_WAIT, all).await.ok();
+        while ends.join_next().await.is_some() {}
     }
 }
 
@@ -206,7 +205,7 @@ async fn reap(shared: std::sync::Weak<Shared>) {
             now.as_micros().saturating_sub(u64::try_from(idle.as_micros()).unwrap_or(u64::MAX)),
         );
         for connection in shared.pool.stale(before) {
-            tokio::spawn(timeout(QUIT_WAIT, connection.quit()));
+            tokio::spawn(connection.leave());
         }
     }
 }
@@ -279,14 +278,22 @@ impl Run<'_> {
             address: remote.clone(),
         };
         self.tried.push((path, None));
+        if let (Remote::Ip(address), true) = (&remote, way.profile.is_mx)
+            && !self.shared.resolver.permits(address.ip())
+        {
+            let found = unreachable(format!("mail must not lead to {}", address.ip()));
+            return self.progress.note_all(&found, Some(place));
+        }
         let mut may_reuse = true;
         let mut may_protect = true;
         for _ in 0..CONNECTIONS_PER_PLACE {
-            let key = self.key(target, &remote);
-            let idle = if may_reuse { self.idle(&key).await } else { None };
-            let connection = match idle {
-                Some(connection) => Ok(connection),
-                None => self.connect(way, key, remote.clone(), may_protect).await,
+            let key = self.key(way.profile, target, &remote);
+            let connection = match self.seat(&key, may_reuse).await {
+                Some(Seat::Idle(connection)) => Ok(*connection),
+                Some(Seat::New(permit)) => {
+                    self.connect(way, (key, permit), remote.clone(), may_protect).await
+                }
+                None => Err(unreachable("all connections to the host are in use".to_owned())),
             };
             let connection = match connection {
                 Ok(connection) => connection,
@@ -333,13 +340,14 @@ impl Run<'_> {
         falls
     }
 
-    fn key(&self, target: &Target, remote: &Remote) -> Key {
+    fn key(&self, profile: &Profile, target: &Target, remote: &Remote) -> Key {
         let (address, place): (_, Arc<str>) = match remote {
             Remote::Ip(address) => (Some(address.ip()), address.port().to_string().into()),
             Remote::Unix(path) => (None, path.as_str().into()),
         };
         Key {
             rule: Arc::clone(&self.job.rule),
+            source: Arc::clone(&profile.egress.name),
             host: target.endpoint.host(),
             address,
             place,
@@ -347,36 +355,31 @@ impl Run<'_> {
         }
     }
 
-    async fn idle(&self, key: &Key) -> Option<Connection> {
-        while let Some(mut connection) = self.shared.pool.take(key) {
-            if connection.is_silent().await {
-                return Some(connection);
+    /// A connection that may be used, or the right to make one; `None` where neither comes in time.
+    async fn seat(&self, key: &Key, may_reuse: bool) -> Option<Seat> {
+        let shared = self.shared;
+        let usable = async {
+            loop {
+                let seat = shared.pool.seat(key, may_reuse).await;
+                let Seat::Idle(mut connection) = seat else { return seat };
+                if connection.is_silent().await {
+                    return Seat::Idle(connection);
+                }
             }
-        }
-        None
+        };
+        let left = shared.clock.until(self.began + shared.options.attempt_wait);
+        timeout(left, usable).await.ok()
     }
 
     /// Makes a connection; its session then waits for a transaction, or has failed.
     async fn connect(
         &self,
         way: Way<'_>,
-        key: Key,
+        (key, permit): (Key, Permit),
         remote: Remote,
         may_protect: bool,
     ) -> Result<Connection, Found> {
         let shared = self.shared;
-        let unreachable =
-            |why: String| Found { phase: Phase::Connect, fact: Fact::Unreachable(why) };
-        if let (Remote::Ip(address), true) = (&remote, way.profile.is_mx)
-            && !shared.resolver.permits(address.ip())
-        {
-            return Err(unreachable(format!("mail must not lead to {}", address.ip())));
-        }
-        let left = shared.clock.until(self.began + shared.options.attempt_wait);
-        let permit = shared.pool.permit(&way.profile.egress.name, &key.host);
-        let Some(permits) = timeout(left, permit).await.ok().flatten() else {
-            return Err(unreachable("all connections to the host are in use".to_owned()));
-        };
         let socket = match &remote {
             Remote::Ip(to) => {
                 let from = way.profile.egress.source_for(*to).map_err(unreachable)?;
@@ -404,7 +407,7 @@ impl Run<'_> {
         let may_protect = may_protect && !shared.is_clear(&remote);
         let options = shared.session_options(way.profile, self.job.dialect, may_protect);
         let tools = (way.connector.clone(), Arc::clone(&shared.clock));
-        Ok(Connection::new(key, (stream, tls), options, tools, permits))
+        Ok(Connection::new(key, (stream, tls), options, tools, permit))
     }
 
     /// Hands over what it can on a connection.
@@ -416,7 +419,7 @@ impl Run<'_> {
                 Turn::Ready => {}
                 Turn::Failed(found) => {
                     let is_tls = connection.tls.is_some();
-                    tokio::spawn(timeout(QUIT_WAIT, finish(connection)));
+                    tokio::spawn(connection.finish());
                     return Talked::Failed(found, is_tls);
                 }
                 Turn::NeedBody | Turn::Over | Turn::Results(_) => {
@@ -488,7 +491,7 @@ impl Run<'_> {
         if connection.transactions < self.shared.options.messages_per_connection_max {
             self.shared.pool.keep(connection);
         } else {
-            tokio::spawn(timeout(QUIT_WAIT, connection.quit()));
+            tokio::spawn(connection.leave());
         }
     }
 
@@ -612,11 +615,6 @@ enum Talked {
     IdleEnd,
 }
 
-/// Lets a session say its last words.
-async fn finish(mut connection: Connection) {
-    while !matches!(connection.turn().await, Turn::Over) {}
-}
-
 fn finding(result: RecipientResult) -> Finding {
     match result {
         RecipientResult::Delivered(reply) => Finding::Delivered(reply),
@@ -641,6 +639,10 @@ fn wants_seven_bit(results: &TransactionResult) -> bool {
     all.any(attempt::wants_seven_bit)
 }
 
+fn unreachable(why: String) -> Found {
+    Found { phase: Phase::Connect, fact: Fact::Unreachable(why) }
+}
+
 const fn cut(phase: Phase) -> Found {
     Found { phase, fact: Fact::Cut }
 }
@@ -658,8 +660,6 @@ const CLEAR_WAIT: Duration = Duration::from_mins(10);
 const CLEAR_MAX: usize = 10_000;
 /// Octets of the largest message that is encoded anew.
 const CONVERSION_OCTETS_MAX: u64 = 64 << 20;
-/// How long we take leave of a host.
-const QUIT_WAIT: Duration = Duration::from_secs(5);
 /// How often idle connections are looked at.
 const REAP_PACE: Duration = Duration::from_secs(1);
 /// Random octets in the nonce of SCRAM.
