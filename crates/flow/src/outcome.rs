@@ -55,6 +55,13 @@ pub fn classify(finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
             Fate::Passing,
             Reply::with_text(421, (4, 7, 5), format!("TLS failed: {why}")),
         ),
+        // No mechanism that we have, or a challenge that is none: the operator will mend it.
+        Fact::Protocol(why) if phase == Phase::Auth => (
+            Class::AuthTrouble,
+            Scope::Us,
+            Fate::Passing,
+            Reply::with_text(421, (4, 7, 0), format!("cannot authenticate: {why}")),
+        ),
         Fact::Protocol(why) => (
             Class::Protocol,
             Scope::Host,
@@ -185,9 +192,10 @@ fn replied(phase: Phase, reply: &Reply, remote: Option<Domain>) -> (Cause, Fate)
         .iter()
         .find(fits)
         .map_or((Class::UnknownTransient, Scope::Message), |line| (line.class, line.scope));
-    // Some hosts say 5yz to what passes: being asked to slow down, and our own credential, which
-    // the operator will mend.
+    // Some hosts say 5yz to what passes: being asked to slow down, STARTTLS, and our own
+    // credential, which the operator will mend.
     let passing = !reply.is_permanent()
+        || phase == Phase::StartTls
         || matches!(class, Class::AuthTrouble | Class::Busy | Class::Greylisted | Class::Throttled);
     let fate = if passing { Fate::Passing } else { Fate::Final };
     (Cause { class, scope, reply: reply.clone(), remote }, fate)
@@ -289,6 +297,7 @@ const TABLE: &[Line] = &[
         "exceeded the maximum number of connections",
     ]),
     Line::new(Class::Throttled, Scope::Path).enhanced(&[(7, 28), (7, 650)]),
+    Line::new(Class::Tls, Scope::Host).at(Phase::StartTls),
     Line::new(Class::Sender, Scope::SenderDomain).words(&[
         "dmarc",
         "spf",
@@ -439,6 +448,7 @@ mod tests {
             let columns: Vec<&str> = line.splitn(5, '|').map(str::trim).collect();
             let phase = match columns[0] {
                 "greeting" => Phase::Greeting,
+                "starttls" => Phase::StartTls,
                 "auth" => Phase::Auth,
                 "mail" => Phase::Mail,
                 "rcpt" => Phase::Recipient,

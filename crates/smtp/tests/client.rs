@@ -325,6 +325,11 @@ fn a_reply_that_is_there_before_the_end_of_data_is_a_desync() {
         R: 0 not Content protocol: a reply came before its command: 250 taken
         E: close
         I: end",
+        "S: 552 5.3.4 too large
+        E: results Fresh
+        R: 0 not Content replied 552 5.3.4 too large
+        E: close
+        I: end",
         "s: 250 tak
         I: end
         E: results Fresh

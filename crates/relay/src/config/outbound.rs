@@ -121,7 +121,7 @@ section! {
         /// How long a host may take for its greeting (RFC 5321 §4.5.3.2.1 asks for 5 minutes).
         greeting_wait: Duration = Default::Value("5 min");
         /// How long a host may take for the reply to a command (RFC 5321 §4.5.3.2.2 and 3 ask for 5
-        /// minutes).
+        /// minutes), and for a TLS handshake, which gets 2 minutes at most.
         command_wait: Duration = Default::Value("5 min");
         /// How long a host may take for the reply to DATA (RFC 5321 §4.5.3.2.4 asks for 2 minutes).
         data_wait: Duration = Default::Value("2 min");
@@ -245,16 +245,18 @@ impl Egress {
 impl Delivery {
     /// How long a session with a host waits for what.
     pub fn timeouts(&self) -> Timeouts {
+        let usual = Timeouts::default();
         Timeouts {
             greeting: self.greeting_wait,
             hello: self.command_wait,
+            tls: self.command_wait.min(usual.tls),
             mail: self.command_wait,
             recipient: self.command_wait,
             data_init: self.data_wait,
             data_block: self.data_block_wait,
             end_of_data: self.data_end_wait,
             transaction: self.attempt_wait,
-            ..Timeouts::default()
+            ..usual
         }
     }
 }

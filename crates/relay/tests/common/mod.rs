@@ -9,6 +9,8 @@
     unreachable_pub
 )]
 
+pub mod peer;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},

@@ -314,7 +314,7 @@ impl Session {
         self.state = match self.take_state() {
             State::Auth(step) => self.auth_answered(now, step, reply),
             State::Commands(run) => self.command_answered(now, run, reply),
-            State::Content(run) => self.end_run(*run, early(Phase::Content, &reply)),
+            State::Content(run) => self.end_run(*run, amid_content(reply)),
             State::EndOfData(run) => self.end_of_data_answered(now, run, reply),
             State::Greeting => self.greeted(now, reply),
             State::Handshake => self.end(early(Phase::StartTls, &reply)),
@@ -475,6 +475,16 @@ const fn idle(fact: Fact) -> Finding {
 /// A finding for a reply to which there was no command.
 fn early(phase: Phase, reply: &Reply) -> Finding {
     Finding { phase, fact: Fact::Protocol(format!("{EARLY_REPLY}: {reply}")) }
+}
+
+/// A finding for a reply that came while the content was sent. A refusal is one: some hosts say so
+/// and close, as soon as the content is too large for them. That it is taken cannot be so yet.
+fn amid_content(reply: Reply) -> Finding {
+    if reply.is_transient() || reply.is_permanent() {
+        Finding { phase: Phase::Content, fact: Fact::Replied(reply) }
+    } else {
+        early(Phase::Content, &reply)
+    }
 }
 
 const CLEAR_BEHIND_STARTTLS: &str = "clear text follows the reply to STARTTLS";

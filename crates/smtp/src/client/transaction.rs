@@ -341,16 +341,17 @@ fn message_lacks(
     if offered.size_octets_max.is_some_and(|max| transaction.size_octets > max) {
         return Some(Need::Size);
     }
-    let is_eight_bit = transaction.eight_bit == EightBit::Present;
-    if is_eight_bit && policy == EightBitPolicy::Refuse && !offered.offers(Extension::EightBitMime)
-    {
-        return Some(Need::EightBitMime);
-    }
+    // Before 8BITMIME, which whoever offers SMTPUTF8 offers too (RFC 6531 §3.1).
     let is_utf8_header =
         transaction.utf8 == Utf8::Declared && transaction.header == EightBit::Present;
     let is_utf8_sender = transaction.reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8);
     if (is_utf8_header || is_utf8_sender) && !offered.offers(Extension::Smtputf8) {
         return Some(Need::Smtputf8);
+    }
+    let is_eight_bit = transaction.eight_bit == EightBit::Present;
+    if is_eight_bit && policy == EightBitPolicy::Refuse && !offered.offers(Extension::EightBitMime)
+    {
+        return Some(Need::EightBitMime);
     }
     None
 }
