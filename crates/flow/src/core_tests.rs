@@ -206,6 +206,22 @@ fn what_dns_says_decides_before_any_host_is_asked() {
 }
 
 #[test]
+fn an_answer_of_dns_is_used_until_it_ends_and_asked_for_again_then() {
+    let mut world = World::new();
+    let MxAnswer::Hosts { hosts, .. } = one_host() else { panic!("there is a host") };
+    let answer = MxAnswer::Hosts { hosts, valid_until: world.now + Duration::from_secs(30) };
+    for (counter, wait, asked) in [(1, 0, 1), (2, 29, 0), (3, 1, 1), (4, 0, 1)] {
+        world.now = world.now + Duration::from_secs(wait);
+        world.accept(counter, "a@ours.example", &["x@there.example"]);
+        world.run(&answer, &|_| says(250, (2, 0, 0)));
+        let log = world.log();
+        let questions = log.iter().filter(|line| line.starts_with("ask ")).count();
+        // The last two answers have ended when they come: they serve who asked and nobody else.
+        assert_eq!(questions, asked, "{log:?}");
+    }
+}
+
+#[test]
 fn an_unknown_route_waits_and_never_goes_direct() {
     let mut world = World::new();
     world.accept(1, "a@ours.example", &["u@elsewhere.test"]);

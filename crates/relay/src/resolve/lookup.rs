@@ -307,7 +307,7 @@ const QUERIES_MAX: usize = 256;
 const ALIASES_MAX: usize = 8;
 
 /// What is kept for less is kept so long nevertheless.
-pub(super) const TTL_MIN: Duration = Duration::from_secs(30);
+const TTL_MIN: Duration = Duration::from_secs(30);
 
 /// What may be kept for longer is kept no longer than this.
 pub(super) const TTL_MAX: Duration = Duration::from_hours(24);

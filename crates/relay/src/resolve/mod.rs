@@ -31,8 +31,8 @@ use tokio::{
 };
 
 use self::{
-    flight::{Answered, Flights},
-    lookup::{Dns, Found, MxName, NEGATIVE_TTL_MAX, TTL_MAX, TTL_MIN, Unknown},
+    flight::{Answered, FAILURE_KEPT, Flights},
+    lookup::{Dns, Found, MxName, NEGATIVE_TTL_MAX, TTL_MAX, Unknown},
     policy::Policy,
 };
 use crate::clock::Clock;
@@ -256,7 +256,7 @@ impl Shared {
     }
 
     fn hosts_for(&self, hosts: Vec<MxHost>, ttl: Duration) -> MxAnswer {
-        let valid_until = self.clock.now() + ttl.clamp(TTL_MIN, TTL_MAX);
+        let valid_until = self.clock.now() + ttl.min(TTL_MAX);
         MxAnswer::Hosts { hosts, valid_until }
     }
 
@@ -317,7 +317,7 @@ struct Host {
 
 impl Host {
     fn failed(why: String) -> Self {
-        Self { addresses: Vec::new(), failed: Some(why), ttl: TTL_MIN }
+        Self { addresses: Vec::new(), failed: Some(why), ttl: FAILURE_KEPT }
     }
 
     fn of(families: [Result<Found<IpAddr>, Unknown>; 2]) -> Self {
@@ -346,7 +346,9 @@ fn kept(addresses: &Addresses, ttl: Duration) -> Duration {
     match addresses {
         Addresses::Forbidden(_) | Addresses::Known(_) | Addresses::Ourselves => ttl,
         Addresses::None => ttl.min(NEGATIVE_TTL_MAX),
-        Addresses::Unknown => TTL_MIN,
+        // As long as the failure behind it answers for the question, and no longer: the mail that
+        // waits for it is to go when the DNS has recovered.
+        Addresses::Unknown => FAILURE_KEPT,
     }
 }
 
@@ -439,6 +441,21 @@ mod tests {
             seen.extend(hosts);
         }
         assert_eq!(seen.len(), 30);
+    }
+
+    #[test]
+    fn an_answer_is_kept_no_longer_than_the_failure_to_find_a_host_of_it() {
+        let hour = Duration::from_hours(1);
+        let forbidden = Addresses::Forbidden(IpAddr::from([127, 0, 0, 1]));
+        for (addresses, want) in [
+            (Addresses::Known(vec![IpAddr::from([192, 0, 2, 1])]), hour),
+            (forbidden, hour),
+            (Addresses::Ourselves, hour),
+            (Addresses::None, NEGATIVE_TTL_MAX),
+            (Addresses::Unknown, FAILURE_KEPT),
+        ] {
+            assert_eq!(kept(&addresses, hour), want, "{addresses:?}");
+        }
     }
 
     #[test]

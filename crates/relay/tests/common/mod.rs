@@ -9,6 +9,8 @@
     unreachable_pub
 )]
 
+pub mod dns;
+pub mod internet;
 pub mod peer;
 
 use std::{
