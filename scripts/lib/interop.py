@@ -13,6 +13,7 @@ import time
 
 sys.dont_write_bytecode = True
 from interop_clients import clients  # noqa: E402
+from interop_delivery import deliveries  # noqa: E402
 from interop_net import MX, ZONE, Internet, peers_alone  # noqa: E402
 
 SMOKE = "--smoke" in sys.argv[1:]
@@ -32,7 +33,8 @@ class Score:
         except Exception as why:
             self.failed += 1
             text = getattr(why, "stderr", None) or b""
-            print(f"failed  {name}: {type(why).__name__} {why}\n{text.decode(errors='replace')}", flush=True)
+            print(f"failed  {name} ({time.monotonic() - began:.1f} s): {type(why).__name__} {why}")
+            print(text.decode(errors="replace"), flush=True)
         else:
             self.passed += 1
             print(f"passed  {name} ({time.monotonic() - began:.1f} s)", flush=True)
@@ -68,6 +70,7 @@ def main():
         clients(score, folder, certificate, SMOKE)
         with Internet(folder / "internet", certificate) as net:
             peers_alone(score, net)
+            deliveries(score, net, os.environ["MERPATI"], folder / "relay", SMOKE)
     print(f"interop: {time.monotonic() - began:.0f} s")
     print(f"interop: {score.passed} passed, {score.failed} failed")
     return 1 if score.failed else 0

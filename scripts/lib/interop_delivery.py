@@ -1,283 +1,288 @@
-"""Merpati on its way to every peer: by MX, through smart hosts, by LMTP; and what comes back.
-
-Each mail has a recipient of its own, and a sender of its own to whom a report would come, so that
-whatever arrives is known by its envelope.
-"""
+"""Merpati on its way to every peer: by MX, through smart hosts, by LMTP; and what comes back."""
 
 import collections
+import concurrent.futures
 import email
 import hashlib
-import json
+import itertools
 import pathlib
-import re
 import smtplib
 import subprocess
-import threading
+import tempfile
 import time
-import urllib.request
 
-from interop_mails import corpus, made, same
-from interop_net import JUDGES, ODD_MX, alone_by_lmtp, hand_over
-from peers import PASSWORD, UNKNOWN, USER, ZONE
-from servers import Server, end_process, wait_until
+from interop_ledger import PATIENCE, Ledger, Postman, Way
+from interop_mails import corpus, made, same_when_submitted
+from interop_net import ADDRESSES, JUDGES, ODD_MX, same, submit
+from interop_relay import BOUND, LISTENERS, MISTAKEN, RELAY, Relay
+from peers import PASSWORD, UNKNOWN, ZONE
 
-RELAY = "127.25.0.25"
-LISTENERS = {"mx": ("relay", "starttls"), "submission": ("submission", "starttls"),
-             "submissions": ("submission", "implicit")}
-# Mails on one way that are taken and not there yet; more than that wait at the door.
-IN_FLIGHT = 300
-PATIENCE = 120
-# Why a mail may stay behind, and with whose words it is said. Anything else is a failure.
-NAMED = (
-    # Our own refusals at the end of the content.
-    (None, r"\(rule (bare-cr|nul)\)"),
-    ("opensmtpd", r"Line too long"),
-    # `mail::NotConvertible`.
-    ("sevenbit", r"a multipart has no boundary, or one that readers disagree on"),
-    ("sevenbit", r"a part of type message holds 8-bit octets and must not be encoded"),
-    ("sevenbit", r"a Content-Type cannot be read, or there are two"),
-    ("sevenbit", r"parts are nested too deeply"),
-    ("sevenbit", r"a header field holds 8-bit octets"),
-    ("sevenbit", r"a Content-Transfer-Encoding does not fit its part"),
-    ("sevenbit", r"a header does not end with an empty line"),
-    ("sevenbit", r"a multipart does not end"),
-    ("sevenbit", r"8-bit octets stand outside of the parts of a multipart"),
-    ("sevenbit", r"8-bit octets are signed or encrypted"),
+SMOKE_CORPUS = 300
+# Clients that bring the corpora at the same time.
+CLIENTS = 4
+FAILURES = (
+    # Of a domain, the enhanced status, and words.
+    ("null", "5.1.10", "takes no mail"),
+    ("missing", "5.1.2", "does not exist"),
+    ("loop", "5.4.6", "loops back"),
+    ("private", "5.4.4", "no usable address"),
 )
 
 
-class Relay(Server):
-    """`merpati serve` with a relay, two submission listeners, and a route for each way."""
+class Trial:
+    """Merpati between its clients and all peers."""
 
-    def __init__(self, binary, folder, net):
-        folder.mkdir(mode=0o755)
-        self.binary, self.folder, self.data = binary, folder, folder / "data"
-        self.log = folder / "log"
-        (folder / "merpati.toml").write_text(self._config(net))
-        with open(folder / "output", "wb") as output:
-            self.process = subprocess.Popen(
-                [binary, "serve", "--config", folder / "merpati.toml"],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            )
-        listening = self.data / "listening"
+    def __init__(self, score, net, relay, ledger):
+        self.score, self.net, self.relay, self.ledger = score, net, relay, ledger
+        self.sender = f"sender@{net.dovecot.domain}"
+        self.keys = itertools.count()
+        self.table = collections.Counter()
+        by_mx = [Way(name, f"{name}.{ZONE}", judge=JUDGES.get(name, same)) for name in net.peers]
+        self.by_lmtp = [Way("LMTP over TCP", net.dovecot.domain, "tcp"),
+                        Way("LMTP over a Unix socket", f"unix.{ZONE}", "unix")]
+        self.odd = [Way(f"MX: {name}", f"{name}.{ZONE}") for name in ODD_MX]
+        self.smart = [
+            Way(f"smart host {host.name}", f"smart{at}.{ZONE}")
+            for at, host in enumerate(net.smart_hosts)
+        ]
+        self.usual = [*by_mx, *self.by_lmtp]
+        self.all = [*self.usual, *self.odd, *self.smart]
+
+    def case(self, name, check):
+        self.score.case(f"delivery: {name}", check)
+
+    def settle(self, name):
+        """Waits for all that is under way, and keeps what became of it for the table."""
+        for (way, result), count in self.ledger.balance().items():
+            self.table[name, way, result] += count
+
+    def send(self, client, ways, mail):
+        """One mail for all these ways in one transaction."""
+        key = next(self.keys)
+        recipients = [way.recipient(key) for way in ways]
+        for way, recipient in zip(ways, recipients):
+            self.ledger.expect(recipient, way, mail)
+        reply = submit(client, recipients, mail, self.sender)
+        if reply[0] != 250:
+            for recipient in recipients:
+                self.ledger.refused(recipient, reply)
+
+    def connect(self, listener, **options):
+        return self.relay.connect(listener, self.net.trust, **options)
+
+
+def by_smtplib(trial, listener):
+    """Every mail of ours to everywhere: all at once, and one by one."""
+    mails = made()
+    with trial.connect(listener) as client:
+        for _, mail in mails:
+            trial.send(client, trial.all, mail)
+        for way in trial.all:
+            trial.send(client, [way], mails[0][1])
+    trial.settle(f"smtplib, {listener}")
+
+
+def by_swaks(trial, listener, mechanism):
+    """swaks itself sends an empty line behind the data of a file, whoever listens."""
+    protect = "--tls-on-connect" if listener == "submissions" else "--tls"
+    content = dict(made())["dots-and-long-lines"]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        key = next(trial.keys)
+        recipients = {way.recipient(key): way for way in trial.all}
+        for recipient, way in recipients.items():
+            trial.ledger.expect(recipient, way, content + b"\r\n")
+        subprocess.run(
+            ["swaks", "--server", f"{RELAY}:{trial.relay.ports[listener]}", "--silent", "2",
+             protect, "--tls-verify", "--tls-ca-path", trial.net.certificate.root,
+             "--auth", mechanism, "--auth-user", "anybody", "--auth-password", PASSWORD,
+             "--from", trial.sender, "--to", ",".join(recipients), "--data", f"@{file.name}"],
+            check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
+        )
+    trial.settle(f"swaks, {listener}, {mechanism}")
+
+
+def submission_rules(trial):
+    """What a submission mends in a header, and from whom it takes nothing."""
+    way = Way("mended", trial.net.dovecot.domain, "tcp", same_when_submitted)
+    bare = f"From: <ani@{ZONE}>\r\nBcc: <cici@{ZONE}>,\r\n\t<dedi@{ZONE}>\r\nSubject: x\r\n\r\nx\r\n"
+    stranger = bare.replace(f"ani@{ZONE}", "ani@stranger.example")
+    key = next(trial.keys)
+    with trial.connect("submission", user=BOUND) as client:
+        trial.ledger.expect(way.recipient(key), way, bare.encode())
+        own = submit(client, [way.recipient(key)], bare.encode())
+        for what, code, reply in (
+            ("its own sender", 250, own),
+            ("another sender", 553, submit(client, ["x@y.example"], b"x\r\n", "a@stranger.example")),
+            ("another From", 550, submit(client, ["x@y.example"], stranger.encode())),
+        ):
+            expect_code(what, code, reply)
+    with trial.connect("submission", user=None) as client:
+        expect_code("no AUTH", 530, submit(client, ["x@y.example"], bare.encode()))
         try:
-            wait_until("merpati", listening.exists, self.process)
-        except RuntimeError:
-            end_process(self.process)
-            print((folder / "output").read_text())
-            raise
-        places = dict(line.split() for line in listening.read_text().splitlines())
-        self.http = f"http://{places['http']}"
-        self.ports = {name: int(places[name].rsplit(":", 1)[1]) for name in LISTENERS}
-
-    def _config(self, net):
-        def table(name, **options):
-            lines = [f"{key} = {json.dumps(value)}" for key, value in options.items()]
-            return "\n".join([name, *lines, ""])
-
-        stored = subprocess.run(
-            [self.binary, "credential", "hash"], input=f"{PASSWORD}\n", check=True, timeout=60,
-            capture_output=True, text=True,
-        ).stdout.strip()
-        tables = [
-            table("[server]", hostname=f"relay.{ZONE}", data_dir=str(self.data),
-                  http_listen=["127.0.0.1:0"], drain_wait="1 s"),
-            table("[log]", to=str(self.log)),
-            table("[spool]", disk_free_min="1 MiB"),
-            table("[relay]", networks=["127.0.0.0/8"],
-                  local_domains=[net.dovecot.domain, f"unix.{ZONE}"]),
-            table("[[credential]]", name=USER, password=stored,
-                  senders=[ZONE, net.dovecot.domain]),
-            table("[dns]", servers=["{}:{}".format(*net.dns)]),
-            table("[delivery]", port=net.port, allow_networks=["127.0.0.0/8"],
-                  connections_per_host_max=10),
-            table("[retry]", first_wait="1 s", longest_wait="2 s"),
-        ]
-        for name, (kind, tls) in LISTENERS.items():
-            tables.append(table(
-                "[[listener]]", name=name, kind=kind, listen=[f"{RELAY}:0"], tls=tls,
-                tls_certificate=str(net.certificate.chain), tls_key=str(net.certificate.key),
-            ))
-        tables += [
-            table("[[route]]", name="unix", recipient_domains=[f"unix.{ZONE}"],
-                  to=f"lmtp:{net.dovecot.lmtp_socket}"),
-            table("[[route]]", name="tcp", recipients="local",
-                  to=f"lmtp://{net.dovecot.address}:{net.dovecot.lmtp}"),
-        ]
-        for at, host in enumerate(net.smart_hosts):
-            scheme = "smtps" if host.tls == "implicit" else "smtp"
-            # By name: the certificate has to be valid for it.
-            tables.append(table(
-                "[[route]]", name=f"smart{at}", recipient_domains=[f"smart{at}.{ZONE}"],
-                to=f"{scheme}://mx.{host.peer.domain}:{host.port}", user=USER, password=PASSWORD,
-                tls_ca=str(net.certificate.root),
-            ))
-        return "\n".join([*tables, table("[[route]]", name="world", to="mx")])
-
-    def connect(self, listener, trust):
-        """A client, with TLS and AUTH but for `mx`."""
-        place = (RELAY, self.ports[listener])
-        if listener == "submissions":
-            client = smtplib.SMTP_SSL(*place, timeout=60, context=trust)
+            client.login(BOUND, "wrong")
+        except smtplib.SMTPAuthenticationError:
+            pass
         else:
-            client = smtplib.SMTP(*place, timeout=60)
-            if listener == "submission":
-                client.starttls(context=trust)
-        client.ehlo()
-        if listener != "mx":
-            client.login(USER, PASSWORD)
-        return client
-
-    def waiting(self):
-        with urllib.request.urlopen(self.http + "/v1/queue", timeout=60) as answer:
-            return json.loads(answer.read())["data"]
-
-    def told(self):
-        return (self.folder / "output").read_text(errors="replace")
+            raise RuntimeError("a wrong password is good")
+    trial.settle("smtplib, submission")
 
 
-class Way:
-    """To one peer: the address of each mail, and what may become of a mail."""
-
-    def __init__(self, name, domain, box="corpus", judge=same):
-        self.name, self.domain, self.box, self.judge = name, domain, box, judge
+def expect_code(what, code, reply):
+    if reply[0] != code:
+        raise RuntimeError(f"{what}: {reply} in place of {code}")
 
 
-class Inbox:
-    """A mailbox of Dovecot over IMAP, from its first mail on."""
-
-    def __init__(self, dovecot, user):
-        self.dovecot, self.user, self.next = dovecot, user, 1
-        # Of each mail: POP3 has to give the same ones.
-        self.digests = collections.Counter()
-
-    def take(self):
-        with self.dovecot.box(self.user) as client:
-            count = int(client.select("INBOX", readonly=True)[1][0])
-            while self.next <= count:
-                last = min(count, self.next + 99)
-                _, found = client.fetch(f"{self.next}:{last}", "(BODY.PEEK[])")
-                self.next = last + 1
-                for part in found:
-                    if isinstance(part, tuple):
-                        self.digests[hashlib.sha256(part[1]).digest()] += 1
-                        yield part[1]
-
-
-class Ledger:
-    """What is under way, and what became of the rest."""
-
-    def __init__(self):
-        self.lock = threading.Condition()
-        self.waiting = {}
-        self.open = collections.Counter()
-        self.results = collections.Counter()
-        self.wrong = []
-
-    def expect(self, key, way, mail):
-        """Waits until there is room on this way."""
-        with self.lock:
-            if not self.lock.wait_for(lambda: self.open[way.name] < IN_FLIGHT, PATIENCE):
-                raise RuntimeError(f"{way.name}: nothing arrived in {PATIENCE} s")
-            self.waiting[key] = (way, mail)
-            self.open[way.name] += 1
-
-    def settle(self, key, result):
-        """`result`: of the way and the content; None where it must not be so."""
-        with self.lock:
-            if key not in self.waiting:
-                self.wrong.append(f"{key}: came twice, or was never sent")
-                return
-            way, mail = self.waiting.pop(key)
-            self.open[way.name] -= 1
-            self.lock.notify_all()
-        text, why = result(way, mail)
-        with self.lock:
-            if text:
-                self.results[way.name, text] += 1
-            else:
-                self.wrong.append(f"{key}: {why}")
-
-    def arrived(self, raw, recipient):
-        local = (recipient or "").split("@")[0]
-        box, _, key = local.partition("+")
-        if box == "sender":
-            self.settle(key, lambda way, _: self.returned(way, raw))
-        else:
-            self.settle(key, lambda way, mail: (way.judge(mail, raw), f"changed: {recipient}"))
-
-    def returned(self, way, raw):
-        words = diagnostic(email.message_from_bytes(raw))
-        return named(way, f"returned: {words}")
-
-    def refused(self, key, reply):
-        words = f"refused: {reply[0]} {reply[1].decode(errors='replace')}"
-        self.settle(key, lambda way, _: named(way, words))
-
-    def wait(self, patience=PATIENCE):
-        """Until nothing is under way, or nothing comes any more."""
-        with self.lock:
-            left = None
-            while self.waiting and len(self.waiting) != left:
-                left = len(self.waiting)
-                self.lock.wait_for(lambda: not self.waiting, patience)
-            if self.waiting:
-                keys = sorted(self.waiting)
-                raise RuntimeError(f"{len(keys)} never arrived: {keys[:10]}")
-
-    def verdict(self):
-        for (way, text), count in sorted(self.results.items()):
-            print(f"        {way:<46} {text:<70} {count:>6}")
-        if self.wrong:
-            shown = "\n".join(self.wrong[:10])
-            raise RuntimeError(f"{len(self.wrong)} are wrong:\n{shown}")
+def unknown_recipients(trial):
+    """Whom a peer does not know, the sender hears of; a null sender hears nothing."""
+    content = made()[0][1]
+    domains = [way.domain for way in trial.usual]
+    recipients = [f"{UNKNOWN}@{domain}" for domain in domains]
+    with trial.connect("mx") as client:
+        expect_code("a null sender", 250, submit(client, recipients, content, ""))
+        expect_nothing_waits(trial)
+        expect_code("a sender", 250, submit(client, recipients, content, trial.sender))
+    for recipient in recipients:
+        words, raw = trial.ledger.report(recipient)
+        if not words.startswith("5."):
+            raise RuntimeError(f"{recipient}: {words}")
+        report = email.message_from_bytes(raw)
+        header = report.get_payload()[2].get_payload()
+        if "Message-ID: <dots-and-long-lines@example.org>" not in header:
+            raise RuntimeError(f"{recipient}: the report lacks the header: {header}")
+    trial.settle("reports")
+    # One report for each next hop, and none for the null sender.
+    expect_nothing_waits(trial)
 
 
-def named(way, words):
-    """The reason without what differs from mail to mail, if it is one that may be."""
-    for name, pattern in NAMED:
-        found = re.search(pattern, words)
-        if found and name in (None, way.name):
-            return f"{words.split(':')[0]}: {found.group(0)}", None
-    return None, words
+def odd_domains(trial):
+    """Where mail cannot go, it fails at once, with the reason."""
+    content = made()[0][1]
+    with trial.connect("mx") as client:
+        for name, _, _ in FAILURES:
+            recipient = f"budi@{name}.{ZONE}"
+            expect_code(name, 250, submit(client, [recipient], content, trial.sender))
+    for name, status, text in FAILURES:
+        words, _ = trial.ledger.report(f"budi@{name}.{ZONE}")
+        if not words.startswith(f"{status} ") or text not in words:
+            raise RuntimeError(f"{name}: {words}")
 
 
-def diagnostic(report):
-    """The words about the recipient in a report (RFC 3464 §2.3)."""
-    if report.get_content_type() != "multipart/report":
-        return f"no report: {report.get_content_type()}"
-    status = [part for part in report.walk() if part.get_content_type() == "message/delivery-status"]
-    about = status[0].get_payload()[1]
-    return " ".join(f"{about['Status']} {about['Diagnostic-Code']}".split())
+def deferrals(trial):
+    """What may pass waits with its reason, until it is cancelled."""
+    content = made()[0][1]
+    for domain, reason in ((f"dead.{ZONE}", "connection"), (MISTAKEN, "authentication")):
+        with trial.connect("mx") as client:
+            expect_code(domain, 250, submit(client, [f"budi@{domain}"], content, trial.sender))
+        query = f"domain:{domain}"
+        wait_for(domain, lambda: reason in str(trial.relay.waiting(query)))
+        trial.relay.cancel(query)
+    expect_nothing_waits(trial)
 
 
-class Post:
-    """A thread that empties all mailboxes into the ledger."""
+def wait_for(what, is_so):
+    end = time.monotonic() + PATIENCE
+    while not is_so():
+        if time.monotonic() > end:
+            raise RuntimeError(f"{what}: not so after {PATIENCE} s")
+        time.sleep(0.05)
 
-    def __init__(self, net, ledger):
-        self.ledger = ledger
-        self.boxes = [peer.maildir for peer in net.peers.values()]
-        self.inboxes = {user: Inbox(net.dovecot, user) for user in ("sender", "tcp", "unix")}
-        self.is_over = threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.failure = None
 
-    def _run(self):
-        from peers import recipient_of
+def expect_nothing_waits(trial):
+    wait_for("an empty queue", lambda: not trial.relay.waiting())
 
-        while not self.is_over.is_set():
-            try:
-                for box in [*self.boxes, *self.inboxes.values()]:
-                    for raw in box.take():
-                        self.ledger.arrived(raw, recipient_of(raw))
-            except Exception as why:  # The next round may do; the last failure is told.
-                self.failure = why
-            self.is_over.wait(0.05)
 
-    def __enter__(self):
-        self.thread.start()
-        return self
+def protection(trial):
+    """All peers but Dovecot offer TLS, so every delivery to them was made over it; or in the clear
+    where that is all the peer can (that of OpenSMTPD is broken in Debian 12)."""
+    seen = collections.Counter()
+    for told in trial.relay.events("Attempted"):
+        if all(outcome["outcome"] == "Delivered" for outcome in told["outcomes"]):
+            seen[told["address"].rsplit(":", 1)[0], bool(told["tls"])] += 1
+    for name, peer in trial.net.peers.items():
+        can = speaks_tls(peer, trial.net.trust)
+        if not seen[ADDRESSES[name], can] or seen[ADDRESSES[name], not can]:
+            raise RuntimeError(f"{name}: {seen}")
+        if not can:
+            print(f"        {name} offers TLS and cannot speak it, so mail went in the clear")
+    if not seen[ADDRESSES["dovecot"], False]:
+        raise RuntimeError(f"dovecot: {seen}")
 
-    def __exit__(self, *_):
-        self.is_over.set()
-        self.thread.join()
+
+def speaks_tls(peer, trust):
+    with smtplib.SMTP(*peer.listen, timeout=30) as client:
+        try:
+            return client.starttls(context=trust)[0] == 220
+        except OSError:
+            return False
+
+
+def corpora(trial, smoke):
+    """The corpora on every way; those through smart hosts are submitted, and take turns there."""
+    mails = corpus(SMOKE_CORPUS if smoke else None)
+    if mails is None:
+        print("skipped: no ../shared")
+        return
+    smart = [
+        Way(way.name, way.domain, way.box, same_when_submitted) for way in trial.smart
+    ]
+
+    def carry(part):
+        with trial.connect("mx") as relay, trial.connect("submissions") as submission:
+            for at in range(part, len(mails), CLIENTS):
+                trial.send(relay, trial.usual, mails[at][1])
+                trial.send(submission, [smart[at % len(smart)]], mails[at][1])
+
+    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        for done in [pool.submit(carry, part) for part in range(CLIENTS)]:
+            done.result()
+    trial.settle("corpora")
+    counted = sum(count for (what, _, _), count in trial.table.items() if what == "corpora")
+    if counted != len(mails) * (len(trial.usual) + 1):
+        raise RuntimeError(f"{counted} of {len(mails)} mails on each way are accounted for")
+
+
+def by_pop(trial, postman):
+    """POP3 gives what IMAP gave."""
+    for user, inbox in postman.inboxes.items():
+        raws = trial.net.dovecot.by_pop(user)
+        if collections.Counter(hashlib.sha256(raw).digest() for raw in raws) != inbox.digests:
+            raise RuntimeError(f"{user}: POP3 and IMAP differ")
+
+
+def accounts(trial):
+    """What was acknowledged is finished, and nothing waits."""
+    expect_nothing_waits(trial)
+    taken, retired = (
+        {told["id"] for told in trial.relay.events(name)} for name in ("Accepted", "Retired")
+    )
+    if not taken or taken != retired:
+        raise RuntimeError(f"{len(taken)} were accepted, {len(retired)} retired")
+
+
+def deliveries(score, net, binary, folder, smoke):
+    """Everything through Merpati, and the table of what became of it."""
+    ledger = Ledger()
+    with Relay(binary, pathlib.Path(folder), net) as relay, Postman(net, ledger) as postman:
+        trial = Trial(score, net, relay, ledger)
+        for listener in LISTENERS:
+            trial.case(f"smtplib, {listener}", lambda one=listener: by_smtplib(trial, one))
+        for listener, mechanism in itertools.product(("submission", "submissions"), ("PLAIN", "LOGIN")):
+            trial.case(
+                f"swaks, {listener}, {mechanism}",
+                lambda one=listener, how=mechanism: by_swaks(trial, one, how),
+            )
+        trial.case("submission rules", lambda: submission_rules(trial))
+        trial.case("unknown recipients are reported", lambda: unknown_recipients(trial))
+        trial.case("domains without a host fail", lambda: odd_domains(trial))
+        trial.case("what may pass waits", lambda: deferrals(trial))
+        trial.case("corpora", lambda: corpora(trial, smoke))
+        trial.case("TLS where it is offered", lambda: protection(trial))
+        trial.case("POP3 gives what IMAP gave", lambda: by_pop(trial, postman))
+        trial.case("nothing is lost", lambda: accounts(trial))
+        print(f"{'mails':<28} {'way':<54} {'result':<60} {'count':>6}")
+        for (what, way, result), count in sorted(trial.table.items()):
+            print(f"{what:<28} {way:<54} {result:<60} {count:>6}")
+        if score.failed:
+            print(relay.told())

@@ -27,14 +27,15 @@ PARTS = (
     'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\npreamble\r\n'
     "--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
     "Gr\u00fc\u00dfe \r\n=3D\r\n\r\n"
-    '--b\r\nContent-Type: multipart/alternative; boundary="bb"\r\n\r\n'
-    "--bb\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-    "<p>\u0639\u0631\u0628\u064a</p>\r\n--bb--\r\n"
+    '--b\r\nContent-Type: multipart/alternative; boundary="inner"\r\n\r\n'
+    "--inner\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    "<p>\u0639\u0631\u0628\u064a</p>\r\n--inner--\r\n"
     "--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
     "Subject: within\r\nContent-Type: text/plain; charset=utf-8\r\n"
     "Content-Transfer-Encoding: 8bit\r\n\r\n\u00fcber\r\n"
     "--b--\r\nepilogue\r\n"
 )
+BLIND = {b"bcc", b"resent-bcc"}
 OPENSMTPD_REWRITES = {b"bcc", b"cc", b"from", b"to"}
 
 
@@ -96,6 +97,18 @@ def same_behind_opensmtpd(sent, raw):
     if body == arrived_body and arrived[len(arrived) - len(above):] == above:
         return "octet for octet but what OpenSMTPD does to addresses"
     return None
+
+
+def same_when_submitted(sent, raw):
+    """Octet for octet without Bcc; Date and Message-ID are added where they are missing."""
+    header, end, body = sent.partition(b"\r\n\r\n")
+    lines = re.split(rb"\r\n(?![ \t])", header)
+    names = [line.split(b":")[0].strip().lower() for line in lines]
+    kept = [line for line, name in zip(lines, names) if name not in BLIND]
+    added = {"date", "message-id"} - {name.decode(errors="replace") for name in names}
+    if trace_of(raw, b"\r\n".join(kept) + end + body, added) is None:
+        return None
+    return "octet for octet, mended as a submission"
 
 
 def fields(mail):

@@ -87,7 +87,7 @@ class Internet:
         ]
 
     def records(self):
-        """MX and A of each peer; also an implicit MX, a null MX, and a first host that is dead."""
+        """MX and A of each peer, and of domains that are odd."""
         records = [
             f"implicit.{ZONE}. A {ADDRESSES['exim']}",
             f"null.{ZONE}. MX 0 .",
@@ -95,6 +95,11 @@ class Internet:
             f"second.{ZONE}. MX 20 mx.exim.{ZONE}.",
             f"nowhere.{ZONE}. A {NETWORK}254",
             f"alias.{ZONE}. CNAME exim.{ZONE}.",
+            # Where no mail may go: to ourselves, and to where nobody is outside.
+            f"loop.{ZONE}. MX 10 relay.{ZONE}.",
+            f"relay.{ZONE}. A {NETWORK}25",
+            f"private.{ZONE}. A 10.0.0.1",
+            f"dead.{ZONE}. MX 10 nowhere.{ZONE}.",
         ]
         for name in MX:
             records.append(f"{name}.{ZONE}. MX 10 mx.{name}.{ZONE}.")
@@ -119,18 +124,27 @@ def arrivals(maildir, count, seconds=30):
     return found
 
 
-def hand_over(client, recipient, content):
-    """One mail, as it is; smtplib would rewrite the ends of lines."""
+def submit(client, recipients, content, sender=f"ani@{ZONE}"):
+    """One mail, as it is; smtplib would rewrite the ends of lines. Gives the reply that decides."""
     takes_eight = client.has_extn("8bitmime")
     options = () if content.isascii() or not takes_eight else ("BODY=8BITMIME",)
-    for reply in (client.mail(f"ani@{ZONE}", options), client.rcpt(recipient)):
-        if reply[0] != 250:
-            raise RuntimeError(f"{recipient}: {reply}")
+    reply = client.mail(sender, options)
+    for recipient in recipients:
+        if reply[0] == 250:
+            reply = client.rcpt(recipient)
+    if reply[0] != 250:
+        client.rset()
+        return reply
     client.putcmd("DATA")
-    if client.getreply()[0] != 354:
-        raise RuntimeError(f"{recipient}: DATA is refused")
+    if (reply := client.getreply())[0] != 354:
+        return reply
     client.send((b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n")
-    if (reply := client.getreply())[0] != 250:
+    return client.getreply()
+
+
+def hand_over(client, recipient, content):
+    """One mail that must be taken."""
+    if (reply := submit(client, [recipient], content))[0] != 250:
         raise RuntimeError(f"{recipient}: {reply}")
 
 

@@ -60,14 +60,15 @@ def recipient_of(raw):
     return found.group(1).decode() if found else None
 
 
-def trace_of(raw, content):
-    """The names of the fields above `content`, or None if `raw` does not end with it."""
+def trace_of(raw, content, added=frozenset()):
+    """The names of the fields above `content`, or None if `raw` does not end with it, or if there
+    are others than those of a trace and `added`."""
     trace = raw.removesuffix(content)
     if len(trace) + len(content) != len(raw):
         return None
     fields = re.sub(rb"\r\n[ \t]+", b" ", trace).split(b"\r\n")
     names = [field.split(b":", 1)[0].decode().lower() for field in fields if field]
-    return names if set(names) <= TRACE_FIELDS else None
+    return names if set(names) <= TRACE_FIELDS | added else None
 
 
 class Maildir:

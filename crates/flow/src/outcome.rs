@@ -4,7 +4,7 @@
 //! fit everything. Only causes of scope `Recipient` may ever suppress an address. Pure.
 
 use merpati_mail::{
-    Cause, Class, Domain, Reply, Scope,
+    Cause, Class, Domain, NotConvertible, Reply, Scope,
     outcome::{Fact, Finding, Need, Phase},
 };
 
@@ -69,6 +69,7 @@ pub fn classify(finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
             Reply::with_text(421, (4, 5, 0), format!("protocol broken: {why}")),
         ),
         Fact::Lacks(need) => lacks(*need),
+        Fact::NotConvertible(why) => not_convertible(*why),
     };
     (Cause { class, scope, reply, remote }, fate)
 }
@@ -142,7 +143,8 @@ pub fn own(before: Before) -> (Cause, Fate) {
 /// Never once the end of data was sent: the host may have the message.
 pub fn tries_next_host(finding: &Finding) -> bool {
     match (&finding.fact, finding.phase) {
-        (_, Phase::EndOfData) => false,
+        // Nor where it is about the message.
+        (_, Phase::EndOfData) | (Fact::NotConvertible(_), _) => false,
         (Fact::Replied(reply), Phase::Greeting | Phase::Hello | Phase::StartTls | Phase::Auth) => {
             !reply.is_positive()
         }
@@ -183,6 +185,12 @@ fn lacks(need: Need) -> (Class, Scope, Fate, Reply) {
             Reply::new(421, (4, 7, 4), "TLS is required and the next hop does not offer it"),
         ),
     }
+}
+
+/// RFC 6152 §3: what cannot be converted is returned, and RFC 3463 §3.7 has a code for it.
+fn not_convertible(why: NotConvertible) -> (Class, Scope, Fate, Reply) {
+    let text = format!("the next hop does not take 8-bit content, and {why}");
+    (Class::Lacks, Scope::Message, Fate::Final, Reply::with_text(550, (5, 6, 3), text))
 }
 
 fn replied(phase: Phase, reply: &Reply, remote: Option<Domain>) -> (Cause, Fate) {

@@ -3,7 +3,7 @@
 //! Invariant: everything that is not an outright success has a [`Class`], and every class has an
 //! advice id, so that a waiting or failed delivery can always say what to do. Pure.
 
-use crate::{Domain, EgressPath, Reply, Time, TlsFacts};
+use crate::{Domain, EgressPath, NotConvertible, Reply, Time, TlsFacts};
 
 /// One try at a message, for one or more of its recipients over one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +117,8 @@ pub enum Fact {
     Cut,
     /// The peer does not offer what the message needs.
     Lacks(Need),
+    /// The peer does not offer 8BITMIME, and the message cannot be had in 7 bits.
+    NotConvertible(NotConvertible),
     /// The peer broke the protocol in this way.
     Protocol(String),
     /// The peer said this.

@@ -4,7 +4,11 @@
 
 mod common;
 
-use std::net::TcpListener;
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    thread,
+};
 
 use common::{Relay, data_dir, queued_as};
 
@@ -31,6 +35,43 @@ fn store(dir: &tempfile::TempDir) -> Relay {
 fn captured(store: &Relay) -> Vec<u8> {
     let id = store.wait_for(|line| line["event"] == "Captured").unwrap()["id"].clone();
     store.raw(id.as_str().unwrap()).unwrap()
+}
+
+/// A host that offers no extension, and whose only client asks for none of its recipients.
+fn plain_host() -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let said = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 plain.example\r\n").unwrap();
+        let mut verbs = Vec::new();
+        for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+            let verb = line.unwrap().split(' ').next().unwrap().to_owned();
+            let reply = if verb == "QUIT" { "221 bye\r\n" } else { "250 plain.example\r\n" };
+            stream.write_all(reply.as_bytes()).unwrap();
+            verbs.push(verb);
+        }
+        verbs
+    });
+    (address, said)
+}
+
+#[test]
+fn what_cannot_be_had_in_seven_bits_is_returned_with_the_reason() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = store(&there);
+    let (plain, said) = plain_host();
+    let to_plain = ["route.plain.recipient_domains=plain.example", "delivery.idle_wait=1 s"];
+    let more = [to_plain[0], &format!("route.plain.to=smtp://{plain}"), to_plain[1]];
+    let relay = relay(&here, &store.address("sandbox").to_string(), &more);
+    let mut smtp = common::Smtp::connect(relay.address("mx"));
+    smtp.say("EHLO client.example", "250");
+    let signed = "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n\u{fc}\r\n--b--\r\n";
+    assert!(queued_as(&smtp.data("a@a.example", "x@plain.example", signed.as_bytes())).is_some());
+    let report = String::from_utf8(captured(&store)).unwrap();
+    assert!(report.contains("Status: 5.6.3\r\n"), "{report}");
+    assert!(report.contains("8-bit octets are signed or encrypted\r\n"), "{report}");
+    assert_eq!(said.join().unwrap(), ["EHLO", "QUIT"]);
 }
 
 #[test]

@@ -418,7 +418,11 @@ impl World {
                 Fact::Cut => drop(self.ledger.marks.insert(Mark::CutBeforeContent)),
                 Fact::Protocol(_) => drop(self.ledger.marks.insert(Mark::ProtocolBroken)),
                 Fact::TimedOut => drop(self.ledger.marks.insert(Mark::PeerTimedOut)),
-                Fact::Lacks(_) | Fact::Replied(_) | Fact::Tls(_) | Fact::Unreachable(_) => {}
+                Fact::Lacks(_)
+                | Fact::NotConvertible(_)
+                | Fact::Replied(_)
+                | Fact::Tls(_)
+                | Fact::Unreachable(_) => {}
             }
             let outbound = self.nodes.get_mut(relay).and_then(|node| node.jobs.get_mut(&job));
             if let Some(outbound) = outbound {

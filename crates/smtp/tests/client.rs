@@ -95,6 +95,7 @@ fn fact(finding: &merpati_mail::outcome::Finding) -> String {
     match &finding.fact {
         Fact::Cut => "cut".to_owned(),
         Fact::Lacks(need) => format!("lacks {need:?}"),
+        Fact::NotConvertible(why) => format!("not convertible: {why}"),
         Fact::Protocol(text) => format!("protocol: {text}"),
         Fact::Replied(reply) => format!("replied {reply}"),
         Fact::TimedOut => "timed out".to_owned(),

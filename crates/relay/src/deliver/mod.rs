@@ -26,7 +26,7 @@ use merpati_flow::{
     route::Target,
 };
 use merpati_mail::{
-    Domain, EgressPath, Recipient, Time, TlsFacts,
+    Domain, EgressPath, NotConvertible, Recipient, Time, TlsFacts,
     outcome::{Fact, Finding as Found, Phase},
     route::{Endpoint, Remote},
     transfer,
@@ -435,7 +435,7 @@ impl Run<'_> {
             if let Some((_, tls)) = self.tried.get_mut(place) {
                 tls.clone_from(&connection.tls);
             }
-            let Some(results) = results else {
+            let Some(mut results) = results else {
                 return Talked::Failed(cut(Phase::Mail), connection.tls.is_some());
             };
             if results.connection == ConnectionUse::Reused
@@ -445,9 +445,15 @@ impl Run<'_> {
                 return Talked::IdleEnd;
             }
             if converted.is_none() && wants_seven_bit(&results) {
-                converted = self.shared.convert(way.message).await;
+                match self.seven_bit(way.message, &mut results).await {
+                    Ok(message) => converted = message,
+                    Err(found) => return Talked::Failed(found, connection.tls.is_some()),
+                }
                 if converted.is_some() && self.waits(&mut connection).await {
                     continue;
+                }
+                if converted.is_some() {
+                    return Talked::Failed(cut(Phase::Mail), connection.tls.is_some());
                 }
             }
             for (recipient, result) in results.recipients {
@@ -461,6 +467,29 @@ impl Run<'_> {
             }
         }
         Talked::Done
+    }
+
+    /// The message in 7 bits; `None` where it cannot be had, and `results` then say why. Errs where
+    /// that could not be found out.
+    async fn seven_bit(
+        &self,
+        message: &Outgoing,
+        results: &mut TransactionResult,
+    ) -> Result<Option<Outgoing>, Found> {
+        if message.size_octets > CONVERSION_OCTETS_MAX {
+            return Ok(None);
+        }
+        match self.shared.convert(message).await {
+            Some(Ok(converted)) => Ok(Some(converted)),
+            Some(Err(why)) => {
+                tell_why(results, why);
+                Ok(None)
+            }
+            None => {
+                let fact = Fact::Unreachable("our spool could not give the content".to_owned());
+                Err(Found { phase: Phase::Content, fact })
+            }
+        }
     }
 
     /// One transaction; `None` where the connection ended without results.
@@ -584,12 +613,12 @@ impl Shared {
         }
     }
 
-    /// The message in 7 bits; `None` where it cannot or must not be converted.
-    async fn convert(&self, message: &Outgoing) -> Option<Outgoing> {
+    /// The message in 7 bits; errs with what stands against it. `None` where it cannot be read.
+    async fn convert(&self, message: &Outgoing) -> Option<Result<Outgoing, NotConvertible>> {
         let _one = self.conversions.acquire().await.ok()?;
         let all = message.all(CONVERSION_OCTETS_MAX).await.ok()??;
         let converted = tokio::task::spawn_blocking(move || transfer::seven_bit(&all)).await;
-        converted.ok()?.ok().map(Outgoing::whole)
+        Some(converted.ok()?.map(Outgoing::whole))
     }
 }
 
@@ -637,6 +666,20 @@ fn is_idle_end(results: &TransactionResult) -> bool {
 fn wants_seven_bit(results: &TransactionResult) -> bool {
     let mut all = results.recipients.iter().filter_map(|(_, result)| not_delivered(result));
     all.any(attempt::wants_seven_bit)
+}
+
+/// In place of the lack of 8BITMIME: why the message cannot do without.
+fn tell_why(results: &mut TransactionResult, why: NotConvertible) {
+    for (_, result) in &mut results.recipients {
+        match result {
+            RecipientResult::NotDelivered(found) if attempt::wants_seven_bit(found) => {
+                found.fact = Fact::NotConvertible(why);
+            }
+            RecipientResult::Delivered(_)
+            | RecipientResult::NotDelivered(_)
+            | RecipientResult::TryAgainHere => {}
+        }
+    }
 }
 
 fn unreachable(why: String) -> Found {
