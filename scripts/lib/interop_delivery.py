@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from interop_ledger import PATIENCE, Ledger, Postman, Way
-from interop_mails import corpus, made, same_when_submitted
+from interop_mails import behind_exim, corpus, made, same_when_submitted
 from interop_net import ADDRESSES, JUDGES, ODD_MX, same, submit
 from interop_relay import BOUND, LISTENERS, MISTAKEN, RELAY, Relay
 from peers import PASSWORD, UNKNOWN, ZONE
@@ -224,8 +224,11 @@ def corpora(trial, smoke):
     if mails is None:
         print("skipped: no ../shared")
         return
+    exim = trial.net.peers["exim"]
     smart = [
-        Way(way.name, way.domain, way.box, same_when_submitted) for way in trial.smart
+        Way(way.name, way.domain, way.box,
+            behind_exim(same_when_submitted) if host.peer is exim else same_when_submitted)
+        for way, host in zip(trial.smart, trial.net.smart_hosts)
     ]
 
     def carry(part):

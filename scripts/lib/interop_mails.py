@@ -99,6 +99,20 @@ def same_behind_opensmtpd(sent, raw):
     return None
 
 
+def behind_exim(judge):
+    """Exim leaves out blank lines at the end of a header, which are folds of its last field."""
+
+    def judged(sent, raw):
+        header, end, body = sent.partition(b"\r\n\r\n")
+        without = re.sub(rb"(\r\n[ \t]+)+\Z", b"", header) + end + body
+        result = judge(sent, raw)
+        if not result and without != sent and judge(without, raw):
+            return f"{judge(without, raw)} but a blank fold that Exim leaves out"
+        return result
+
+    return judged
+
+
 def same_when_submitted(sent, raw):
     """Octet for octet without Bcc; Date and Message-ID are added where they are missing."""
     header, end, body = sent.partition(b"\r\n\r\n")

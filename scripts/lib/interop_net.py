@@ -6,7 +6,7 @@ import smtplib
 import ssl
 import time
 
-from interop_mails import made, same, same_behind_opensmtpd, same_in_seven_bits
+from interop_mails import behind_exim, made, same, same_behind_opensmtpd, same_in_seven_bits
 from peers import (
     PASSWORD, UNKNOWN, USER, ZONE, Dovecot, Exim, Nsd, OpenSmtpd, PostfixPeer, free_ports,
     recipient_of,
@@ -17,7 +17,12 @@ MX = {"postfix": 1, "exim": 2, "opensmtpd": 3, "sevenbit": 4}
 ADDRESSES = {name: NETWORK + str(at) for name, at in (MX | {"dovecot": 5, "dns": 53}).items()}
 # Domains of Exim: one with A alone, one whose first host is dead, one with CNAME.
 ODD_MX = ("implicit", "second", "alias")
-JUDGES = {"opensmtpd": same_behind_opensmtpd, "sevenbit": same_in_seven_bits}
+JUDGES = {
+    "exim": behind_exim(same),
+    "opensmtpd": same_behind_opensmtpd,
+    # Another Exim.
+    "sevenbit": behind_exim(same_in_seven_bits),
+}
 # The mailboxes of Dovecot: of people, of what comes over TCP and over the Unix socket, of DSNs.
 BOXES = ("ani", "budi", "tcp", "unix", "sender")
 

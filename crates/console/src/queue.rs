@@ -97,7 +97,8 @@ impl Delivery {
                 Reason { id, sentence, advice: "Nothing to do." }
             }
             (Standing::Held, Some(hold)) => {
-                let sentence = format!("Held by {}: {}.", hold.limit, hold.value);
+                let end = if hold.value.ends_with(['.', '!', '?']) { "" } else { "." };
+                let sentence = format!("Held by {}: {}{end}", hold.limit, hold.value);
                 Reason { id, sentence, advice: known.to_do }
             }
             // Before its time a delivery waits for that, whatever its next hop is at.

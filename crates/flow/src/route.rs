@@ -140,7 +140,8 @@ pub fn order(
         .filter(|host| !host.addresses.known().is_empty())
         .take(HOSTS_MAX)
         .flat_map(|host| {
-            host.addresses.known().iter().map(|&address| Target {
+            let addresses = host.addresses.known().iter().take(ADDRESSES_PER_HOST_MAX);
+            addresses.map(|&address| Target {
                 endpoint: Endpoint::Tcp(HostPort { host: host.name.clone(), port }),
                 address: Some(address),
             })
@@ -163,6 +164,8 @@ fn why_none(hosts: &[&MxHost]) -> Before {
 
 /// Hosts tried in one attempt.
 pub const HOSTS_MAX: usize = 10;
+/// Addresses of one host tried in one attempt: a host with many dead ones leaves room for the next.
+pub const ADDRESSES_PER_HOST_MAX: usize = 10;
 /// Addresses tried in one attempt.
 pub const ADDRESSES_MAX: usize = 20;
 
@@ -288,5 +291,8 @@ mod tests {
             (0..200).map(|n| host(n, &format!("h{n}.example"), &addresses)).collect();
         let targets = order(&hosts, &domain("me.example"), 25, &mut Draw::new(1)).unwrap();
         assert_eq!(targets.len(), ADDRESSES_MAX);
+        let first = |n: usize| targets[n].endpoint.host();
+        assert_eq!(first(ADDRESSES_PER_HOST_MAX - 1), domain("h0.example"));
+        assert_eq!(first(ADDRESSES_PER_HOST_MAX), domain("h1.example"));
     }
 }

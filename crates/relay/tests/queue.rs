@@ -141,7 +141,7 @@ fn what_is_held_waits_through_retries_and_a_restart_until_it_is_released() {
     let still_held = |dir: &TempDir| {
         let delivery = &list(dir, &["status:held"])[0];
         assert_eq!(delivery["id"], format!("{id}.0"), "{delivery}");
-        assert_eq!(delivery["reason"]["sentence"], "Held by operator: who is this?.", "{delivery}");
+        assert_eq!(delivery["reason"]["sentence"], "Held by operator: who is this?", "{delivery}");
         assert!(delivery["next_at"].is_null(), "{delivery}");
         let (_, table, _) = said(&merpati(dir, &["queue", "ls"]));
         assert!(table.contains("when somebody acts"), "{table}");
