@@ -100,11 +100,11 @@ def same_behind_opensmtpd(sent, raw):
 
 
 def behind_exim(judge):
-    """Exim leaves out blank lines at the end of a header, which are folds of its last field."""
+    """Exim leaves out blank lines in which a field ends: folds with nothing in them."""
 
     def judged(sent, raw):
         header, end, body = sent.partition(b"\r\n\r\n")
-        without = re.sub(rb"(\r\n[ \t]+)+\Z", b"", header) + end + body
+        without = re.sub(rb"(\r\n[ \t]+)+(?=\r\n[^ \t]|\Z)", b"", header) + end + body
         result = judge(sent, raw)
         if not result and without != sent and judge(without, raw):
             return f"{judge(without, raw)} but a blank fold that Exim leaves out"
