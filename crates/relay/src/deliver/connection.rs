@@ -196,6 +196,9 @@ impl Connection {
             let woken = self.exchange(Until::Written).await;
             self.take(woken);
         }
+        // What is written is not kept: the memory of a large content stays flat.
+        self.written = 0;
+        self.unwritten.clear();
     }
 
     async fn read_what_is_there(&mut self) {
