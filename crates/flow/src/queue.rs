@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use merpati_mail::{
-    Cause, Class, DeliveryId, Domain, Event, Hold, NextHop, Outcome, QueueId, Time,
+    Cause, Class, DeliveryId, Domain, Event, Hold, IdMap, NextHop, Outcome, QueueId, Time,
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
 };
 
@@ -21,7 +21,7 @@ use crate::route::{self, Router, Rule, RulePlace};
 pub struct Queue {
     router: Router,
     hostname: Domain,
-    messages: BTreeMap<QueueId, Message>,
+    messages: IdMap<Message>,
     lanes: BTreeMap<LaneId, Lane>,
     next_lane: u32,
     names: BTreeMap<LaneKey, LaneId>,
@@ -70,19 +70,27 @@ impl View {
     }
 }
 
+/// A message that waits; with one delivery 48 octets and its place in the lane, as `sizes` proves.
 #[derive(Clone, Debug)]
 struct Message {
     accepted_at: Time,
-    deliveries: Vec<Delivery>,
+    deliveries: Deliveries,
+}
+
+/// The living deliveries of a message, in the order of its recipients. Most messages have one.
+#[derive(Clone, Debug)]
+enum Deliveries {
+    One(Delivery),
+    Many(Vec<Delivery>),
 }
 
 #[derive(Clone, Debug)]
 struct Delivery {
+    status: Status,
     recipient: u32,
     lane: LaneId,
     attempts: u32,
     note: Option<CauseNote>,
-    status: Status,
     /// Whether an attempt goes on: whatever the status becomes meanwhile, there is no second one.
     is_taken: bool,
 }
@@ -108,7 +116,7 @@ impl Queue {
         Self {
             router,
             hostname,
-            messages: BTreeMap::new(),
+            messages: IdMap::new(),
             lanes: BTreeMap::new(),
             next_lane: 0,
             names: BTreeMap::new(),
@@ -149,9 +157,10 @@ impl Queue {
             return None;
         }
         let (_, first) = *self.lane(lane)?.waiting.first()?;
-        let message = self.messages.get(&first.message)?;
+        let message = self.messages.get(first.message)?;
         let mut recipients: Vec<u32> = message
             .deliveries
+            .as_slice()
             .iter()
             .filter(|d| d.lane == lane && d.place().is_some_and(|(_, due)| due <= now))
             .map(|d| d.recipient)
@@ -204,12 +213,12 @@ impl Queue {
 
     /// When the message was accepted; `None` where nothing of it is left.
     pub fn accepted_at(&self, message: QueueId) -> Option<Time> {
-        self.messages.get(&message).map(|m| m.accepted_at)
+        self.messages.get(message).map(|m| m.accepted_at)
     }
 
     /// Whether the message has no living delivery besides these.
     pub fn is_last(&self, message: QueueId, recipients: &[u32]) -> bool {
-        let deliveries = self.messages.get(&message).map(|m| m.deliveries.as_slice());
+        let deliveries = self.messages.get(message).map(|m| m.deliveries.as_slice());
         deliveries.unwrap_or_default().iter().all(|d| recipients.contains(&d.recipient))
     }
 
@@ -225,7 +234,7 @@ impl Queue {
 
     /// Messages with at least one living delivery, or not yet retired.
     pub fn messages(&self) -> impl Iterator<Item = QueueId> {
-        self.messages.keys().copied()
+        self.messages.iter().map(|(id, _)| id)
     }
 
     /// How many deliveries live.
@@ -240,21 +249,22 @@ impl Queue {
 
     /// Every living delivery, in the order of acceptance.
     pub fn views(&self) -> impl Iterator<Item = View> {
-        self.messages.iter().flat_map(move |(&id, message)| {
-            message.deliveries.iter().map(move |delivery| self.view(id, delivery))
+        self.messages.iter().flat_map(move |(id, message)| {
+            message.deliveries.as_slice().iter().map(move |delivery| self.view(id, delivery))
         })
     }
 
     /// The living deliveries of one message, in the order of its recipients.
     pub fn views_of(&self, id: QueueId) -> impl Iterator<Item = View> {
-        let deliveries = self.messages.get(&id).map(|message| message.deliveries.as_slice());
+        let deliveries = self.messages.get(id).map(|message| message.deliveries.as_slice());
         deliveries.unwrap_or_default().iter().map(move |delivery| self.view(id, delivery))
     }
 
     /// The whole state of a message, to be written anew; `None` where it is gone.
     pub fn carried(&self, accepted: &Accepted) -> Option<Carried> {
-        let message = self.messages.get(&accepted.id)?;
-        let deliveries = message.deliveries.iter().map(|d| (d.recipient, d.state())).collect();
+        let message = self.messages.get(accepted.id)?;
+        let deliveries =
+            message.deliveries.as_slice().iter().map(|d| (d.recipient, d.state())).collect();
         Some(Carried { accepted: accepted.clone(), deliveries })
     }
 
@@ -316,6 +326,7 @@ impl Queue {
             deliveries.push(Delivery::new(recipient, lane, state));
         }
         let accepted_at = accepted.envelope.origin.received_at;
+        let deliveries = Deliveries::new(deliveries);
         self.messages.insert(accepted.id, Message { accepted_at, deliveries });
         let recipients: Vec<u32> = self.recipients(accepted.id);
         for recipient in recipients {
@@ -351,37 +362,34 @@ impl Queue {
         for recipient in self.recipients(id) {
             self.remove(DeliveryId { message: id, recipient });
         }
-        self.messages.remove(&id);
+        self.messages.remove(id);
     }
 
     fn remove(&mut self, id: DeliveryId) {
         self.unindex(id);
-        let Some(message) = self.messages.get_mut(&id.message) else { return };
-        let found = message.deliveries.iter().position(|d| d.recipient == id.recipient);
-        let gone = found.map(|at| message.deliveries.remove(at).lane);
-        if let Some(lane) = gone {
+        let Some(message) = self.messages.get_mut(id.message) else { return };
+        let gone = message.deliveries.remove(id.recipient);
+        if let Some(lane) = gone.map(|delivery| delivery.lane) {
             self.leave(lane);
         }
     }
 
     fn set(&mut self, id: DeliveryId, change: impl FnOnce(&mut Delivery)) {
         self.unindex(id);
-        let message = self.messages.get_mut(&id.message);
-        let found =
-            message.and_then(|m| m.deliveries.iter_mut().find(|d| d.recipient == id.recipient));
-        if let Some(delivery) = found {
+        let message = self.messages.get_mut(id.message);
+        if let Some(delivery) = message.and_then(|m| m.deliveries.get_mut(id.recipient)) {
             change(delivery);
         }
         self.index(id);
     }
 
     fn recipients(&self, id: QueueId) -> Vec<u32> {
-        let deliveries = self.messages.get(&id).map(|m| m.deliveries.as_slice());
+        let deliveries = self.messages.get(id).map(|m| m.deliveries.as_slice());
         deliveries.unwrap_or_default().iter().map(|d| d.recipient).collect()
     }
 
     fn delivery(&self, id: DeliveryId) -> Option<&Delivery> {
-        self.messages.get(&id.message)?.deliveries.iter().find(|d| d.recipient == id.recipient)
+        self.messages.get(id.message)?.deliveries.get(id.recipient)
     }
 
     fn index(&mut self, id: DeliveryId) {
@@ -455,6 +463,54 @@ impl Lane {
     fn entry(&self, id: LaneId) -> Option<(Time, LaneId)> {
         let (due, _) = self.waiting.first()?;
         (!self.is_parked).then_some((*due, id))
+    }
+}
+
+impl Deliveries {
+    fn new(mut deliveries: Vec<Delivery>) -> Self {
+        match deliveries.pop() {
+            Some(one) if deliveries.is_empty() => Self::One(one),
+            last => {
+                deliveries.extend(last);
+                deliveries.shrink_to_fit();
+                Self::Many(deliveries)
+            }
+        }
+    }
+
+    fn as_slice(&self) -> &[Delivery] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    fn get(&self, recipient: u32) -> Option<&Delivery> {
+        let all = self.as_slice();
+        all.binary_search_by_key(&recipient, |d| d.recipient).ok().and_then(|at| all.get(at))
+    }
+
+    fn get_mut(&mut self, recipient: u32) -> Option<&mut Delivery> {
+        let all = match self {
+            Self::One(one) => std::slice::from_mut(one),
+            Self::Many(many) => many.as_mut_slice(),
+        };
+        let found = all.binary_search_by_key(&recipient, |d| d.recipient);
+        found.ok().and_then(|at| all.get_mut(at))
+    }
+
+    fn remove(&mut self, recipient: u32) -> Option<Delivery> {
+        match self {
+            Self::One(one) if one.recipient != recipient => None,
+            Self::One(_) => match std::mem::replace(self, Self::Many(Vec::new())) {
+                Self::One(one) => Some(one),
+                Self::Many(_) => None,
+            },
+            Self::Many(many) => {
+                let found = many.binary_search_by_key(&recipient, |d| d.recipient);
+                found.ok().map(|at| many.remove(at))
+            }
+        }
     }
 }
 

@@ -246,3 +246,9 @@ fn events_about_what_is_gone_change_nothing() {
         assert!(queue.is_empty() && queue.deadline().is_none());
     }
 }
+
+#[test]
+fn sizes() {
+    assert!(size_of::<Message>() <= 48, "{}", size_of::<Message>());
+    assert!(size_of::<(Time, DeliveryId)>() <= 24);
+}

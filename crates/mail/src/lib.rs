@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod event;
 pub mod header;
 mod id;
+mod id_map;
 pub mod outcome;
 pub mod question;
 pub mod reply;
@@ -27,6 +28,7 @@ pub use envelope::{BodyType, Envelope, Origin, Peer, Protocol, Recipient, TlsFac
 pub use event::{Durability, Event, Record};
 pub use header::Overlay;
 pub use id::{DeliveryId, IdError, Lsn, NodeId, QueueId};
+pub use id_map::IdMap;
 pub use outcome::{Attempt, Cause, Class, Outcome, Scope};
 pub use question::{Answer, Question};
 pub use reply::{EnhancedCode, Reply};

@@ -4,15 +4,15 @@
 //! `released` the place of the last record that made something in it needless. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
-use merpati_mail::{Lsn, QueueId, event::Keeping};
+use merpati_mail::{IdMap, Lsn, QueueId, event::Keeping};
 
 use crate::io::IoFile;
 
-/// Where a record lies. A message costs about 40 octets in memory.
+/// Where a record lies: 16 octets, so that a message costs about 25 in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The segment, modulo 2^32.
@@ -69,7 +69,7 @@ impl Segment {
 /// The records that are needed.
 #[derive(Default)]
 pub(crate) struct Index {
-    messages: HashMap<QueueId, Place>,
+    messages: IdMap<Place>,
     latest: BTreeMap<&'static str, Place>,
     /// The oldest first.
     pub(crate) segments: VecDeque<Segment>,
@@ -82,7 +82,7 @@ impl Index {
         match keeping {
             Keeping::About(_) => None,
             Keeping::Closes(id) => {
-                let old = self.messages.remove(&id)?;
+                let old = self.messages.remove(id)?;
                 self.release(old, lsn);
                 old.has_file.then_some(id)
             }
@@ -114,7 +114,7 @@ impl Index {
     }
 
     pub(crate) fn place(&self, id: QueueId) -> Option<Place> {
-        self.messages.get(&id).copied()
+        self.messages.get(id).copied()
     }
 
     /// The segment with this sequence modulo 2^32.
@@ -140,7 +140,7 @@ impl Index {
                 break;
             }
             oldest.asked += 1;
-            let place = self.messages.get(id);
+            let place = self.messages.get(*id);
             if place.is_some_and(|p| p.sequence == sequence && p.keeps == Keeps::Opens) {
                 found.push(*id);
             }
