@@ -151,7 +151,11 @@ mod tests {
         let (mut mine, mut theirs) = (IdMap::new(), BTreeMap::new());
         for step in 0..20_000u64 {
             // Dense at the beginning of the epoch, at its end, and in another epoch.
-            let base = [0, u64::from(u32::MAX) - 100, 5 << 32][draw.below(3) as usize];
+            let base = match draw.below(3) {
+                0 => 0,
+                1 => u64::from(u32::MAX) - 100,
+                _ => 5 << 32,
+            };
             let id = QueueId::from_bits(base + draw.below(300));
             if draw.chance(50) {
                 assert_eq!(mine.insert(id, step), theirs.insert(id, step));

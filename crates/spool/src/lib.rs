@@ -8,6 +8,7 @@
 //! ([`Recovery`]), how events are written ([`codec`]), and the files below it all ([`io`],
 //! [`fault`]).
 
+mod ahead;
 pub mod codec;
 mod codec_mail;
 mod disk;

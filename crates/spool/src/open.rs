@@ -11,6 +11,7 @@ use merpati_mail::{Event, Lsn, QueueId, Record, event::Keeping};
 
 use crate::{
     Damage, Disk, Options, Recovery, SpoolError,
+    ahead::{SEGMENTS, Steps},
     disk::{KEPT_BACK, new_shared, place},
     draft::Draft,
     format::Sealed,
@@ -55,9 +56,7 @@ pub(crate) fn open(
         newest: None,
         epoch: 0,
     };
-    for segment in &found.used {
-        replay.segment(segment)?;
-    }
+    replay.all(&found.used, options.in_background)?;
     let Replay { mut recovery, next, newest, epoch, .. } = replay;
     remove_orphans(&shared)?;
     let epoch = epoch + 1;
@@ -109,7 +108,29 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn segment(&mut self, segment: &Located) -> Result<(), SpoolError> {
+    fn all(&mut self, segments: &[Located], in_background: bool) -> Result<(), SpoolError> {
+        let shared = self.shared;
+        if !in_background {
+            return segments.iter().try_for_each(|segment| {
+                self.segment(segment, Steps::Here(Box::new(scan(shared, segment))))
+            });
+        }
+        std::thread::scope(|scope| {
+            let mut coming = segments.iter();
+            let mut begun: VecDeque<(&Located, Steps<'_>)> = VecDeque::new();
+            loop {
+                let room = SEGMENTS.saturating_sub(begun.len());
+                let more = coming.by_ref().take(room);
+                begun.extend(
+                    more.map(|segment| (segment, Steps::ahead(scope, scan(shared, segment)))),
+                );
+                let Some((segment, steps)) = begun.pop_front() else { return Ok(()) };
+                self.segment(segment, steps)?;
+            }
+        })
+    }
+
+    fn segment(&mut self, segment: &Located, mut steps: Steps<'_>) -> Result<(), SpoolError> {
         let Located { sequence, slot, octets, .. } = *segment;
         self.shared.index().segments.push_back(Segment::new(
             sequence,
@@ -119,10 +140,9 @@ impl Replay<'_> {
         ));
         self.epoch = self.epoch.max(segment.epoch);
         self.next = self.next.max(segment.first);
-        let mut scan = Scan::new(segment, self.shared.slot_path(slot));
         let damage_before = self.recovery.damage.len();
         let end = loop {
-            match scan.step()? {
+            match steps.step()? {
                 Step::Frame(header, found) => {
                     let mut lsn = header.first;
                     for entry in found {
@@ -177,6 +197,10 @@ impl Replay<'_> {
         let file = self.shared.slot_path(slot);
         self.recovery.damage.push(Damage { file, offset, octets, why });
     }
+}
+
+fn scan<'a>(shared: &Shared, segment: &'a Located) -> Scan<'a> {
+    Scan::new(segment, shared.slot_path(segment.slot))
 }
 
 /// Keeps a copy of what cannot be read, for the operator; a failure to do so changes nothing.

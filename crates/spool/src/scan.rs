@@ -227,7 +227,8 @@ impl Window<'_> {
             .and_then(|start| start.checked_add(wanted))
             .is_some_and(|end| end <= self.buffer.len());
         if !is_there {
-            self.buffer = vec![0; wanted.max(self.octets)];
+            // What it held stays where it is: only what is new is filled with zeros.
+            self.buffer.resize(wanted.max(self.octets), 0);
             let count = self
                 .file
                 .read_at(&mut self.buffer, at)
