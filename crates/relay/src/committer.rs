@@ -70,6 +70,9 @@ struct Batch {
     groups: Vec<Group>,
     companions: Vec<Companion>,
     stage: Stage,
+    /// Whether the thread waits for more. A condition variable costs a system call for each
+    /// telling, heard or not.
+    is_asleep: bool,
 }
 
 #[derive(Debug, Default)]
@@ -130,30 +133,28 @@ impl Committer {
     /// Proposes a group; resolves when it is durable and applied, or refused.
     pub async fn commit(&self, proposal: Proposal) -> Result<(), Refused> {
         let (ticket, told) = oneshot::channel();
-        self.push(proposal.group, Companion::of(proposal.summary, Some(ticket)))?;
+        self.push([(proposal.group, Companion::of(proposal.summary, Some(ticket)))])?;
         told.await.unwrap_or(Err(Refused::Poisoned))
     }
 
     /// Proposes a group for which nobody waits; it is durable within [`LAZY_WAIT`].
     pub fn commit_lazily(&self, group: Group) -> Result<(), Refused> {
-        self.push(group, Companion::default())
+        self.push([(group, Companion::default())])
     }
 
     /// Proposes what the core decided; it is told of each by its token.
     ///
     /// After the journal failed nothing is taken, and nothing told: the process is about to end.
     pub fn propose(&self, groups: impl IntoIterator<Item = (Token, Group)>) {
-        for (token, group) in groups {
-            let from = From::Core(token);
-            if self.push(group, Companion { from, ..Companion::default() }).is_err() {
-                return;
-            }
-        }
+        let all = groups.into_iter().map(|(token, group)| {
+            (group, Companion { from: From::Core(token), ..Companion::default() })
+        });
+        self.push(all).ok();
     }
 
     /// Proposes the state of a message, written anew.
     pub fn carry(&self, group: Group) {
-        self.push(group, Companion { from: From::Carry, ..Companion::default() }).ok();
+        self.push([(group, Companion { from: From::Carry, ..Companion::default() })]).ok();
     }
 
     /// Tells those whose proposals are decided; runs until it is dropped.
@@ -178,16 +179,19 @@ impl Committer {
         self.shared.work.notify_one();
     }
 
-    fn push(&self, group: Group, companion: Companion) -> Result<(), Refused> {
+    fn push(&self, all: impl IntoIterator<Item = (Group, Companion)>) -> Result<(), Refused> {
         let mut waiting = lock(&self.shared.waiting);
         if waiting.stage != Stage::Open {
             return Err(Refused::Poisoned);
         }
-        waiting.groups.push(group);
-        waiting.companions.push(companion);
-        let is_first = waiting.groups.len() == 1;
+        for (group, companion) in all {
+            waiting.groups.push(group);
+            waiting.companions.push(companion);
+        }
+        let wakes = waiting.is_asleep && !waiting.groups.is_empty();
+        waiting.is_asleep &= !wakes;
         drop(waiting);
-        if is_first {
+        if wakes {
             self.shared.work.notify_one();
         }
         Ok(())
@@ -274,8 +278,10 @@ impl Thread {
         if waiting.groups.is_empty() && waiting.stage == Stage::Open {
             let lazy = self.lazy.map(|due| due.saturating_duration_since(Instant::now()));
             let wait = lazy.map_or(wait, |lazy| lazy.min(wait));
+            waiting.is_asleep = true;
             let woken = self.shared.work.wait_timeout(waiting, wait);
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+            waiting.is_asleep = false;
         }
         let stage = waiting.stage;
         if stage != Stage::Open && waiting.groups.is_empty() && self.untold.is_empty() {
@@ -294,7 +300,7 @@ impl Thread {
         }
         let groups = waiting.groups.split_off(count);
         let companions = waiting.companions.split_off(count);
-        let rest = Batch { groups, companions, stage };
+        let rest = Batch { groups, companions, stage, is_asleep: false };
         Some(std::mem::replace(&mut *waiting, rest))
     }
 
@@ -524,12 +530,17 @@ impl Behind {
     /// messages waits behind it.
     fn sort(&mut self, batch: Batch) -> Batch {
         let Some(due) = self.due else { return batch };
-        let Batch { groups, companions, stage } = batch;
+        let Batch { groups, companions, stage, .. } = batch;
         if due <= Instant::now() || stage == Stage::Ending {
             let mut all = std::mem::take(self);
             all.groups.extend(groups);
             all.companions.extend(companions);
-            return Batch { groups: all.groups, companions: all.companions, stage };
+            return Batch {
+                groups: all.groups,
+                companions: all.companions,
+                stage,
+                is_asleep: false,
+            };
         }
         let mut rest = Batch { stage, ..Batch::default() };
         for (group, companion) in groups.into_iter().zip(companions) {

@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -98,6 +98,9 @@ impl fmt::Debug for Inbox {
 struct Waiting {
     told: Vec<Told>,
     is_ended: bool,
+    /// Whether the thread waits for something. A condition variable costs a system call for each
+    /// telling, heard or not.
+    is_asleep: bool,
 }
 
 /// What the thread is told.
@@ -134,10 +137,10 @@ impl Inbox {
         if waiting.is_ended {
             return;
         }
-        let is_first = waiting.told.is_empty();
         waiting.told.push(told);
+        let is_asleep = std::mem::take(&mut waiting.is_asleep);
         drop(waiting);
-        if is_first {
+        if is_asleep {
             self.work.notify_one();
         }
     }
@@ -225,7 +228,9 @@ struct Operation {
 impl Thread {
     fn run(&mut self) {
         self.carry_out(None);
-        while let Some(batch) = self.next() {
+        let mut pace = None;
+        while let Some(batch) = self.next(pace) {
+            pace = (batch.len() >= BUSY_BATCH).then(|| Instant::now() + PACE);
             for told in batch {
                 self.take(told);
             }
@@ -234,13 +239,24 @@ impl Thread {
     }
 
     /// What was told, or nothing where the core has something to do by itself; `None` at the end.
-    fn next(&self) -> Option<Vec<Told>> {
+    ///
+    /// Under load there is a `pace`: before it the thread sleeps and is not woken, so that who
+    /// tells it something need not wake it, and it takes in more at once.
+    fn next(&self, pace: Option<Instant>) -> Option<Vec<Told>> {
         let deadline = self.core.deadline();
         let mut waiting = self.inbox.lock();
+        if let Some(pace) = pace {
+            let wait = pace.saturating_duration_since(Instant::now());
+            let in_time = |waiting: &mut Waiting| !waiting.is_ended;
+            let paced = self.inbox.work.wait_timeout_while(waiting, wait, in_time);
+            waiting = paced.unwrap_or_else(PoisonError::into_inner).0;
+        }
         if waiting.told.is_empty() && !waiting.is_ended {
             let wait = deadline.map_or(IDLE_WAIT, |at| self.hands.clock.until(at).min(IDLE_WAIT));
+            waiting.is_asleep = true;
             let woken = self.inbox.work.wait_timeout(waiting, wait);
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+            waiting.is_asleep = false;
         }
         if waiting.told.is_empty() && waiting.is_ended {
             return None;
@@ -318,11 +334,12 @@ impl Thread {
     /// Does what the core wants done now, and notes the groups that it proposes.
     fn carry_out(&mut self, mut proposed: Option<&mut BTreeSet<Token>>) {
         let mut groups = Vec::new();
+        let mut attempts = Vec::new();
         let now = self.hands.clock.now();
         while let Some(output) = self.core.poll(now) {
             match output {
                 Output::Ask(question) => self.ask(question),
-                Output::Attempt(job) => self.attempt(job),
+                Output::Attempt(job) => attempts.extend(self.promise(job)),
                 Output::Commit(token, group) => {
                     self.forget(&group);
                     groups.push((token, on_disk(group)));
@@ -333,6 +350,7 @@ impl Thread {
                 Output::Load(job, id) => self.load(now, job, id),
             }
         }
+        self.begin(attempts);
         self.hands.committer.propose(groups);
         if self.contents.len() > self.core.jobs() {
             // Attempts that ended before a host was asked.
@@ -375,13 +393,13 @@ impl Thread {
         });
     }
 
-    fn attempt(&mut self, job: Job) {
+    /// What an attempt needs; `None` where its content is gone, which the core is told.
+    fn promise(&mut self, job: Job) -> Option<(Job, Content, Promise)> {
         let id = job.id;
         let Some(content) = self.contents.remove(&id) else {
             self.inbox.push(Told::Loaded(id, None));
-            return;
+            return None;
         };
-        let deliverer = self.hands.deliverer.clone();
         let promise = Promise {
             inbox: Arc::clone(&self.inbox),
             id,
@@ -389,9 +407,24 @@ impl Thread {
             began: self.hands.clock.now(),
             is_kept: false,
         };
+        Some((job, content, promise))
+    }
+
+    /// Begins attempts: one task begins them all, for waking the runtime from here costs a system
+    /// call.
+    fn begin(&self, attempts: Vec<(Job, Content, Promise)>) {
+        if attempts.is_empty() {
+            return;
+        }
+        let deliverer = self.hands.deliverer.clone();
         self.hands.runtime.spawn(async move {
-            let report = deliverer.attempt(job, content).await;
-            promise.keep(report);
+            for (job, content, promise) in attempts {
+                let deliverer = deliverer.clone();
+                tokio::spawn(async move {
+                    let report = deliverer.attempt(job, content).await;
+                    promise.keep(report);
+                });
+            }
         });
     }
 
@@ -511,6 +544,10 @@ impl Drop for EndsProcess {
     }
 }
 
+/// So much told at once means load.
+const BUSY_BATCH: usize = 4;
+/// How often the thread looks at what it was told under load.
+const PACE: Duration = Duration::from_micros(500);
 /// How long the thread sleeps at most where nothing is due.
 const IDLE_WAIT: Duration = Duration::from_mins(1);
 /// How much of a large content is kept with an attempt, for a report on its failure.

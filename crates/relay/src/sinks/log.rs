@@ -4,17 +4,21 @@
 //! said stands in a JSON string, so it can forge neither a line nor a field. Not pure: writes.
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     fs::OpenOptions,
     io::{self, BufWriter, Write},
     path::PathBuf,
+    time::Duration,
 };
 
 use merpati_mail::{
-    DeliveryId, Envelope, Event, Outcome, QueueId, Record, TlsFacts,
+    DeliveryId, Envelope, Event, Outcome, QueueId, Recipient, Record, Time, TlsFacts,
     event::{Accepted, Attempted, Carried},
 };
 use merpati_smtp::server::SessionEnd;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Value, json};
 
 use super::{Notice, SessionEnded};
 
@@ -34,8 +38,8 @@ pub struct LogWriter {
     out: Option<BufWriter<Box<dyn Write + Send>>>,
 }
 
-impl std::fmt::Debug for LogWriter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogWriter").field("is_on", &self.out.is_some()).finish()
     }
 }
@@ -62,8 +66,10 @@ impl LogWriter {
     /// Adds the line for a notice; nothing where it has none.
     pub fn line(&mut self, notice: &Notice) {
         let Some(out) = &mut self.out else { return };
-        let Some(fields) = line(notice) else { return };
-        let written = serde_json::to_writer(&mut *out, &Value::Object(fields))
+        if !has_line(notice) {
+            return;
+        }
+        let written = serde_json::to_writer(&mut *out, &Line(notice))
             .map_err(io::Error::from)
             .and_then(|()| out.write_all(b"\n"));
         report(written);
@@ -84,146 +90,145 @@ fn report(written: io::Result<()>) {
     }
 }
 
-type Fields = Map<String, Value>;
-
-/// The fields of a notice in their order; `None` where it has no line.
-fn line(notice: &Notice) -> Option<Fields> {
-    let fields = match notice {
-        Notice::LogLost(count) => object(json!({ "event": "LogLost", "lines": count })),
-        Notice::Record(record) => return of_record(record),
-        Notice::Session(ended) => of_session(ended),
-        Notice::SpoolFailed { at, why } => {
-            object(json!({ "time": at.to_string(), "event": "SpoolFailed", "reason": why }))
-        }
-        Notice::Started { at, listeners } => {
-            let listeners: Vec<Value> = listeners
-                .iter()
-                .map(|(name, address)| json!({ "name": name, "address": address.to_string() }))
-                .collect();
-            object(json!({ "time": at.to_string(), "event": "Started", "listeners": listeners }))
-        }
-        Notice::Stopped { at } => object(json!({ "time": at.to_string(), "event": "Stopped" })),
-    };
-    Some(fields)
+/// A state told anew is nothing that happened to the mail.
+fn has_line(notice: &Notice) -> bool {
+    match notice {
+        Notice::Record(record) => !matches!(record.event, Event::Carried(_)),
+        Notice::LogLost(_)
+        | Notice::Session(_)
+        | Notice::SpoolFailed { .. }
+        | Notice::Started { .. }
+        | Notice::Stopped { .. } => true,
+    }
 }
 
-fn of_record(record: &Record) -> Option<Fields> {
-    let mut fields = object(json!({
-        "time": record.at.to_string(),
-        "event": record.event.name(),
-        "lsn": record.lsn.0,
-        "node": record.node.number(),
-    }));
-    match &record.event {
-        Event::Accepted(accepted) | Event::Captured(accepted) => {
-            add_accepted(&mut fields, accepted);
+/// The line of a notice; its fields come in the order in which they are written here.
+struct Line<'a>(&'a Notice);
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        let to = &mut fields;
+        match self.0 {
+            Notice::LogLost(count) => {
+                to.serialize_entry("event", "LogLost")?;
+                to.serialize_entry("lines", count)?;
+            }
+            Notice::Record(record) => add_record(to, record)?,
+            Notice::Session(ended) => add_session(to, ended)?,
+            Notice::SpoolFailed { at, why } => {
+                begin(to, *at, "SpoolFailed")?;
+                to.serialize_entry("reason", why)?;
+            }
+            Notice::Started { at, listeners } => {
+                begin(to, *at, "Started")?;
+                let listeners: Vec<Value> = listeners
+                    .iter()
+                    .map(|(name, address)| json!({ "name": name, "address": address.to_string() }))
+                    .collect();
+                to.serialize_entry("listeners", &listeners)?;
+            }
+            Notice::Stopped { at } => begin(to, *at, "Stopped")?,
         }
-        Event::Attempted(attempted) => add_attempted(&mut fields, attempted),
-        Event::Cancelled(delivery) => add_delivery(&mut fields, delivery),
-        // A state told anew is nothing that happened to the mail.
+        fields.end()
+    }
+}
+
+fn begin<M: SerializeMap>(to: &mut M, at: Time, event: &str) -> Result<(), M::Error> {
+    to.serialize_entry("time", &Text(at))?;
+    to.serialize_entry("event", event)
+}
+
+fn add_record<M: SerializeMap>(to: &mut M, record: &Record) -> Result<(), M::Error> {
+    begin(to, record.at, record.event.name())?;
+    to.serialize_entry("lsn", &record.lsn.0)?;
+    to.serialize_entry("node", &record.node.number())?;
+    match &record.event {
+        Event::Accepted(accepted) | Event::Captured(accepted) => add_accepted(to, accepted),
+        Event::Attempted(attempted) => add_attempted(to, attempted),
+        Event::Cancelled(delivery) => add_delivery(to, delivery),
         Event::Carried(carried) => {
-            let Carried { accepted: _, deliveries: _ } = &**carried;
-            return None;
+            let Carried { accepted, deliveries: _ } = &**carried;
+            add_id(to, accepted.id)
         }
         Event::ConfigChanged { digest } => {
             let number = |half: &[u8]| half.iter().fold(0, |n: u128, o| n << 8 | u128::from(*o));
             let (high, low) = digest.split_at(digest.len() / 2);
-            add(&mut fields, "digest", format!("{:032x}{:032x}", number(high), number(low)));
+            to.serialize_entry("digest", &format!("{:032x}{:032x}", number(high), number(low)))
         }
         Event::Expired { delivery, cause } => {
-            add_delivery(&mut fields, delivery);
-            add(&mut fields, "class", cause.class.advice_id());
-            add(&mut fields, "reply", cause.reply.one_line());
+            add_delivery(to, delivery)?;
+            to.serialize_entry("class", cause.class.advice_id())?;
+            to.serialize_entry("reply", &cause.reply.one_line())
         }
         Event::Held { delivery, hold } => {
-            add_delivery(&mut fields, delivery);
-            add(&mut fields, "limit", hold.limit.as_str());
-            add(&mut fields, "value", hold.value.as_str());
-            add(&mut fields, "source", hold.source.as_str());
-            add(&mut fields, "until", hold.until.map(|until| until.to_string()));
+            add_delivery(to, delivery)?;
+            to.serialize_entry("limit", &hold.limit)?;
+            to.serialize_entry("value", &hold.value)?;
+            to.serialize_entry("source", &hold.source)?;
+            to.serialize_entry("until", &hold.until.map(Text))
         }
         Event::Released { delivery, until } => {
-            add_delivery(&mut fields, delivery);
-            add(&mut fields, "until", until.to_string());
+            add_delivery(to, delivery)?;
+            to.serialize_entry("until", &Text(until))
         }
-        Event::Retired(id) => add_id(&mut fields, *id),
+        Event::Retired(id) => add_id(to, *id),
     }
-    Some(fields)
 }
 
-fn add_accepted(fields: &mut Fields, accepted: &Accepted) {
+fn add_accepted<M: SerializeMap>(to: &mut M, accepted: &Accepted) -> Result<(), M::Error> {
     let Accepted { id, envelope, edits: _, size_bytes } = accepted;
-    add_id(fields, *id);
+    add_id(to, *id)?;
     let Envelope { reverse_path, recipients, origin, envid, .. } = envelope;
-    add(fields, "listener", origin.listener.as_str());
-    add(fields, "peer", origin.peer.as_ref().map(|peer| peer.address.to_string()));
-    add(fields, "hello", origin.peer.as_ref().map(|peer| peer.hello.as_str()));
-    add(fields, "protocol", origin.protocol.keyword());
-    add_tls(fields, origin.tls.as_ref());
-    add(fields, "credential", origin.credential.as_deref());
-    add(fields, "from", bare(reverse_path));
-    let to: Vec<String> =
-        recipients.iter().take(RECIPIENTS_SHOWN_MAX).map(|r| bare(&r.path)).collect();
-    add(fields, "to", to);
-    add(fields, "recipients", recipients.len());
+    to.serialize_entry("listener", &origin.listener)?;
+    to.serialize_entry("peer", &origin.peer.as_ref().map(|peer| Text(peer.address)))?;
+    to.serialize_entry("hello", &origin.peer.as_ref().map(|peer| peer.hello.as_str()))?;
+    to.serialize_entry("protocol", origin.protocol.keyword())?;
+    add_tls(to, origin.tls.as_ref())?;
+    to.serialize_entry("credential", &origin.credential)?;
+    to.serialize_entry("from", &bare(reverse_path))?;
+    to.serialize_entry("to", &Shown(recipients))?;
+    to.serialize_entry("recipients", &recipients.len())?;
     if envid.is_some() {
-        add(fields, "envid", envid.as_deref());
+        to.serialize_entry("envid", envid)?;
     }
-    add(fields, "size", *size_bytes);
+    to.serialize_entry("size", size_bytes)
 }
 
-fn add_attempted(fields: &mut Fields, attempted: &Attempted) {
+fn add_attempted<M: SerializeMap>(to: &mut M, attempted: &Attempted) -> Result<(), M::Error> {
     let Attempted { message, attempt, outcomes } = attempted;
-    add_id(fields, *message);
-    add(fields, "attempt", attempt.number);
+    add_id(to, *message)?;
+    to.serialize_entry("attempt", &attempt.number)?;
     if let Some(path) = &attempt.path {
-        add(fields, "source", path.source.as_str());
-        add(fields, "host", path.host.to_string());
-        add(fields, "address", path.address.to_string());
+        to.serialize_entry("source", &path.source)?;
+        to.serialize_entry("host", &Text(&path.host))?;
+        to.serialize_entry("address", &Text(&path.address))?;
     }
-    add_tls(fields, attempt.tls.as_ref());
-    let millis = attempt.ended.since(attempt.began).as_millis();
-    add(fields, "ms", u64::try_from(millis).unwrap_or(u64::MAX));
-    let outcomes: Vec<Value> = outcomes.iter().map(of_outcome).collect();
-    add(fields, "outcomes", outcomes);
+    add_tls(to, attempt.tls.as_ref())?;
+    add_millis(to, attempt.ended.since(attempt.began))?;
+    to.serialize_entry("outcomes", &Outcomes(outcomes))
 }
 
-fn of_outcome((recipient, outcome): &(u32, Outcome)) -> Value {
-    match outcome {
-        Outcome::Deferred { cause, until } => json!({
-            "recipient": recipient, "outcome": "Deferred", "class": cause.class.advice_id(),
-            "reply": cause.reply.one_line(), "until": until.to_string(),
-        }),
-        Outcome::Delivered { reply } => json!({
-            "recipient": recipient, "outcome": "Delivered", "reply": reply.one_line(),
-        }),
-        Outcome::Failed { cause } => json!({
-            "recipient": recipient, "outcome": "Failed", "class": cause.class.advice_id(),
-            "reply": cause.reply.one_line(),
-        }),
-    }
-}
-
-fn of_session(ended: &SessionEnded) -> Fields {
-    let mut fields = object(json!({ "time": ended.at.to_string(), "event": "SessionEnded" }));
-    add(&mut fields, "listener", ended.listener.as_str());
-    add(&mut fields, "peer", ended.peer.to_string());
-    add(&mut fields, "hello", ended.summary.hello.as_deref());
-    add_tls(&mut fields, ended.tls.as_ref());
-    add(&mut fields, "credential", ended.credential.as_deref());
-    add(&mut fields, "ms", u64::try_from(ended.lasted.as_millis()).unwrap_or(u64::MAX));
-    add(&mut fields, "commands", ended.summary.commands);
-    add(&mut fields, "accepted", ended.summary.accepted);
-    add(&mut fields, "end", ended.summary.end.map_or("Aborted", end_name));
+fn add_session<M: SerializeMap>(to: &mut M, ended: &SessionEnded) -> Result<(), M::Error> {
+    begin(to, ended.at, "SessionEnded")?;
+    to.serialize_entry("listener", &ended.listener)?;
+    to.serialize_entry("peer", &Text(ended.peer))?;
+    to.serialize_entry("hello", &ended.summary.hello)?;
+    add_tls(to, ended.tls.as_ref())?;
+    to.serialize_entry("credential", &ended.credential)?;
+    add_millis(to, ended.lasted)?;
+    to.serialize_entry("commands", &ended.summary.commands)?;
+    to.serialize_entry("accepted", &ended.summary.accepted)?;
+    to.serialize_entry("end", ended.summary.end.map_or("Aborted", end_name))?;
     let refusals = ended.summary.refusals.iter();
-    let refusals: Fields =
-        refusals.map(|(rule, count)| (rule.to_string(), Value::from(*count))).collect();
-    add(&mut fields, "refusals", Value::Object(refusals));
+    let refusals: BTreeMap<&str, u64> =
+        refusals.map(|(rule, count)| (rule.as_ref(), *count)).collect();
+    to.serialize_entry("refusals", &refusals)?;
     if let Some((rule, reply)) = &ended.summary.last_refusal {
-        add(&mut fields, "last_rule", rule.as_ref());
-        add(&mut fields, "last_reply", reply.one_line());
+        to.serialize_entry("last_rule", rule.as_ref())?;
+        to.serialize_entry("last_reply", &reply.one_line())?;
     }
-    fields
+    Ok(())
 }
 
 /// The word for how a session ended.
@@ -237,31 +242,82 @@ pub(super) const fn end_name(end: SessionEnd) -> &'static str {
     }
 }
 
-fn add_id(fields: &mut Fields, id: QueueId) {
-    add(fields, "id", id.to_string());
+fn add_id<M: SerializeMap>(to: &mut M, id: QueueId) -> Result<(), M::Error> {
+    to.serialize_entry("id", &Text(id))
 }
 
-fn add_delivery(fields: &mut Fields, delivery: &DeliveryId) {
-    add_id(fields, delivery.message);
-    add(fields, "recipient", delivery.recipient);
+fn add_delivery<M: SerializeMap>(to: &mut M, delivery: &DeliveryId) -> Result<(), M::Error> {
+    add_id(to, delivery.message)?;
+    to.serialize_entry("recipient", &delivery.recipient)
 }
 
-fn add_tls(fields: &mut Fields, tls: Option<&TlsFacts>) {
-    add(fields, "tls", tls.map(|facts| facts.version.as_str()));
-    add(fields, "cipher", tls.map(|facts| facts.cipher.as_str()));
+fn add_tls<M: SerializeMap>(to: &mut M, tls: Option<&TlsFacts>) -> Result<(), M::Error> {
+    to.serialize_entry("tls", &tls.map(|facts| &facts.version))?;
+    to.serialize_entry("cipher", &tls.map(|facts| &facts.cipher))
 }
 
-fn add(fields: &mut Fields, name: &str, value: impl Into<Value>) {
-    fields.insert(name.to_owned(), value.into());
+fn add_millis<M: SerializeMap>(to: &mut M, lasted: Duration) -> Result<(), M::Error> {
+    to.serialize_entry("ms", &u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The paths of the first recipients.
+struct Shown<'a>(&'a [Recipient]);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().take(RECIPIENTS_SHOWN_MAX).map(|r| bare(&r.path)))
+    }
+}
+
+/// The outcomes of an attempt.
+struct Outcomes<'a>(&'a [(u32, Outcome)]);
+
+impl Serialize for Outcomes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(OneOutcome))
+    }
+}
+
+struct OneOutcome<'a>(&'a (u32, Outcome));
+
+impl Serialize for OneOutcome<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut to = serializer.serialize_map(None)?;
+        let (recipient, outcome) = self.0;
+        to.serialize_entry("recipient", recipient)?;
+        match outcome {
+            Outcome::Deferred { cause, until } => {
+                to.serialize_entry("outcome", "Deferred")?;
+                to.serialize_entry("class", cause.class.advice_id())?;
+                to.serialize_entry("reply", &cause.reply.one_line())?;
+                to.serialize_entry("until", &Text(until))?;
+            }
+            Outcome::Delivered { reply } => {
+                to.serialize_entry("outcome", "Delivered")?;
+                to.serialize_entry("reply", &reply.one_line())?;
+            }
+            Outcome::Failed { cause } => {
+                to.serialize_entry("outcome", "Failed")?;
+                to.serialize_entry("class", cause.class.advice_id())?;
+                to.serialize_entry("reply", &cause.reply.one_line())?;
+            }
+        }
+        to.end()
+    }
+}
+
+/// Something as it is shown, without a copy.
+struct Text<T>(T);
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
 
 /// A path without its brackets; the null reverse-path is empty.
 fn bare(path: &impl ToString) -> String {
     path.to_string().trim_start_matches('<').trim_end_matches('>').to_owned()
-}
-
-fn object(value: Value) -> Fields {
-    if let Value::Object(fields) = value { fields } else { Fields::new() }
 }
 
 /// Recipients of one message that a line names; `recipients` counts all.
@@ -270,9 +326,7 @@ const BUFFER_OCTETS: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use merpati_mail::{Lsn, NodeId, Time};
+    use merpati_mail::{Lsn, NodeId};
     use merpati_smtp::server::Summary;
 
     use super::*;
@@ -290,7 +344,7 @@ mod tests {
             credential: None,
             summary,
         };
-        let text = Value::Object(line(&Notice::Session(Box::new(ended))).unwrap()).to_string();
+        let text = serde_json::to_string(&Line(&Notice::Session(Box::new(ended)))).unwrap();
         assert_eq!(text.lines().count(), 1);
         let read: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read["event"], "SessionEnded");
@@ -307,7 +361,8 @@ mod tests {
             node: NodeId::default(),
             event: Event::Retired(QueueId::from_bits(1)),
         };
-        let fields = line(&Notice::Record(std::sync::Arc::new(record))).unwrap();
+        let line = Line(&Notice::Record(std::sync::Arc::new(record)));
+        let fields = serde_json::to_value(&line).unwrap();
         assert_eq!(fields["lsn"], 7);
         assert_eq!(fields["id"], "0000000000001");
     }

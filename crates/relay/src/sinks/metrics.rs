@@ -30,12 +30,14 @@ use crate::store::Store;
 /// One label with its value.
 type Labels = [(&'static str, String); 1];
 type Counts = Family<Labels, Counter>;
+/// The same with words of ours, which are counted for each message.
+type Words = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// All metrics.
 pub struct Metrics {
     registry: Mutex<Registry>,
-    events: Counts,
-    outcomes: Counts,
+    events: Words,
+    outcomes: Words,
     sessions: Counts,
     sessions_open: Family<Labels, Gauge>,
     session_ends: Counts,
@@ -168,7 +170,7 @@ impl Metrics {
 
     /// An event is durable.
     pub fn record(&self, event: &Event) {
-        count(&self.events, "event", event.name());
+        self.events.get_or_create(&[("event", event.name())]).inc();
         match event {
             Event::Attempted(attempted) => {
                 for (_, outcome) in &attempted.outcomes {
@@ -177,7 +179,7 @@ impl Metrics {
                         Outcome::Delivered { .. } => "Delivered",
                         Outcome::Failed { .. } => "Failed",
                     };
-                    count(&self.outcomes, "outcome", name);
+                    self.outcomes.get_or_create(&[("outcome", name)]).inc();
                 }
             }
             // Their number is all there is to count.

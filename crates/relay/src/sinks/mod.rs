@@ -3,6 +3,9 @@
 //! Invariant: records come in the order of the journal and only when they are durable; refusals
 //! are observed here and never journaled. Telling never blocks: a log that cannot be written fast
 //! enough loses lines, counts them and says so. Not pure: a thread that writes.
+//!
+//! Under load the thread writes once in [`PACE`]: waking it for each batch of the journal would cost
+//! more than the lines.
 
 pub mod log;
 pub mod metrics;
@@ -80,6 +83,7 @@ pub struct Sinks {
 #[derive(Debug, Default)]
 struct Shared {
     waiting: Mutex<Waiting>,
+    /// Told where the thread waits for it: see [`Waiting::is_asleep`].
     work: Condvar,
     idle: Condvar,
 }
@@ -89,7 +93,22 @@ struct Waiting {
     notices: Vec<Notice>,
     lost: u64,
     is_writing: bool,
-    is_ending: bool,
+    /// Whether the thread waits for a notice. A condition variable costs a system call for each
+    /// telling, heard or not.
+    is_asleep: bool,
+    hurry: Hurry,
+}
+
+/// How soon what waits must be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Hurry {
+    /// At the next beat.
+    #[default]
+    Paced,
+    /// At once: somebody waits for it.
+    Flushed,
+    /// At once, and the thread ends then.
+    Ending,
 }
 
 impl Sinks {
@@ -138,35 +157,53 @@ impl Sinks {
                 waiting.lost += 1;
             }
         }
+        let is_asleep = std::mem::take(&mut waiting.is_asleep);
         drop(waiting);
-        self.shared.work.notify_one();
+        if is_asleep {
+            self.shared.work.notify_one();
+        }
     }
 
     /// Waits until everything told so far is written, at most for a few seconds.
     pub fn flush(&self) {
         let busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.notices.is_empty();
-        drop(self.shared.idle.wait_timeout_while(self.lock(), FLUSH_WAIT, busy));
+        let mut waiting = self.lock();
+        if waiting.hurry == Hurry::Paced {
+            waiting.hurry = Hurry::Flushed;
+        }
+        self.shared.work.notify_one();
+        drop(self.shared.idle.wait_timeout_while(waiting, FLUSH_WAIT, busy));
     }
 
     /// Ends the thread after everything is written.
     pub fn end(&self) {
         self.flush();
-        self.lock().is_ending = true;
+        self.lock().hurry = Hurry::Ending;
         self.shared.work.notify_one();
     }
 
     /// Writes what waits; false at the end.
     fn write_some(&self, writer: &mut LogWriter) -> bool {
         let mut waiting = self.lock();
-        waiting.is_writing = false;
+        if waiting.is_writing {
+            waiting.is_writing = false;
+            let in_no_hurry = |waiting: &mut Waiting| waiting.hurry == Hurry::Paced;
+            let paced = self.shared.work.wait_timeout_while(waiting, PACE, in_no_hurry);
+            waiting = paced.unwrap_or_else(PoisonError::into_inner).0;
+        }
         if waiting.notices.is_empty() {
             self.shared.idle.notify_all();
-            if waiting.is_ending {
+            if waiting.hurry == Hurry::Ending {
                 return false;
             }
-            let idle = |waiting: &mut Waiting| waiting.notices.is_empty() && !waiting.is_ending;
+            waiting.hurry = Hurry::Paced;
+            waiting.is_asleep = true;
+            let idle = |waiting: &mut Waiting| {
+                waiting.notices.is_empty() && waiting.hurry != Hurry::Ending
+            };
             waiting =
                 self.shared.work.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
+            waiting.is_asleep = false;
         }
         waiting.is_writing = true;
         let notices = std::mem::take(&mut waiting.notices);
@@ -190,5 +227,7 @@ impl Sinks {
 
 /// How many notices wait for the writer at most; more are lost and counted.
 const NOTICES_MAX: usize = 65_536;
+/// How often lines are written under load.
+const PACE: Duration = Duration::from_millis(5);
 /// How long [`Sinks::flush`] waits for a slow log.
 const FLUSH_WAIT: Duration = Duration::from_secs(5);
