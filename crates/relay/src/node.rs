@@ -10,11 +10,12 @@ mod recovery;
 use std::{
     fs, io,
     net::SocketAddr,
+    num::NonZeroUsize,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    thread::JoinHandle,
+    thread::{JoinHandle, available_parallelism},
     time::Duration,
 };
 
@@ -55,8 +56,9 @@ pub fn run(config: Config, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCod
     // A second provider in the process would make rustls refuse to choose.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let mut node = Node::start(config)?;
+    let workers = available_parallelism().map_or(WORKERS_MIN, NonZeroUsize::get).max(WORKERS_MIN);
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let result = runtime.block_on(node.serve(announce));
     node.end(runtime);
     result
@@ -446,8 +448,8 @@ fn start_tracing() {
 const FRESH_OCTETS: usize = 256 << 20;
 /// The file in the data directory that lists the true addresses while the relay runs.
 pub const LISTENING_FILE: &str = "listening";
-/// Threads that serve connections.
-const WORKERS: usize = 2;
+/// Threads that serve connections, at least; there are as many as cores that we may use.
+const WORKERS_MIN: usize = 2;
 /// How long sessions may go on after the journal failed.
 const FAILED_WAIT: Duration = Duration::from_secs(5);
 /// How often draining looks whether all sessions have ended.

@@ -6,6 +6,7 @@
 use std::{
     future::poll_fn,
     io,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -13,7 +14,10 @@ use std::{
 
 use merpati_mail::{Time, TlsFacts, outcome::Finding as Found};
 use merpati_smtp::client::{Input, Options, Output, Session, Transaction, TransactionResult};
-use tokio::{io::ReadBuf, time::timeout};
+use tokio::{
+    io::ReadBuf,
+    time::{Instant, Sleep, sleep, timeout},
+};
 use tokio_rustls::TlsConnector;
 
 use super::{
@@ -43,6 +47,9 @@ pub(super) struct Connection {
     unwritten: Vec<u8>,
     written: usize,
     scratch: Box<[u8]>,
+    /// Rings at or before the deadline of the session: moving it with each command would cost more
+    /// than ringing too early now and then.
+    alarm: Pin<Box<Sleep>>,
     /// Its place among the connections that may be open.
     _permit: Permit,
 }
@@ -95,6 +102,7 @@ impl Connection {
             unwritten: Vec::new(),
             written: 0,
             scratch: vec![0; READ_OCTETS].into_boxed_slice(),
+            alarm: Box::pin(sleep(WAIT_LONGEST)),
             _permit: permit,
         }
     }
@@ -112,7 +120,7 @@ impl Connection {
                     Output::NeedBody => return Turn::NeedBody,
                     Output::Ready => return Turn::Ready,
                     Output::Results(results) => return Turn::Results(results),
-                    Output::Send(octets) => self.write(octets),
+                    Output::Send(octets) => self.write(&octets),
                     Output::StartTls => self.start_tls().await,
                 }
             }
@@ -134,6 +142,8 @@ impl Connection {
     /// Sends the content, after [`Turn::NeedBody`]. False where it could not be read: the
     /// connection is then of no more use.
     pub(super) async fn send(&mut self, message: &Outgoing) -> bool {
+        let octets = usize::try_from(message.size_octets).unwrap_or(WRITE_OCTETS);
+        self.unwritten.reserve(octets.saturating_add(STUFFED_OCTETS).min(WRITE_OCTETS));
         for slice in message.first() {
             self.body(slice).await;
         }
@@ -154,6 +164,14 @@ impl Connection {
         self.read_what_is_there().await;
         self.session.handle(self.clock.now(), Input::BodyEnd);
         true
+    }
+
+    /// Gives back memory that only a large content needs.
+    pub(super) fn rest(&mut self, now: Time) {
+        self.used_at = now;
+        if self.unwritten.is_empty() {
+            self.unwritten.shrink_to(IDLE_OCTETS);
+        }
     }
 
     /// Takes leave of the host, where nothing is under way.
@@ -219,25 +237,26 @@ impl Connection {
         }
     }
 
-    fn write(&mut self, octets: Vec<u8>) {
+    fn write(&mut self, octets: &[u8]) {
         if self.written == self.unwritten.len() {
             self.written = 0;
             self.unwritten.clear();
         }
-        if self.unwritten.is_empty() {
-            self.unwritten = octets;
-        } else {
-            self.unwritten.extend_from_slice(&octets);
-        }
+        self.unwritten.extend_from_slice(octets);
     }
 
     /// Writes and reads until something is read, or all is written where that is wanted.
     async fn exchange(&mut self, until: Until) -> Woken {
         let wait = self.session.deadline().map_or(WAIT_LONGEST, |at| self.clock.until(at));
+        let deadline = Instant::now() + wait;
+        let alarm = &mut self.alarm;
+        if deadline < alarm.deadline() || alarm.is_elapsed() {
+            alarm.as_mut().reset(deadline);
+        }
         let Some(stream) = &mut self.stream else { return Woken::Broken };
         let (unwritten, written) = (&self.unwritten, &mut self.written);
         let scratch = &mut self.scratch;
-        let work = poll_fn(|cx| {
+        poll_fn(|cx| {
             let write = poll_write_all(stream, cx, unwritten, written);
             let mut buffer = ReadBuf::new(scratch);
             match stream.poll_read(cx, &mut buffer) {
@@ -247,13 +266,13 @@ impl Connection {
                 Poll::Ready(_) => Poll::Ready(Woken::Broken),
                 Poll::Pending => match write {
                     Poll::Ready(Ok(())) if until == Until::Written => Poll::Ready(Woken::Written),
-                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                    Poll::Ready(Ok(())) | Poll::Pending => poll_alarm(alarm.as_mut(), cx, deadline),
                     // What the host had said before has been read.
                     Poll::Ready(Err(_)) => Poll::Ready(Woken::Broken),
                 },
             }
-        });
-        timeout(wait, work).await.unwrap_or(Woken::TimedOut)
+        })
+        .await
     }
 
     fn take(&mut self, woken: Woken) {
@@ -312,6 +331,17 @@ enum Until {
     Written,
 }
 
+/// Whether the deadline has come; an alarm that rings before it is set to it.
+fn poll_alarm(mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>, deadline: Instant) -> Poll<Woken> {
+    while alarm.as_mut().poll(cx).is_ready() {
+        if Instant::now() >= deadline {
+            return Poll::Ready(Woken::TimedOut);
+        }
+        alarm.as_mut().reset(deadline);
+    }
+    Poll::Pending
+}
+
 fn poll_write_all(
     stream: &mut Stream,
     cx: &mut Context<'_>,
@@ -333,6 +363,10 @@ fn poll_write_all(
 const READ_OCTETS: usize = 4 << 10;
 /// How much is written at once.
 const WRITE_OCTETS: usize = 64 << 10;
+/// Room for the dots of a message.
+const STUFFED_OCTETS: usize = 512;
+/// How much room an idle connection keeps.
+const IDLE_OCTETS: usize = 16 << 10;
 /// How long we take leave of a host.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
 /// A wait where the session has no deadline.

@@ -289,7 +289,7 @@ impl Run<'_> {
         for _ in 0..CONNECTIONS_PER_PLACE {
             let key = self.key(way.profile, target, &remote);
             let connection = match self.seat(&key, may_reuse).await {
-                Some(Seat::Idle(connection)) => Ok(*connection),
+                Some(Seat::Idle(connection)) => Ok(connection),
                 Some(Seat::New(permit)) => {
                     self.connect(way, (key, permit), remote.clone(), may_protect).await
                 }
@@ -378,7 +378,7 @@ impl Run<'_> {
         (key, permit): (Key, Permit),
         remote: Remote,
         may_protect: bool,
-    ) -> Result<Connection, Found> {
+    ) -> Result<Box<Connection>, Found> {
         let shared = self.shared;
         let socket = match &remote {
             Remote::Ip(to) => {
@@ -407,11 +407,16 @@ impl Run<'_> {
         let may_protect = may_protect && !shared.is_clear(&remote);
         let options = shared.session_options(way.profile, self.job.dialect, may_protect);
         let tools = (way.connector.clone(), Arc::clone(&shared.clock));
-        Ok(Connection::new(key, (stream, tls), options, tools, permit))
+        Ok(Box::new(Connection::new(key, (stream, tls), options, tools, permit)))
     }
 
     /// Hands over what it can on a connection.
-    async fn talk(&mut self, way: Way<'_>, mut connection: Connection, place: HostPlace) -> Talked {
+    async fn talk(
+        &mut self,
+        way: Way<'_>,
+        mut connection: Box<Connection>,
+        place: HostPlace,
+    ) -> Talked {
         let mut converted: Option<Outgoing> = None;
         let mut transactions = 0;
         if connection.transactions == 0 {
@@ -515,8 +520,8 @@ impl Run<'_> {
         matches!(connection.turn().await, Turn::Ready)
     }
 
-    fn give_back(&self, mut connection: Connection) {
-        connection.used_at = self.shared.clock.now();
+    fn give_back(&self, mut connection: Box<Connection>) {
+        connection.rest(self.shared.clock.now());
         if connection.transactions < self.shared.options.messages_per_connection_max {
             self.shared.pool.keep(connection);
         } else {

@@ -34,6 +34,9 @@ pub(super) struct Key {
     pub(super) is_lmtp: bool,
 }
 
+/// A connection that waits. It goes from hand to hand, so it stays where it is.
+pub(super) type Idle = Box<Connection>;
+
 /// Connections are counted for each egress source and host.
 type HostKey = (Arc<str>, Domain);
 
@@ -66,7 +69,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    idle: HashMap<Key, Vec<Connection>>,
+    idle: HashMap<Key, Vec<Idle>>,
     open: usize,
     hosts: HashMap<HostKey, Host>,
 }
@@ -85,12 +88,6 @@ enum Look {
     Evicted(Box<Connection>),
     /// All are in use; who waits is told here.
     Full(Arc<Notify>),
-}
-
-impl Look {
-    fn evicted(connection: Connection) -> Self {
-        Self::Evicted(Box::new(connection))
-    }
 }
 
 impl Pool {
@@ -130,7 +127,7 @@ impl Pool {
     }
 
     /// Keeps a connection on which nothing is under way.
-    pub(super) fn keep(&self, connection: Connection) {
+    pub(super) fn keep(&self, connection: Box<Connection>) {
         let key = connection.key.clone();
         let mut state = self.shared.lock();
         let host = state.hosts.get(&key.host_key()).map(|host| Arc::clone(&host.freed));
@@ -143,7 +140,7 @@ impl Pool {
     }
 
     /// Takes out the connections that were not used since `before`.
-    pub(super) fn stale(&self, before: Time) -> Vec<Connection> {
+    pub(super) fn stale(&self, before: Time) -> Vec<Idle> {
         let mut state = self.shared.lock();
         let mut ended = Vec::new();
         state.idle.retain(|_, idle| {
@@ -157,17 +154,17 @@ impl Pool {
         let shared = &self.shared;
         let mut state = shared.lock();
         if may_reuse && let Some(connection) = state.take(key) {
-            return Look::Seat(Seat::Idle(Box::new(connection)));
+            return Look::Seat(Seat::Idle(connection));
         }
         let host_key = key.host_key();
         let host = state.hosts.get(&host_key).filter(|host| host.open >= shared.per_host_max);
         if let Some(freed) = host.map(|host| Arc::clone(&host.freed)) {
             let same = |other: &Key| other.source == key.source && other.host == key.host;
-            return state.oldest_idle(same).map_or(Look::Full(freed), Look::evicted);
+            return state.oldest_idle(same).map_or(Look::Full(freed), Look::Evicted);
         }
         if state.open >= shared.connections_max {
             let freed = Arc::clone(&shared.freed);
-            return state.oldest_idle(|_| true).map_or(Look::Full(freed), Look::evicted);
+            return state.oldest_idle(|_| true).map_or(Look::Full(freed), Look::Evicted);
         }
         state.hosts.entry(host_key.clone()).or_default().open += 1;
         state.open += 1;
@@ -182,7 +179,7 @@ impl Shared {
 }
 
 impl State {
-    fn take(&mut self, key: &Key) -> Option<Connection> {
+    fn take(&mut self, key: &Key) -> Option<Box<Connection>> {
         let idle = self.idle.get_mut(key)?;
         let connection = idle.pop();
         if idle.is_empty() {
@@ -191,7 +188,7 @@ impl State {
         connection
     }
 
-    fn oldest_idle(&mut self, fits: impl Fn(&Key) -> bool) -> Option<Connection> {
+    fn oldest_idle(&mut self, fits: impl Fn(&Key) -> bool) -> Option<Box<Connection>> {
         let fitting = self.idle.iter().filter(|(key, _)| fits(key));
         let aged = fitting.filter_map(|(key, idle)| Some((idle.first()?.used_at, key)));
         let key = aged.min_by_key(|(at, _)| *at)?.1.clone();
@@ -261,13 +258,14 @@ mod tests {
     }
 
     /// A connection to a host that has ended it.
-    async fn connection(key: &Key, seat: Seat) -> Connection {
+    async fn connection(key: &Key, seat: Seat) -> Box<Connection> {
         let Seat::New(permit) = seat else { panic!("no place for a new connection") };
         let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = Socket::tcp(host.local_addr().unwrap(), None).await.unwrap();
         let tools = (connector(Trust::Any).unwrap(), Arc::new(Clock::start(Time::EPOCH)));
         let options = Options::new(Domain::parse("relay.example").unwrap());
-        Connection::new(key.clone(), (Stream::Clear(socket), None), options, tools, permit)
+        let stream = (Stream::Clear(socket), None);
+        Box::new(Connection::new(key.clone(), stream, options, tools, permit))
     }
 
     /// Polls once: whether it is there already.
