@@ -20,8 +20,8 @@ use crate::credential::{Credential, CredentialError};
 #[derive(Debug)]
 pub struct Credentials {
     by_user: BTreeMap<String, Arc<Credential>>,
-    /// What an unknown user is compared with.
-    dummy: Arc<Credential>,
+    /// What an unknown user is compared with; `None` where there is no user.
+    dummy: Option<Arc<Credential>>,
     permits: Semaphore,
     /// Keyed, so that a dump of the memory gives nothing to guess against but with the key.
     key: hmac::Key,
@@ -35,10 +35,7 @@ impl Credentials {
     ) -> Result<Self, CredentialError> {
         let by_user: BTreeMap<_, _> =
             by_user.into_iter().map(|(user, credential)| (user, Arc::new(credential))).collect();
-        let dummy = match by_user.values().next() {
-            Some(credential) => Arc::clone(credential),
-            None => Arc::new(Credential::of("nobody")?),
-        };
+        let dummy = by_user.values().next().map(Arc::clone);
         let mut secret = [0; TAG_OCTETS];
         rand::fill(&mut secret).map_err(|_| CredentialError::Random)?;
         Ok(Self {
@@ -65,7 +62,9 @@ impl Credentials {
         let permit = tokio::time::timeout(PERMIT_WAIT, self.permits.acquire()).await;
         let Ok(Ok(_permit)) = permit else { return PasswordAnswer::Unavailable };
         let known = self.by_user.get(user);
-        let credential = Arc::clone(known.unwrap_or(&self.dummy));
+        let Some(credential) = known.or(self.dummy.as_ref()).map(Arc::clone) else {
+            return PasswordAnswer::Denied;
+        };
         let is_known = known.is_some();
         let verified = tokio::task::spawn_blocking(move || credential.verify(&password)).await;
         match verified {
@@ -131,5 +130,11 @@ mod tests {
             assert_eq!(credentials.check(user, password.to_owned()).await, want, "{user}");
         }
         assert_eq!(credentials.fitted.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_user_nobody_is_granted() {
+        let credentials = Credentials::new([]).unwrap();
+        assert_eq!(credentials.check("ali", "x".to_owned()).await, PasswordAnswer::Denied);
     }
 }

@@ -445,7 +445,7 @@ fn start_tracing() {
 }
 
 /// Octets of accepted mail that are kept in memory until they are delivered.
-const FRESH_OCTETS: usize = 256 << 20;
+const FRESH_OCTETS: usize = 64 << 20;
 /// The file in the data directory that lists the true addresses while the relay runs.
 pub const LISTENING_FILE: &str = "listening";
 /// Threads that serve connections, at least; there are as many as cores that we may use.

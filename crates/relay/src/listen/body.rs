@@ -78,6 +78,11 @@ impl Collector {
             return Err(error);
         }
         let Some(mut large) = large else {
+            let mut pending = pending;
+            // It may wait in memory for a while, and most contents are smaller than our guess.
+            if pending.capacity() > pending.len() + pending.len() / 4 {
+                pending.shrink_to_fit();
+            }
             let content = Bytes::from(pending);
             let body = match content.len() {
                 0 => Body::None,
