@@ -3,7 +3,7 @@
 //! Invariant: what is not here cannot be done from outside. The relay implements [`Admin`]; tests
 //! bring a fake in memory. The types are plain and never derive `Serialize`.
 
-use std::{fmt, future::Future, net::SocketAddr, time::Duration};
+use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use merpati_mail::{Envelope, QueueId, Time, header};
@@ -12,6 +12,7 @@ use crate::{
     Query, Selection,
     explain::{RouteAnswer, RouteQuestion},
     queue::{Mode, Operated, QueueListing, QueuePage, Queued, Verb},
+    spool::BackedUp,
 };
 
 /// The operator's verbs.
@@ -81,6 +82,13 @@ pub trait Admin: Send + Sync + 'static {
         after: Option<QueueId>,
         mode: Mode,
     ) -> impl Future<Output = Result<Operated, AdminError>> + Send;
+
+    /// Copies all living messages into a data directory that a relay can be started with; it
+    /// must be new or empty. Resolves when the copy is complete and durable.
+    fn back_up(
+        &self,
+        directory: PathBuf,
+    ) -> impl Future<Output = Result<BackedUp, AdminError>> + Send;
 
     /// Where mail would go. Asks DNS.
     fn explain_route(
@@ -232,6 +240,8 @@ pub struct NotReady {
 /// Why a verb was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminError {
+    /// It cannot be done as it was asked for; in words.
+    Refused(String),
     /// The spool could not read or write; in words.
     Storage(String),
     /// The relay drains or has not begun.
@@ -241,6 +251,7 @@ pub enum AdminError {
 impl fmt::Display for AdminError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Refused(why) => f.write_str(why),
             Self::Storage(why) => write!(f, "the spool failed: {why}"),
             Self::Unavailable(why) => write!(f, "not available: {why}"),
         }

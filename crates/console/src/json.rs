@@ -4,6 +4,7 @@
 //! are octets. Pure.
 
 pub(crate) mod queue;
+pub(crate) mod spool;
 
 use merpati_mail::{BodyType, envelope::Utf8, header};
 use serde::Serialize;

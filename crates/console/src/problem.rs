@@ -41,6 +41,7 @@ impl Problem {
 impl From<AdminError> for Problem {
     fn from(error: AdminError) -> Self {
         match error {
+            AdminError::Refused(why) => Self::new(Code::BadParameter, why),
             AdminError::Storage(why) => {
                 Self::new(Code::StorageFailed, why).advise("Look into the log of the relay.")
             }

@@ -4,6 +4,7 @@
 //! nothing about mail. Every refusal is a [`Problem`].
 
 mod queue;
+mod spool;
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,6 +41,7 @@ pub fn router<A: Admin>(admin: Arc<A>, guarded_by: Guard) -> Router {
         .route("/v1/sandbox/messages/{id}", get(show::<A>).delete(forget::<A>))
         .route("/v1/sandbox/messages/{id}/raw", get(raw::<A>))
         .merge(queue::routes())
+        .merge(spool::routes(&guarded_by))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_route)
         .layer(middleware::from_fn_with_state(Arc::new(guarded_by), guard))
@@ -235,7 +237,7 @@ fn meant(problem: Problem, near: Option<&str>) -> Problem {
 /// The longest wait for a message; ask again for more.
 pub const TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
-const PATHS: [&str; 13] = [
+const PATHS: [&str; 14] = [
     "/healthz",
     "/metrics",
     "/readyz",
@@ -248,5 +250,6 @@ const PATHS: [&str; 13] = [
     "/v1/queue/retry",
     "/v1/sandbox/messages",
     "/v1/sandbox/messages/wait",
+    "/v1/spool/backup",
     "/v1/status",
 ];

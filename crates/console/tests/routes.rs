@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -19,6 +20,7 @@ use merpati_console::{
         Delivery, EnvelopeFacts, Mode, Operated, QueueListing, QueuePage, Queued, Standing, Verb,
     },
     router,
+    spool::BackedUp,
 };
 use merpati_mail::{
     BodyType, Class, DeliveryId, Domain, Envelope, ForwardPath, Hold, Mailbox, NextHop, NodeId,
@@ -206,6 +208,15 @@ impl Admin for Fake {
             missing,
             next: None,
         })
+    }
+
+    async fn back_up(&self, directory: PathBuf) -> Result<BackedUp, AdminError> {
+        let directory = directory.display().to_string();
+        if directory == "/full" {
+            return Err(AdminError::Refused("it is not empty".to_owned()));
+        }
+        let unreadable = vec![(id(7), "the checksum is wrong".to_owned())];
+        Ok(BackedUp { directory, messages: 2, octets: 9, unreadable })
     }
 
     async fn explain_route(&self, question: &RouteQuestion) -> Result<RouteAnswer, AdminError> {
@@ -562,5 +573,27 @@ fn a_route_is_explained_with_its_rules_and_hosts() {
             (postmaster, 200, "\"address\":\"postmaster\",\"from\":\"\""),
             (postmaster, 200, "\"trouble\":{\"id\":\"no-route\",\"why\":\"no rule covers it\""),
         ],
+    );
+}
+
+#[test]
+fn a_backup_is_asked_for_at_the_socket_only() {
+    let done = "{\"directory\":\"/var/copy\",\"messages\":2,\"size_bytes\":9,\
+                \"unreadable\":[{\"id\":";
+    check(
+        &three(),
+        &Guard::Socket,
+        &[
+            ("POST /v1/spool/backup?directory=/var/copy", 200, done),
+            ("POST /v1/spool/backup?directory=%2Ffull", 400, "it is not empty"),
+            ("POST /v1/spool/backup?directory=copy", 400, "a path from the root is wanted"),
+            ("POST /v1/spool/backup", 400, "where shall the copy go?"),
+            ("GET /v1/spool/backup?directory=/var/copy", 405, "method_not_allowed"),
+        ],
+    );
+    check(
+        &three(),
+        &Guard::Network { names: vec![] },
+        &[("POST /v1/spool/backup?directory=/var/copy", 404, "at the control socket only")],
     );
 }

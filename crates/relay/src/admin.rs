@@ -3,6 +3,7 @@
 //! Invariant: what is forgotten here is durably forgotten before it is said. Not pure: reads the
 //! spool.
 
+pub(crate) mod backup;
 mod explain;
 mod queue;
 
@@ -14,6 +15,7 @@ use merpati_console::{
     admin::{Listener, SpoolFacts},
     explain::{RouteAnswer, RouteQuestion},
     queue::{Mode, Operated, QueueListing, QueuePage, Queued, Verb},
+    spool::BackedUp,
 };
 use merpati_mail::{Domain, Event, QueueId, Time};
 use merpati_spool::{Group, Handle, Level, SpoolError, Stored, StoredBody};
@@ -218,6 +220,10 @@ impl Admin for Control {
         mode: Mode,
     ) -> Result<Operated, AdminError> {
         self.queue_operate(selection, verb, after, mode).await
+    }
+
+    async fn back_up(&self, directory: PathBuf) -> Result<BackedUp, AdminError> {
+        self.copy_spool(directory).await
     }
 
     async fn explain_route(&self, question: &RouteQuestion) -> Result<RouteAnswer, AdminError> {

@@ -20,7 +20,7 @@ use merpati_mail::{Lsn, NodeId, QueueId, Record, event::Keeping};
 use crate::{
     Group, Handle, Level, Pressure, Recovery, Spool, SpoolError,
     draft::Draft,
-    format::{FRAMES_AT, Sealed, SegmentHeader, State},
+    format::{FORMAT_VERSION, FRAMES_AT, Sealed, SegmentHeader, State},
     handle::Shared,
     index::{Index, Keeps, Place, Segment, low},
     io::{Io, IoFile, Lock, RealFiles},
@@ -218,6 +218,7 @@ impl Disk {
         let sequence = self.newest.map_or(1, |newest| newest.sequence + 1);
         let mark = self.shared.io.random();
         let header = SegmentHeader {
+            version: FORMAT_VERSION,
             state: State::Used,
             node: self.shared.node,
             sequence,

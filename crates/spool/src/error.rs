@@ -7,6 +7,8 @@ use std::{fmt, io, path::PathBuf};
 
 use merpati_mail::QueueId;
 
+use crate::format::{FORMAT_VERSION, FORMAT_VERSION_OLDEST};
+
 /// Why the spool did not do what it was asked.
 #[derive(Debug)]
 pub enum SpoolError {
@@ -49,7 +51,8 @@ pub enum SpoolError {
         /// What there is at most, in octets.
         limit: u64,
     },
-    /// A newer version of the program wrote this; nothing was changed.
+    /// Another version of the program wrote this, in a format that is not read here; nothing was
+    /// changed.
     Version {
         /// Which file.
         file: PathBuf,
@@ -92,9 +95,16 @@ impl fmt::Display for SpoolError {
             Self::TooLarge { octets, limit } => {
                 write!(f, "{octets} octets do not fit into a segment of {limit}")
             }
+            Self::Version { file, found } if *found > FORMAT_VERSION => write!(
+                f,
+                "{} has format version {found}, which a newer program wrote; this one reads up to \
+                 version {FORMAT_VERSION}",
+                file.display()
+            ),
             Self::Version { file, found } => write!(
                 f,
-                "{} has format version {found}, which a newer program wrote",
+                "{} has format version {found}, which this program reads no more; it reads from \
+                 version {FORMAT_VERSION_OLDEST} on",
                 file.display()
             ),
         }

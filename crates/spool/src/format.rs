@@ -9,6 +9,8 @@ use crate::wire::{CodecError, Reader, put_u16, put_u32, put_u64};
 /// What the header block of a slot says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    /// Of the format in which the segment is written.
+    pub(crate) version: u16,
     pub(crate) state: State,
     pub(crate) node: NodeId,
     pub(crate) sequence: u64,
@@ -42,14 +44,15 @@ pub(crate) struct Sealed {
 pub(crate) enum HeaderBlock {
     Bad,
     Good(SegmentHeader),
-    /// A good one of a format that we do not know.
-    Newer(u16),
+    /// A good one of a format that we do not read.
+    Other(u16),
 }
 
 impl SegmentHeader {
     /// The header of a slot without a segment.
     pub(crate) fn free(node: NodeId) -> Self {
         Self {
+            version: FORMAT_VERSION,
             state: State::Free,
             node,
             sequence: 0,
@@ -63,7 +66,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(SEGMENT_HEADER_OCTETS);
         out.extend_from_slice(MAGIC);
-        put_u16(&mut out, FORMAT_VERSION);
+        put_u16(&mut out, self.version);
         out.push(match self.state {
             State::Free => 0,
             State::Used => 1,
@@ -98,10 +101,14 @@ impl SegmentHeader {
 
     fn read(from: &mut Reader<'_>) -> Result<HeaderBlock, CodecError> {
         from.take(MAGIC.len())?;
-        let version = from.u16()?;
-        if version != FORMAT_VERSION {
-            return Ok(HeaderBlock::Newer(version));
+        // Each version that is still read has its arm here: `docs/format.md` §7.
+        match from.u16()? {
+            1 => Self::read_version_1(from),
+            other => Ok(HeaderBlock::Other(other)),
         }
+    }
+
+    fn read_version_1(from: &mut Reader<'_>) -> Result<HeaderBlock, CodecError> {
         let state = match from.u8()? {
             0 => State::Free,
             1 => State::Used,
@@ -120,7 +127,8 @@ impl SegmentHeader {
             slot: from.u32()?,
         };
         let before = (before.sequence != 0).then_some(before);
-        Ok(HeaderBlock::Good(Self { state, node, sequence, mark, first, epoch, before }))
+        let version = 1;
+        Ok(HeaderBlock::Good(Self { version, state, node, sequence, mark, first, epoch, before }))
     }
 }
 
@@ -253,8 +261,11 @@ pub(crate) const fn padded(octets: u64) -> u64 {
     octets.div_ceil(8) * 8
 }
 
-/// The version of the format, in the header of each segment.
+/// The version of the format that is written, in the header of each segment.
 pub const FORMAT_VERSION: u16 = 1;
+
+/// The oldest version of the format that is still read; `docs/format.md` §7 says how one goes.
+pub const FORMAT_VERSION_OLDEST: u16 = 1;
 
 /// Where the frames of a segment begin.
 pub(crate) const FRAMES_AT: u64 = 4_096;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use merpati_mail::{Event, NodeId, QueueId, Time, event::Accepted};
 
 use crate::{
-    BodyFile, LargeBody, SpoolError, Stored, StoredBody, codec,
+    BodyFile, LargeBody, SpoolError, Stored, StoredBody, Told, codec,
     format::{BodyKind, ENTRY_HEADER_OCTETS, EntryHeader},
     index::{Index, Place},
     io::{Io, IoFile},
@@ -58,23 +58,7 @@ impl Handle {
     /// [`SpoolError::Missing`] where it does not live; [`SpoolError::Corrupt`] where it cannot be
     /// read any more.
     pub fn read(&self, id: QueueId) -> Result<Stored, SpoolError> {
-        let mut seen = HashSet::new();
-        loop {
-            let place = self.0.index().place(id).ok_or(SpoolError::Missing(id))?;
-            match self.read_once(id) {
-                // It was carried elsewhere while we read: look again, but not for ever.
-                Err(SpoolError::Corrupt { .. })
-                    if seen.insert((place.sequence, place.offset))
-                        && self.0.index().place(id) != Some(place) => {}
-                other => return other,
-            }
-        }
-    }
-
-    fn read_once(&self, id: QueueId) -> Result<Stored, SpoolError> {
-        let raw = self.0.raw(id)?;
-        raw.check_body()?;
-        let event = codec::decode(raw.event()).map_err(|why| raw.corrupt(why.to_string()))?;
+        let Told { event, body, .. } = self.told(id)?;
         let accepted: Accepted = match event {
             Event::Accepted(accepted) | Event::Captured(accepted) => *accepted,
             Event::Carried(carried) => carried.accepted,
@@ -84,9 +68,44 @@ impl Handle {
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. }
-            | Event::Retired(_) => {
-                return Err(raw.corrupt("it does not tell a message".to_owned()));
+            | Event::Retired(_) => return Err(SpoolError::Missing(id)),
+        };
+        Ok(Stored { accepted, body })
+    }
+
+    /// The names of all messages that live, in their order. What is appended is among them, be it
+    /// durable or not.
+    pub fn messages(&self) -> Vec<QueueId> {
+        self.0.index().messages().collect()
+    }
+
+    /// Whether a message of this name lives.
+    pub fn contains(&self, id: QueueId) -> bool {
+        self.0.index().place(id).is_some()
+    }
+
+    /// The event that tells the message whole, as it lies in the journal, with its content; what
+    /// was appended about it since is not in it. Blocks and fails as [`Self::read`] does.
+    pub fn told(&self, id: QueueId) -> Result<Told, SpoolError> {
+        let mut seen = HashSet::new();
+        loop {
+            let place = self.0.index().place(id).ok_or(SpoolError::Missing(id))?;
+            match self.told_once(id) {
+                // It was carried elsewhere while we read: look again, but not for ever.
+                Err(SpoolError::Corrupt { .. })
+                    if seen.insert((place.sequence, place.offset))
+                        && self.0.index().place(id) != Some(place) => {}
+                other => return other,
             }
+        }
+    }
+
+    fn told_once(&self, id: QueueId) -> Result<Told, SpoolError> {
+        let raw = self.0.raw(id)?;
+        raw.check_body()?;
+        let event = codec::decode(raw.event()).map_err(|why| raw.corrupt(why.to_string()))?;
+        let Some(accepted) = accepted_of(&event) else {
+            return Err(raw.corrupt("it does not tell a message".to_owned()));
         };
         // The slot may hold another segment by now, with a record of the same length there.
         if accepted.id != id {
@@ -96,7 +115,12 @@ impl Handle {
             RawBody::Inline(bytes) => StoredBody::Bytes(bytes),
             RawBody::File { octets, sum } => StoredBody::File(self.0.body_file(id, octets, sum)?),
         };
-        Ok(Stored { accepted, body })
+        Ok(Told { at: raw.at(), event, body })
+    }
+
+    /// Octets of the file system that new messages leave to others.
+    pub fn free_bytes_min(&self) -> u64 {
+        self.0.free_bytes_min
     }
 
     /// Begins a content that is larger than [`crate::LARGE_BODY_BYTES`].
@@ -112,6 +136,21 @@ impl Handle {
             return Err(SpoolError::Full { why });
         }
         LargeBody::create(&self.0.io, &dir, id, &self.0.body_octets)
+    }
+}
+
+/// The message that an event tells whole; `None` where it tells none.
+pub(crate) fn accepted_of(event: &Event) -> Option<&Accepted> {
+    match event {
+        Event::Accepted(accepted) | Event::Captured(accepted) => Some(accepted),
+        Event::Carried(carried) => Some(&carried.accepted),
+        Event::Attempted(_)
+        | Event::Cancelled(_)
+        | Event::ConfigChanged { .. }
+        | Event::Expired { .. }
+        | Event::Held { .. }
+        | Event::Released { .. }
+        | Event::Retired(_) => None,
     }
 }
 

@@ -122,6 +122,11 @@ impl Index {
         self.position(sequence).and_then(|at| self.segments.get(at))
     }
 
+    /// The messages that live, in the order of their names.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = QueueId> {
+        self.messages.iter().map(|(id, _)| id)
+    }
+
     /// How many messages live.
     pub(crate) fn len(&self) -> usize {
         self.messages.len()

@@ -176,6 +176,10 @@ impl BodyFile {
         Err(SpoolError::Corrupt { file: self.inner.path.clone(), offset: 0, why })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
     pub(crate) const fn sum(&self) -> u32 {
         self.sum
     }

@@ -5,10 +5,11 @@
 //!
 //! In the order of the flow: the seam ([`Spool`], [`Group`]), the journal on disk ([`Disk`]) and
 //! in memory ([`Memory`]), what other threads use ([`Handle`], [`LargeBody`]), what a restart finds
-//! ([`Recovery`]), how events are written ([`codec`]), and the files below it all ([`io`],
-//! [`fault`]).
+//! ([`Recovery`]), what is done without a relay ([`Inspection`], [`Intake`], [`SpoolCopy`]), how
+//! events are written ([`codec`]), and the files below it all ([`io`], [`fault`]).
 
 mod ahead;
+mod backup;
 pub mod codec;
 mod codec_mail;
 mod disk;
@@ -22,19 +23,23 @@ pub mod io;
 mod large;
 mod memory;
 mod open;
+mod read_only;
 mod recover;
 mod scan;
 mod slots;
 mod spool;
 mod upkeep;
+mod verify;
 mod wire;
 
+pub use backup::{Content, Intake, SpoolCopy, Taken, make_durable};
 pub use disk::{Disk, Options};
 pub use error::SpoolError;
-pub use format::FORMAT_VERSION;
+pub use format::{FORMAT_VERSION, FORMAT_VERSION_OLDEST};
 pub use handle::Handle;
 pub use large::{BodyFile, LARGE_BODY_BYTES, LargeBody};
 pub use memory::{Memory, MemoryOptions};
 pub use recover::{Damage, Recovery};
-pub use spool::{Body, Entry, Group, Level, Pressure, Spool, Stored, StoredBody};
+pub use spool::{Body, Entry, Group, Level, Pressure, Spool, Stored, StoredBody, Told};
+pub use verify::{Contents, Inspection, Stats, Torn};
 pub use wire::CodecError;

@@ -18,8 +18,8 @@ use crate::{
     handle::Shared,
     index::{Place, Segment, low},
     io::{Io, Lock},
-    recover::{Located, survey},
-    scan::{Scan, Step},
+    recover::{Located, make_ready, survey},
+    scan::{Found, Scan, Step},
     slots::{Maker, Slots},
 };
 
@@ -40,7 +40,8 @@ pub(crate) fn open(
         octets: options.segment_octets(),
         free_bytes_min: options.free_bytes_min,
     };
-    let found = survey(&shared, &maker)?;
+    let found = survey(&shared)?;
+    let ready = make_ready(found.free, &maker)?;
     for dir in [shared.journal(), options.dir.clone()] {
         io.sync_dir(&dir).map_err(SpoolError::io(format!("sync {}", dir.display())))?;
     }
@@ -48,14 +49,7 @@ pub(crate) fn open(
         // A killed process may have left what the kernel has and the disk has not.
         newest.file.sync_data().map_err(SpoolError::io("sync the newest segment"))?;
     }
-    let mut replay = Replay {
-        shared: &shared,
-        each,
-        recovery: Recovery { damage: found.damage, ..Recovery::default() },
-        next: Lsn(1),
-        newest: None,
-        epoch: 0,
-    };
+    let mut replay = Replay::new(&shared, Purpose::Recover, found.damage, each);
     replay.all(&found.used, options.in_background)?;
     let Replay { mut recovery, next, newest, epoch, .. } = replay;
     remove_orphans(&shared)?;
@@ -66,7 +60,7 @@ pub(crate) fn open(
     recovery.messages = shared.index().len();
     let count_max = options.bytes_max / options.segment_octets();
     let count_max = usize::try_from(count_max).unwrap_or(usize::MAX).max(KEPT_BACK + 2);
-    let mut slots = Slots::new(maker, found.ready, found.next_number, count_max);
+    let mut slots = Slots::new(maker, ready, found.next_number, count_max);
     if options.in_background {
         slots.prepare_in_background()?;
         slots.prepare(options.segments_ready + KEPT_BACK, found.used.len())?;
@@ -97,22 +91,48 @@ fn lock(io: &dyn Io, options: &Options) -> Result<Lock, SpoolError> {
     }
 }
 
+/// Why all segments are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To check everything in them, and change nothing.
+    Check,
+    /// To know what lives, and change nothing.
+    Look,
+    /// To go on with them. What cannot be read is set aside.
+    Recover,
+}
+
 /// The reading of all segments.
-struct Replay<'a> {
+pub(crate) struct Replay<'a> {
     shared: &'a Shared,
+    purpose: Purpose,
     each: &'a mut dyn FnMut(Record),
-    recovery: Recovery,
-    next: Lsn,
-    newest: Option<Sealed>,
+    pub(crate) recovery: Recovery,
+    pub(crate) next: Lsn,
+    pub(crate) newest: Option<Sealed>,
     epoch: u64,
 }
 
-impl Replay<'_> {
-    fn all(&mut self, segments: &[Located], in_background: bool) -> Result<(), SpoolError> {
-        let shared = self.shared;
+impl<'a> Replay<'a> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        purpose: Purpose,
+        damage: Vec<Damage>,
+        each: &'a mut dyn FnMut(Record),
+    ) -> Self {
+        let recovery = Recovery { damage, ..Recovery::default() };
+        Self { shared, purpose, each, recovery, next: Lsn(1), newest: None, epoch: 0 }
+    }
+
+    pub(crate) fn all(
+        &mut self,
+        segments: &[Located],
+        in_background: bool,
+    ) -> Result<(), SpoolError> {
+        let (shared, purpose) = (self.shared, self.purpose);
         if !in_background {
             return segments.iter().try_for_each(|segment| {
-                self.segment(segment, Steps::Here(Box::new(scan(shared, segment))))
+                self.segment(segment, Steps::Here(Box::new(scan(shared, purpose, segment))))
             });
         }
         std::thread::scope(|scope| {
@@ -122,7 +142,9 @@ impl Replay<'_> {
                 let room = SEGMENTS.saturating_sub(begun.len());
                 let more = coming.by_ref().take(room);
                 begun.extend(
-                    more.map(|segment| (segment, Steps::ahead(scope, scan(shared, segment)))),
+                    more.map(|segment| {
+                        (segment, Steps::ahead(scope, scan(shared, purpose, segment)))
+                    }),
                 );
                 let Some((segment, steps)) = begun.pop_front() else { return Ok(()) };
                 self.segment(segment, steps)?;
@@ -149,13 +171,16 @@ impl Replay<'_> {
                         let keeping = entry.event.keeping();
                         let place = place(low(sequence), entry.offset, entry.octets, keeping);
                         let place = Place { has_file: entry.has_file, ..place };
+                        self.check_body(slot, &entry);
                         self.record(segment, lsn, place, (entry.at, entry.event));
                         lsn = Lsn(lsn.0 + 1);
                     }
                     self.next = lsn;
                 }
                 Step::Damage { offset, octets, why } => {
-                    set_aside(self.shared, segment, offset, octets);
+                    if self.purpose == Purpose::Recover {
+                        set_aside(self.shared, segment, offset, octets);
+                    }
                     self.damage(slot, offset, octets, why);
                 }
                 Step::End(end) => break end,
@@ -193,14 +218,30 @@ impl Replay<'_> {
         (self.each)(Record { lsn, at, node: segment.node, event });
     }
 
+    fn check_body(&mut self, slot: u32, entry: &Found) {
+        if !entry.has_bad_body {
+            return;
+        }
+        let whose = match entry.event.keeping() {
+            Keeping::Opens(id) | Keeping::Stores(id) => id.to_string(),
+            Keeping::About(_) | Keeping::Closes(_) | Keeping::Latest(_) => "a message".to_owned(),
+        };
+        let why = format!("the checksum of the content of {whose} is wrong");
+        self.damage(slot, entry.offset, entry.octets, why);
+    }
+
     fn damage(&mut self, slot: u32, offset: u64, octets: u64, why: String) {
         let file = self.shared.slot_path(slot);
         self.recovery.damage.push(Damage { file, offset, octets, why });
     }
 }
 
-fn scan<'a>(shared: &Shared, segment: &'a Located) -> Scan<'a> {
-    Scan::new(segment, shared.slot_path(segment.slot))
+fn scan<'a>(shared: &Shared, purpose: Purpose, segment: &'a Located) -> Scan<'a> {
+    let scan = Scan::new(segment, shared.slot_path(segment.slot));
+    match purpose {
+        Purpose::Check => scan.reading_bodies(),
+        Purpose::Look | Purpose::Recover => scan,
+    }
 }
 
 /// Keeps a copy of what cannot be read, for the operator; a failure to do so changes nothing.

@@ -54,6 +54,8 @@ pub struct Damage {
 
 /// A segment that is to be read.
 pub(crate) struct Located {
+    /// Of its format; `None` where its header cannot be read.
+    pub(crate) version: Option<u16>,
     pub(crate) sequence: u64,
     pub(crate) slot: u32,
     pub(crate) mark: u64,
@@ -71,20 +73,22 @@ pub(crate) struct Located {
 pub(crate) struct Survey {
     /// The oldest first.
     pub(crate) used: Vec<Located>,
-    pub(crate) ready: VecDeque<Slot>,
+    /// Slots without a segment, good ones and others.
+    pub(crate) free: Vec<Seen>,
     pub(crate) next_number: u32,
     pub(crate) damage: Vec<Damage>,
 }
 
-struct Seen {
+/// A slot as it was found.
+pub(crate) struct Seen {
     number: u32,
     file: Arc<dyn IoFile>,
-    octets: u64,
+    pub(crate) octets: u64,
     header: HeaderBlock,
 }
 
-/// Reads all headers. Makes unusable slots into free ones only after everything is sorted out.
-pub(crate) fn survey(shared: &Shared, maker: &Maker) -> Result<Survey, SpoolError> {
+/// Reads all headers, and changes nothing.
+pub(crate) fn survey(shared: &Shared) -> Result<Survey, SpoolError> {
     let mut slots = look_at_slots(shared)?;
     let next_number = slots.last().map_or(0, |slot| slot.number.saturating_add(1));
     let mut used: BTreeMap<u64, Located> = BTreeMap::new();
@@ -108,8 +112,13 @@ pub(crate) fn survey(shared: &Shared, maker: &Maker) -> Result<Survey, SpoolErro
         }
     }
     report_holes(shared, &used, &sealed, &mut damage);
+    Ok(Survey { used: used.into_values().collect(), free: slots, next_number, damage })
+}
+
+/// Makes slots without a segment ready, those with an unusable header too.
+pub(crate) fn make_ready(free: Vec<Seen>, maker: &Maker) -> Result<VecDeque<Slot>, SpoolError> {
     let mut ready = VecDeque::new();
-    for seen in slots {
+    for seen in free {
         let is_whole = matches!(seen.header, HeaderBlock::Good(_)) && seen.octets >= maker.octets;
         let slot = if is_whole {
             // The process may have died before this header was durable.
@@ -124,7 +133,7 @@ pub(crate) fn survey(shared: &Shared, maker: &Maker) -> Result<Survey, SpoolErro
         };
         ready.push_back(slot);
     }
-    Ok(Survey { used: used.into_values().collect(), ready, next_number, damage })
+    Ok(ready)
 }
 
 fn look_at_slots(shared: &Shared) -> Result<Vec<Seen>, SpoolError> {
@@ -147,7 +156,7 @@ fn look_at_slots(shared: &Shared) -> Result<Vec<Seen>, SpoolError> {
             .read_at(&mut block, 0)
             .map_err(SpoolError::io(format!("read {}", path.display())))?;
         let header = SegmentHeader::decode(block.get(..count).unwrap_or_default());
-        if let HeaderBlock::Newer(found) = header {
+        if let HeaderBlock::Other(found) = header {
             return Err(SpoolError::Version { file: path, found });
         }
         slots.push(Seen { number, file, octets, header });
@@ -157,6 +166,7 @@ fn look_at_slots(shared: &Shared) -> Result<Vec<Seen>, SpoolError> {
 
 fn located(seen: &Seen, header: &SegmentHeader) -> Located {
     Located {
+        version: Some(header.version),
         sequence: header.sequence,
         slot: seen.number,
         mark: header.mark,
@@ -205,6 +215,7 @@ fn salvage(
         used.insert(
             sequence,
             Located {
+                version: None,
                 sequence,
                 slot: seen.number,
                 mark: frame.mark,

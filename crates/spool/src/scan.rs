@@ -21,6 +21,8 @@ pub(crate) struct Found {
     pub(crate) offset: u64,
     pub(crate) octets: u64,
     pub(crate) has_file: bool,
+    /// Whether the content in the entry was looked at, and its checksum is wrong.
+    pub(crate) has_bad_body: bool,
 }
 
 /// What comes next in a segment.
@@ -43,6 +45,8 @@ pub(crate) struct Scan<'a> {
     next: Option<Lsn>,
     /// Whether all octets up to the limit were durable once.
     is_sealed: bool,
+    /// Whether contents are looked at in a sealed segment too.
+    reads_bodies: bool,
     limit: u64,
 }
 
@@ -66,8 +70,16 @@ impl<'a> Scan<'a> {
             at: FRAMES_AT,
             next: None,
             is_sealed: segment.end.is_some(),
+            reads_bodies: false,
             limit,
         }
+    }
+
+    /// Looks at all contents. One that is bad does not take its frame along where the segment is
+    /// sealed: [`Found::has_bad_body`] tells it.
+    pub(crate) const fn reading_bodies(mut self) -> Self {
+        self.reads_bodies = true;
+        self
     }
 
     /// The next frame; after [`Step::End`] there is none.
@@ -134,13 +146,13 @@ impl<'a> Scan<'a> {
         Ok(None)
     }
 
-    /// Whether frames from `at` on say that the frame at `at` was on stable storage.
+    /// Whether frames from `at` on say that all before the frame at `at` was on stable storage.
     fn is_proven(&mut self, at: u64) -> Result<bool, SpoolError> {
         let Some(first) = self.header(at)?.map(|header| header.first) else { return Ok(false) };
         let mut at = Some(at);
         while let Some(frame) = at {
             let Some(header) = self.header(frame)? else { return Ok(false) };
-            if header.synced > first {
+            if header.synced >= first {
                 return Ok(true);
             }
             at = self.search(frame + header.frame_octets())?;
@@ -184,12 +196,14 @@ impl<'a> Scan<'a> {
                 offset,
                 why: format!("{why}; perhaps a newer version wrote it"),
             })?;
-            if with_bodies && !self.body_is_whole(offset, &entry)? {
+            let has_bad_body =
+                (with_bodies || self.reads_bodies) && !self.body_is_whole(offset, &entry)?;
+            if with_bodies && has_bad_body {
                 return Ok(Look::Bad("the checksum of a content is wrong"));
             }
             let has_file = entry.kind == crate::format::BodyKind::File;
             let octets = entry.entry_octets();
-            found.push(Found { at: entry.at, event, offset, octets, has_file });
+            found.push(Found { at: entry.at, event, offset, octets, has_file, has_bad_body });
             offset += entry.entry_octets();
         }
         if offset != end {

@@ -11,7 +11,7 @@ use merpati_mail::{
     event::{Accepted, Keeping},
 };
 
-use crate::{BodyFile, Handle, SpoolError};
+use crate::{BodyFile, Handle, SpoolError, handle::accepted_of};
 
 /// What survives a crash: a journal of events, and the contents that belong to them.
 ///
@@ -128,6 +128,24 @@ pub struct Stored {
     pub accepted: Accepted,
     /// Its content.
     pub body: StoredBody,
+}
+
+/// A message as the journal tells it.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// When that was written.
+    pub at: Time,
+    /// `Accepted`, `Captured` or `Carried`.
+    pub event: Event,
+    /// Its content.
+    pub body: StoredBody,
+}
+
+impl Told {
+    /// The message as it was accepted or captured; `None` where the event tells none.
+    pub fn accepted(&self) -> Option<&Accepted> {
+        accepted_of(&self.event)
+    }
 }
 
 /// The content of a stored message.

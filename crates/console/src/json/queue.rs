@@ -95,7 +95,7 @@ struct Reason {
 }
 
 #[derive(Serialize)]
-struct Hold {
+pub(super) struct Hold {
     limit: String,
     value: String,
     source: String,

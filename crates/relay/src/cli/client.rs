@@ -47,6 +47,12 @@ impl Client {
         parse(&self.request(&Method::POST, target)?)
     }
 
+    /// Does something that takes as long as it takes, and waits for its end.
+    pub(super) fn post_and_wait(&self, target: &str) -> Result<Value, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        parse(&runtime.block_on(self.exchange(&Method::POST, target))?)
+    }
+
     /// Deletes something.
     pub(super) fn delete(&self, target: &str) -> Result<Value, Failure> {
         parse(&self.request(&Method::DELETE, target)?)

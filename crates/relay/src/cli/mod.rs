@@ -1,8 +1,8 @@
 //! What an operator types: commands, their arguments, and what each ends with.
 //!
 //! Invariant: a command does nothing to a running relay that the HTTP API could not do: it speaks
-//! to the router of `console` over the control socket. Exit codes: 0 done, 1 failed, 2 usage, 69
-//! the relay does not run, 75 time is up, 78 the configuration has mistakes.
+//! to the router of `console` over the control socket. Exit codes: 0 done, 1 failed, 2 usage
+//! or could not begin, 69 the relay does not run, 75 time is up, 78 the configuration has mistakes.
 
 mod client;
 mod config_commands;
@@ -12,6 +12,7 @@ mod queue;
 mod sandbox;
 mod send;
 mod serve;
+mod spool;
 
 use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -73,6 +74,9 @@ enum Command {
     Send(send::SendArguments),
     /// Run the relay; without a configuration, a sandbox on loopback.
     Serve(ConfigArguments),
+    /// Check, measure, copy, export and import the spool.
+    #[command(subcommand)]
+    Spool(spool::SpoolCommand),
     /// Tell how the relay is.
     Status {
         #[command(flatten)]
@@ -128,6 +132,7 @@ impl CommandLine {
             Command::Sandbox(command) => sandbox::run(&command, &client, output),
             Command::Send(arguments) => send::run(&arguments, output),
             Command::Serve(arguments) => serve::run(&arguments, output),
+            Command::Spool(command) => spool::run(&command, &client, output),
             Command::Status { format } => status(&client, format.format, output),
         }
     }
@@ -144,6 +149,8 @@ enum Failure {
     RelayDown(String),
     /// Time is up.
     Timeout(String),
+    /// It could not even be begun; the text says why.
+    Unable(String),
     /// The arguments make no sense together.
     Usage(String),
 }
@@ -156,7 +163,7 @@ impl Failure {
             Self::Other(_) => 1,
             Self::RelayDown(_) => 69,
             Self::Timeout(_) => 75,
-            Self::Usage(_) => 2,
+            Self::Unable(_) | Self::Usage(_) => 2,
         })
     }
 }
@@ -168,6 +175,7 @@ impl fmt::Display for Failure {
             | Self::Other(text)
             | Self::RelayDown(text)
             | Self::Timeout(text)
+            | Self::Unable(text)
             | Self::Usage(text) => f.write_str(text),
         }
     }
@@ -257,8 +265,8 @@ fn status(
 
 const HEALTH_PAUSE: Duration = Duration::from_millis(100);
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 69 the relay does not run, \
-                          75 time is up, 78 the configuration has mistakes.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or could not begin, 69 the \
+                          relay does not run, 75 time is up, 78 the configuration has mistakes.";
 
 #[cfg(test)]
 mod tests {
@@ -295,6 +303,17 @@ mod tests {
             ("credential hash", true),
             ("health --wait 30s", true),
             ("drain --socket var/control.sock", true),
+            ("spool verify", true),
+            ("spool verify --spool copy -o jsonl", true),
+            ("spool stats --config a.toml", true),
+            ("spool export out 028T5CY4TQKFF --spool copy", true),
+            ("spool export", false),
+            ("spool export out shop", false),
+            ("spool import out --skip-present", true),
+            ("spool import", false),
+            ("spool backup copy", true),
+            ("spool backup copy --spool old -o jsonl", true),
+            ("spool backup", false),
             ("status -o jsonl", true),
             ("queue ls", true),
             ("queue ls from:shop age>1h -n 5 -o jsonl", true),
@@ -324,6 +343,7 @@ mod tests {
             (Failure::Other(text()), 1),
             (Failure::RelayDown(text()), 69),
             (Failure::Timeout(text()), 75),
+            (Failure::Unable(text()), 2),
             (Failure::Usage(text()), 2),
         ] {
             assert_eq!(failure.exit_code(), ExitCode::from(code), "{failure:?}");
