@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The figures of docs/performance.md: end to end and acceptance beside Postfix, and the journal alone.
-# usage: scripts/bench.sh [--smoke] [--rounds N] [--only end-to-end|acceptance|journal] [--rig PATH]
-#   --smoke: one tiny round, which judges no speed; --rig: another load generator and sink
+# The figures of docs/performance.md: beside Postfix end to end and in acceptance, the journal alone,
+# a restart with a full queue, and the memory of an idle relay.
+# usage: scripts/bench.sh [--smoke] [--rounds N] [--only PART] [--scenario NAME] [--queued N] [--rig PATH]
+#   PART: end-to-end, acceptance, journal, restart, idle; --smoke: one tiny round, which judges no speed
 # MERPATI_BENCH_DIR: a folder on the disk to be measured (/var/tmp); MERPATI_CACHE: for Postfix.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,6 +15,7 @@ cd "$(dirname "$0")/.."
 want python3 -- has python3
 want procps -- has ps
 want strace -- has strace
+want openssl -- has openssl
 install_missing bench
 prepare_postfix bench
 
@@ -24,4 +26,4 @@ cargo build --quiet --release -p merpati-spool --example journal_bench
 export MERPATI=${MERPATI:-$target/release/merpati}
 export MERPATI_RIG=$target/release/merpati-rig
 export JOURNAL_BENCH=$target/release/examples/journal_bench
-exec timeout 1800 python3 scripts/lib/bench.py "$@"
+exec timeout 5400 python3 scripts/lib/bench.py "$@"

@@ -10,11 +10,10 @@ import socket
 import subprocess
 import time
 
-from servers import Postfix, Server, end_process, free_port, greets, wait_until
+from bench_scenarios import CONNECTIONS
+from servers import POSTFIX_TLSPROXY, Postfix, Server, end_process, free_port, greets, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# Connections to the next hop, for every relay.
-CONNECTIONS = 50
 
 
 class Rig:
@@ -64,6 +63,10 @@ class Sink(Server):
             end_process(self.process)
             raise
 
+    def figure(self, name):
+        """One of its figures, as it was last written down."""
+        return json.loads(self.figures.read_text())[name]
+
     def wait_for(self, messages, seconds=240):
         """The time of the last delivery, after so many more different ones."""
         self.expected += messages
@@ -87,20 +90,20 @@ class Relay(Server):
         self.port = port or free_port()
         self.control = folder / "spool" / "control.sock"
         self.output = folder / "relay.output"
-        environment = dict(
-            os.environ,
-            MERPATI=str(binary),
-            MX_ADDR=f"127.0.0.1:{self.port}",
-            NEXT_HOP=f"127.0.0.1:{next_hop}",
-            MAX_OUT=str(CONNECTIONS),
-            TRUSTED="127.0.0.0/8",
-            SPOOL_DIR=str(folder / "spool"),
-            FRESH="1" if fresh else "",
-            LOG_TO=str(folder / "log"),
+        environment = {
+            **os.environ,
+            "MERPATI": str(binary),
+            "MX_ADDR": f"127.0.0.1:{self.port}",
+            "NEXT_HOP": f"127.0.0.1:{next_hop}",
+            "MAX_OUT": str(CONNECTIONS),
+            "TRUSTED": "127.0.0.0/8",
+            "SPOOL_DIR": str(folder / "spool"),
+            "FRESH": "1" if fresh else "",
+            "LOG_TO": str(folder / "log"),
             # What a killed one leaves behind goes with the folder.
-            TMPDIR=str(folder),
+            "TMPDIR": str(folder),
             **(settings or {}),
-        )
+        }
         with open(self.output, "ab") as output:
             self.process = subprocess.Popen(
                 [ROOT / "contrib/referee/run"],
@@ -161,15 +164,34 @@ class Relay(Server):
         return found["count"], found["sum"]
 
 
-def postfix_relay(root, folder, sessions, next_hop):
+def postfix_relay(root, folder, sessions, next_hop, connections=CONNECTIONS, settings=()):
     """An expert's relay: everything goes to the sink, at full concurrency from the start."""
     settings = (
         f"relayhost = [127.0.0.1]:{next_hop}",
-        f"default_destination_concurrency_limit = {CONNECTIONS}",
-        f"initial_destination_concurrency = {CONNECTIONS}",
+        f"default_destination_concurrency_limit = {connections}",
+        f"initial_destination_concurrency = {connections}",
         "smtp_connection_cache_on_demand = yes",
+        f"default_process_limit = {max(sessions, connections) + 100}",
+        *settings,
     )
-    return Postfix(root, folder, sessions, settings)
+    return Postfix(root, folder, sessions, settings, services=POSTFIX_TLSPROXY)
+
+
+def pss_mib(pid):
+    """The memory of a process and its descendants: what is shared counts in shares."""
+    pids, octets = [pid], 0
+    while pids:
+        one = pids.pop()
+        children = subprocess.run(
+            ["ps", "--no-headers", "-o", "pid", "--ppid", str(one)],
+            capture_output=True, text=True, check=False,
+        ).stdout.split()
+        pids += [int(child) for child in children]
+        # One may have ended meanwhile.
+        with contextlib.suppress(OSError):
+            told = pathlib.Path(f"/proc/{one}/smaps_rollup").read_text()
+            octets += 1_024 * int(re.search(r"^Pss:\s+(\d+)", told, re.MULTILINE)[1])
+    return octets / 2**20
 
 
 def traced_syncs(server, trace, work):

@@ -32,6 +32,10 @@ virtual unix - n n - - virtual
 tlsmgr unix - - n 1000? 1 tlsmgr
 """
 
+# Keeps TLS connections to be used again.
+POSTFIX_TLSPROXY = """tlsproxy unix - - n - 0 tlsproxy
+"""
+
 
 def wait_until(what, ready, process, seconds=30):
     """Asks again until it is ready; fails when the process ends or the time is over."""

@@ -1,0 +1,111 @@
+"""What a full queue costs: memory, the rate beside it, and the time after a restart; and idleness."""
+
+import os
+import subprocess
+import time
+
+from bench_scenarios import Certificate
+from bench_servers import Relay, Sink, pss_mib
+from servers import end_process, free_port
+
+WAITING_MAX_MIB = 250
+RESTART_MAX_SECONDS = 5
+IDLE_MAX_MIB = 25
+SIZE = 1_024
+SESSIONS = 50
+# So many deliveries fail often before the others come: a fifth of them.
+OFTEN = 0.2
+OFTEN_ATTEMPTS = 5
+PARTS = 4
+# Seconds between the attempts at the rest: long enough that filling and settling end before them.
+WAIT = 120
+WAIT_SMALL = 3
+SMALL = 10_000
+
+
+def restart(rig, merpati, place, queued):
+    """Fills a queue with the next hop down, ends the relay and starts it anew, with cold caches."""
+    port, told = free_port(), {}
+    often = int(queued * OFTEN)
+    # First those that are tried again and again, with a short wait; then, after a restart with a
+    # long one, the rest: they are tried once.
+    with Relay(merpati, place / "relay", port, settings={"RETRY": "1"}).wait() as relay:
+        rig.load(relay.port, often, SIZE, SESSIONS, place / "often")
+        wait_for_attempts(relay, often * OFTEN_ATTEMPTS)
+        end_process(relay.process)
+    wait = WAIT if queued > SMALL else WAIT_SMALL
+    settings = {"RETRY": str(wait)}
+    with Relay(merpati, place / "relay", port, fresh=False, settings=settings).wait() as relay:
+        rates = []
+        for part in range(PARTS):
+            messages = (queued - often) // PARTS
+            sent = place / f"part-{part}"
+            rates.append(rig.load(relay.port, messages, SIZE, SESSIONS, sent)["accept_per_s"])
+        told["waiting"] = settled_mib(relay)
+        octets = sum(f.stat().st_blocks * 512 for f in (place / "relay").rglob("*") if f.is_file())
+        end_process(relay.process)
+    filled = time.monotonic()
+    with Relay(merpati, place / "empty", port, settings=settings).wait() as empty:
+        messages = (queued - often) // PARTS
+        none = rig.load(empty.port, messages, SIZE, SESSIONS, place / "none")["accept_per_s"]
+    told["rate"] = rates[-1] / none
+    # All are due when it starts anew.
+    time.sleep(max(0, filled + wait - time.monotonic()))
+    is_cold = drop_caches()
+    with Sink(rig, place / "sink", port) as sink:
+        began, wall = time.monotonic(), time.time()
+        with Relay(merpati, place / "relay", port, fresh=False, settings=settings).wait(240) as relay:
+            told["ready"] = time.monotonic() - began
+            last = sink.wait_for(often + PARTS * ((queued - often) // PARTS), 900)
+            told["first"] = sink.figure("first") - wall
+            told["drained"] = last - wall
+    print(
+        f"\nRestart with {queued:,} of {SIZE} octets queued, {OFTEN:.0%} of them tried "
+        f"{OFTEN_ATTEMPTS} times or more; page cache {'dropped' if is_cold else 'NOT dropped'}\n"
+        f"waiting: PSS {told['waiting']:.0f} MiB, on disk {octets / 2**20:,.0f} MiB; accepted a "
+        f"second, by quarters of the filling: {', '.join(f'{rate:,.0f}' for rate in rates)}; "
+        f"by an empty relay {none:,.0f}\n"
+        f"after the restart: ready {told['ready']:.1f} s, first delivery {told['first']:.1f} s, "
+        f"all delivered {told['drained']:.0f} s",
+        flush=True,
+    )
+    return told
+
+
+def wait_for_attempts(relay, attempts, seconds=600):
+    """Until so many attempts were deferred."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for line in relay.ask("/metrics").splitlines():
+            if line.startswith('merpati_outcomes_total{outcome="Deferred"}'):
+                if float(line.split()[-1]) >= attempts:
+                    return
+        time.sleep(0.2)
+    raise RuntimeError(f"fewer than {attempts} attempts in {seconds} s")
+
+
+def settled_mib(relay):
+    """The memory once what was under way has settled."""
+    time.sleep(5)
+    return pss_mib(relay.process.pid)
+
+
+def drop_caches():
+    """Whether nothing is left in the page cache: it takes root."""
+    subprocess.run(["sync"], check=True)
+    try:
+        with open("/proc/sys/vm/drop_caches", "w") as drop:
+            drop.write("3")
+    except OSError:
+        return False
+    return True
+
+
+def idle(merpati, place, seconds):
+    """The memory of a relay that nobody talks to."""
+    certificate = Certificate.make(place)
+    settings = {"TLS_CERT": certificate.chain, "TLS_KEY": certificate.key, "NEXT_HOP": "",
+                "DNS_ADDR": "127.0.0.1:53", "HTTP_ADDR": "127.0.0.1:0"}
+    with Relay(merpati, place / "relay", 0, settings=settings).wait() as relay:
+        time.sleep(seconds)
+        return pss_mib(relay.process.pid)
