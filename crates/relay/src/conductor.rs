@@ -20,6 +20,7 @@ use bytes::Bytes;
 use merpati_flow::{Core, Finding, Input, Job, JobId, Loaded, Output, Report, Token};
 use merpati_mail::{
     Answer, DeliveryId, Event, Hold, Outcome, Question, QueueId, Record, Time,
+    event::Accepted,
     outcome::{Fact, Finding as Found, Phase},
 };
 use merpati_spool::{Body, Entry, Group, Handle, SpoolError, StoredBody};
@@ -106,6 +107,8 @@ struct Waiting {
 /// What the thread is told.
 enum Told {
     Answered(Question, Answer),
+    /// The messages that are to be written anew, read.
+    CarryRead(Vec<Accepted>),
     CarryWanted(Vec<QueueId>),
     Committed(Vec<Token>),
     Drain,
@@ -163,6 +166,7 @@ impl Conductor {
             inbox: Arc::clone(&inbox),
             contents: BTreeMap::new(),
             operations: Vec::new(),
+            is_carrying: false,
         };
         let handle = std::thread::Builder::new().name("conductor".to_owned()).spawn(move || {
             let guard = EndsProcess;
@@ -216,6 +220,8 @@ struct Thread {
     /// The contents of messages that are read and whose attempt has not begun.
     contents: BTreeMap<JobId, Content>,
     operations: Vec<Operation>,
+    /// Whether messages are being read that are to be written anew.
+    is_carrying: bool,
 }
 
 /// A verb of an operator on its way into the journal.
@@ -270,7 +276,8 @@ impl Thread {
             Told::Answered(question, answer) => {
                 self.core.handle(now, Input::Answered(question, answer));
             }
-            Told::CarryWanted(ids) => self.carry(now, &ids),
+            Told::CarryRead(messages) => self.carry(now, &messages),
+            Told::CarryWanted(ids) => self.read_to_carry(ids),
             Told::Committed(tokens) => self.committed(now, tokens),
             Told::Drain => self.core.drain(),
             Told::Durable(records) => {
@@ -451,21 +458,43 @@ impl Thread {
         }
     }
 
+    /// Reads messages whose state is to be written anew, beside this thread. What is asked for
+    /// meanwhile is asked for again.
+    fn read_to_carry(&mut self, ids: Vec<QueueId>) {
+        if std::mem::replace(&mut self.is_carrying, true) {
+            return;
+        }
+        let (spool, inbox) = (self.hands.spool.clone(), Arc::clone(&self.inbox));
+        self.hands.runtime.spawn(async move {
+            let read = spawn_blocking(move || {
+                ids.into_iter().filter_map(|id| accepted(&spool, id)).collect()
+            });
+            inbox.push(Told::CarryRead(read.await.unwrap_or_default()));
+        });
+    }
+
     /// Writes the state of these messages anew. One about which something is under way is asked for
     /// again.
-    fn carry(&self, now: Time, ids: &[QueueId]) {
-        for &id in ids {
-            match self.hands.spool.read(id) {
-                Ok(stored) => {
-                    let carried = self.core.carry(&stored.accepted).map(Box::new);
-                    if let Some(event) = carried.map(Event::Carried) {
-                        self.hands.committer.carry(Group::with_body(now, event, Body::Same));
-                    }
-                }
-                // It has ended meanwhile.
-                Err(SpoolError::Missing(_)) => {}
-                Err(error) => tracing::error!(%id, %error, "a message cannot be carried"),
+    fn carry(&mut self, now: Time, messages: &[Accepted]) {
+        self.is_carrying = false;
+        for accepted in messages {
+            if let Some(carried) = self.core.carry(accepted) {
+                let event = Event::Carried(Box::new(carried));
+                self.hands.committer.carry(Group::with_body(now, event, Body::Same));
             }
+        }
+    }
+}
+
+/// A message that is to be written anew; `None` where it has ended meanwhile, or cannot be read.
+/// Blocks for the disk.
+fn accepted(spool: &Handle, id: QueueId) -> Option<Accepted> {
+    match spool.read(id) {
+        Ok(stored) => Some(stored.accepted),
+        Err(SpoolError::Missing(_)) => None,
+        Err(error) => {
+            tracing::error!(%id, %error, "a message cannot be carried");
+            None
         }
     }
 }

@@ -4,8 +4,8 @@
 //! are observed here and never journaled. Telling never blocks: a log that cannot be written fast
 //! enough loses lines, counts them and says so. Not pure: a thread that writes.
 //!
-//! Under load the thread writes once in [`PACE`]: waking it for each batch of the journal would
-//! cost more than the lines.
+//! Under load the thread writes once in a few milliseconds: waking it for each batch of the journal
+//! would cost more than the lines.
 
 pub mod log;
 pub mod metrics;
