@@ -18,7 +18,7 @@ use merpati_console::{
     spool::BackedUp,
 };
 use merpati_mail::{Domain, Event, QueueId, Time};
-use merpati_spool::{Group, Handle, Level, SpoolError, Stored, StoredBody};
+use merpati_spool::{Group, Handle, SpoolError, Stored, StoredBody};
 use tokio::task::spawn_blocking;
 
 pub use self::explain::RouteFacts;
@@ -28,6 +28,7 @@ use crate::{
     conductor::Conductor,
     health::{Health, Life},
     listen::Gate,
+    pressure::Resource,
     resolve::Resolver,
     sinks::Sinks,
     store::Store,
@@ -96,12 +97,23 @@ impl Admin for Control {
                 &format!("The spool failed: {why}."),
                 &["Look at the disk, then start the relay again; recovery decides what is there."],
             ),
-            Life::Ready => match self.health.pressure().map(|pressure| pressure.level) {
-                Some(Level::OutcomesOnly | Level::Full) => not(
+            Life::Ready => match self.health.shortage() {
+                Some(Resource::Disk) => not(
                     "The spool is full: new mail is refused with 452.",
                     &["Free some disk space, or raise spool.journal_max."],
                 ),
-                Some(Level::Roomy) | None => Ok(()),
+                Some(Resource::Memory) => not(
+                    "The relay is short of memory: new mail is refused with 452.",
+                    &["It ends by itself when there is less to do, or raise limits.memory_max."],
+                ),
+                Some(Resource::Queue) => not(
+                    "The queue is full: mail that would join it is refused with 452.",
+                    &[
+                        "See why mail waits: merpati queue ls. It ends by itself as mail leaves.",
+                        "Where there is memory for more, raise limits.queue_max.",
+                    ],
+                ),
+                None => Ok(()),
             },
         }
     }

@@ -3,11 +3,16 @@
 //! Invariant: a relay that failed never becomes ready again; a draining one neither. Not pure:
 //! shared by all threads.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
 
 use merpati_flow::admit::Room;
 use merpati_spool::{Level, Pressure};
 use tokio::sync::watch;
+
+use crate::pressure::{Levels, Load, Resource};
 
 /// In which part of its life the process is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub enum Life {
 pub struct Health {
     life: watch::Sender<Life>,
     pressure: Mutex<Option<Pressure>>,
+    /// [`Levels`] as bits: each session looks at them before it reads.
+    levels: AtomicU32,
 }
 
 impl Health {
@@ -64,6 +71,26 @@ impl Health {
     /// The committer looked.
     pub fn set_pressure(&self, pressure: Pressure) {
         *lock(&self.pressure) = Some(pressure);
+    }
+
+    /// How far memory, queue and disk are strained.
+    pub fn levels(&self) -> Levels {
+        Levels::from_bits(self.levels.load(Ordering::Relaxed))
+    }
+
+    /// Who watches saw a change.
+    pub fn set_levels(&self, levels: Levels) {
+        self.levels.store(levels.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Of what there is too little for new mail; `None` where all is taken.
+    pub fn shortage(&self) -> Option<Resource> {
+        let is_short = |resource| match resource {
+            // The spool itself knows it at once.
+            Resource::Disk => self.room() == Room::Full,
+            Resource::Memory | Resource::Queue => self.levels().of(resource) >= Load::Refuse,
+        };
+        Resource::ALL.into_iter().find(|resource| is_short(*resource))
     }
 
     /// What admission has to know of the spool.

@@ -21,6 +21,7 @@ pub mod fresh;
 pub mod health;
 pub mod listen;
 pub mod node;
+pub mod pressure;
 pub mod resolve;
 pub mod sinks;
 pub mod store;

@@ -43,6 +43,7 @@ use crate::{
     fresh::Fresh,
     health::{Health, Life},
     listen::{self, Gate, Limits, Shared},
+    pressure::watch::Watch,
     resolve::Resolver,
     sinks::{LogWriter, Metrics, Notice, Sinks, Target},
     store::{Quota, Store},
@@ -168,6 +169,7 @@ impl Node {
     async fn serve(&mut self, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCode> {
         let committer = self.committer.clone();
         tokio::spawn(async move { committer.tell().await });
+        tokio::spawn(self.watch().run());
         let mut sockets = Vec::new();
         let shared = Arc::new(self.shared()?);
         let mut loops = Vec::new();
@@ -200,6 +202,11 @@ impl Node {
             Life::Failed(_) => ExitCode::from(EXIT_STORAGE),
             Life::Draining | Life::Ready | Life::Starting => ExitCode::SUCCESS,
         })
+    }
+
+    fn watch(&self) -> Watch {
+        let (clock, health) = (Arc::clone(&self.clock), Arc::clone(&self.health));
+        Watch::start(&self.config.limits, clock, health, self.sinks.clone())
     }
 
     /// Starts those who deliver; `own` are the sockets on which we listen.

@@ -39,7 +39,7 @@ use self::{
     check::Parts,
     diagnostic::Diagnostic,
     next_hop::To,
-    options::{CredentialEntry, Listener, Log, Relay, Sandbox, Server, Spool},
+    options::{CredentialEntry, Limits, Listener, Log, Relay, Sandbox, Server, Spool},
     outbound::{Delivery, Dns, Egress, EgressEntry, Retry, RouteEntry},
     reader::Reader,
     section::SectionDoc,
@@ -50,7 +50,8 @@ pub use self::{
     diagnostic::Errors,
     source::Source,
     values::{
-        AfterCapture, AuthUse, Bytes, Kind, LogTo, Name, Network, Recipients, RouteTls, TlsUse,
+        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Recipients, RouteTls,
+        TlsUse,
     },
 };
 
@@ -77,6 +78,8 @@ pub struct Config {
     pub dns: Dns,
     /// The journal.
     pub spool: Spool,
+    /// How much may be under way.
+    pub limits: Limits,
     /// What is kept of captured mail.
     pub sandbox: Sandbox,
     /// The mail log.
@@ -142,6 +145,7 @@ impl Config {
         let retry = reading.one(&Retry::DOC, Retry::read);
         let dns = reading.one(&Dns::DOC, Dns::read);
         let spool = reading.one(&Spool::DOC, Spool::read);
+        let limits = reading.one(&Limits::DOC, Limits::read);
         let sandbox = reading.one(&Sandbox::DOC, Sandbox::read);
         let log = reading.one(&Log::DOC, Log::read);
         let parts = Parts {
@@ -166,6 +170,7 @@ impl Config {
                 retry: retry?,
                 dns: dns?,
                 spool: spool?,
+                limits: limits?,
                 sandbox: sandbox?,
                 log: log?,
                 effective,

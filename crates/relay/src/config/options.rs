@@ -11,7 +11,7 @@ use merpati_mail::Domain;
 use super::{
     outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry},
     section::{Default, SectionDoc, section},
-    values::{AfterCapture, AuthUse, Bytes, Kind, LogTo, Name, Network, TlsUse},
+    values::{AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, TlsUse},
 };
 use crate::credential::Credential;
 
@@ -129,6 +129,22 @@ section! {
 }
 
 section! {
+    /// How much may be under way before senders are slowed down, and then told to come again later.
+    /// What was accepted is delivered all the while. `docs/overload.md` says more.
+    Once "limits" Limits {
+        /// Resident memory of the process. From 80 % of it on, content is read slowly; from 90 %
+        /// on, new mail is refused with 452; from 100 % on, new connections are refused with 421.
+        /// `auto`: three quarters of the memory of the machine, or of the control group where that
+        /// is less. `off`: any.
+        memory_max: MemoryMax = Default::Value("auto");
+        /// Deliveries that wait or are attempted. From 90 % of it on, content is read slowly; from
+        /// 100 % on, new mail is refused with 452 by the listeners whose mail is delivered. Each
+        /// takes some 250 octets of memory. `off`: any number.
+        queue_max: Option<NonZeroU32> = Default::Value("20000000");
+    }
+}
+
+section! {
     /// What is kept of captured mail; the oldest goes first.
     Once "sandbox" Sandbox {
         /// Messages; `off`: any number.
@@ -163,8 +179,9 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Retry::DOC,
     Dns::DOC,
     Spool::DOC,
+    Limits::DOC,
     Sandbox::DOC,
     Log::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 12;
+pub(super) const SECTIONS_COUNT: usize = 13;

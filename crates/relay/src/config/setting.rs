@@ -16,7 +16,8 @@ use merpati_mail::Domain;
 use super::{
     source::{Node, Span},
     values::{
-        AfterCapture, AuthUse, Bytes, Kind, LogTo, Name, Network, Recipients, RouteTls, TlsUse,
+        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Recipients, RouteTls,
+        TlsUse,
     },
 };
 use crate::credential::Credential;
@@ -400,6 +401,26 @@ impl Setting for LogTo {
             Self::File(path) => path.show(),
             Self::Off => quoted("off"),
             Self::Stdout => quoted("stdout"),
+        }
+    }
+}
+
+impl Setting for MemoryMax {
+    const FORM: &'static str = "\"auto\", \"off\" or a size like \"2 GiB\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            size => Bytes::parse(size).map(Self::Upto),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => quoted("auto"),
+            Self::Off => quoted("off"),
+            Self::Upto(bytes) => bytes.show(),
         }
     }
 }

@@ -203,6 +203,17 @@ pub enum AfterCapture {
     Keep,
 }
 
+/// How much memory the process may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryMax {
+    /// A share of what the machine has.
+    Auto,
+    /// Any.
+    Off,
+    /// This much.
+    Upto(Bytes),
+}
+
 /// Where the mail log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTo {

@@ -14,7 +14,10 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use merpati_console::Summary;
-use merpati_flow::{admit, submission, trace};
+use merpati_flow::{
+    admit::{self, Room},
+    submission, trace,
+};
 use merpati_mail::{
     Envelope, Event, Overlay, Question, QueueId, Reply, Stage, Time, Verdict, event::Accepted,
     question::PasswordAnswer, stage::Decision,
@@ -35,6 +38,7 @@ use super::{
 use crate::{
     committer::{Proposal, Refused},
     health::Life,
+    pressure::Mail,
     sinks::SessionEnded,
 };
 
@@ -67,6 +71,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, plan: &Plan, shar
         alarm_at: shared.clock.now() + ALARM_LONGEST,
         life: shared.health.watch(),
         is_told_of_end: false,
+        has_carried: false,
     };
     let ended = connection.run().await;
     if ended == Ended::Panicked {
@@ -96,6 +101,8 @@ struct Connection<'a> {
     /// Whether the session knows that the relay ends. The state of `life` alone does not say so: it
     /// may have changed while a message was taken.
     is_told_of_end: bool,
+    /// Whether content came since the last pause.
+    has_carried: bool,
 }
 
 /// How a connection came to its end.
@@ -171,6 +178,7 @@ impl Connection<'_> {
                     turn = Turn::Moved;
                 }
                 Output::Body(range) => {
+                    self.has_carried = true;
                     let octets = buffer.get(range).unwrap_or_default();
                     let announced = self.session.announced_bytes();
                     self.body.push(octets, announced, &self.shared.spool).await;
@@ -216,6 +224,7 @@ impl Connection<'_> {
         if self.buffer.capacity() - self.buffer.len() < wanted / 2 {
             self.buffer.reserve(wanted);
         }
+        self.slow_down().await;
         let Some(stream) = &mut self.stream else { return self.step(Input::Closed).map(drop) };
         let woken = tokio::select! {
             biased;
@@ -254,12 +263,40 @@ impl Connection<'_> {
     }
 
     fn decide(&self, stage: &Stage) -> Verdict {
+        let health = &self.shared.health;
+        if let Stage::Mail { .. } = stage
+            && health.room() == Room::Roomy
+            && let Some(verdict) = health.levels().refuse_mail(self.mail())
+        {
+            return verdict;
+        }
         let facts = admit::Facts {
             peer: self.peer.ip(),
             credential: self.session.credential(),
-            room: self.shared.health.room(),
+            room: health.room(),
         };
         admit::decide(&self.plan.policy, &facts, stage)
+    }
+
+    /// What becomes of the mail that comes in here.
+    const fn mail(&self) -> Mail {
+        match self.plan.sink {
+            Sink::Capture | Sink::Discard => Mail::Captured,
+            Sink::Queue(_) => Mail::Queued,
+        }
+    }
+
+    /// Lets the client wait where the relay is strained: what is not read stays with him, and he
+    /// slows down. Content that came with its commands counts as well.
+    async fn slow_down(&mut self) {
+        let is_content = matches!(self.session.wants(), Wants::Content { .. });
+        let has_carried = std::mem::take(&mut self.has_carried);
+        if !is_content && !has_carried {
+            return;
+        }
+        if let Some(pause) = self.shared.health.levels().pause(self.mail()) {
+            sleep(pause).await;
+        }
     }
 
     async fn answer(&self, question: Question) -> PasswordAnswer {

@@ -5,6 +5,7 @@
 
 mod body;
 mod connection;
+mod descriptors;
 mod gate;
 mod stream;
 
@@ -18,6 +19,7 @@ use merpati_spool::Handle;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use self::descriptors::Descriptors;
 pub use self::gate::{Gate, Limits, Pass};
 use crate::{
     auth::Credentials,
@@ -119,13 +121,17 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Accepts connections until the relay drains.
 pub async fn accept(listener: TcpListener, plan: Arc<Plan>, shared: Arc<Shared>) {
     let mut life = shared.health.watch();
+    let descriptors = Descriptors::of_process();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = life.wait_for(|life| matches!(life, Life::Draining | Life::Failed(_))) => return,
         };
         match accepted {
-            Ok((stream, peer)) => admit(stream, peer, &plan, &shared),
+            Ok((stream, peer)) => {
+                let entered = enter(&stream, peer, descriptors, (&plan, &shared));
+                admit(stream, peer, entered, (&plan, &shared));
+            }
             // EMFILE and its kin do not go by themselves; the others concern one connection.
             Err(error) if is_exhaustion(&error) => {
                 tracing::warn!(%error, "cannot accept; trying again soon");
@@ -136,12 +142,35 @@ pub async fn accept(listener: TcpListener, plan: Arc<Plan>, shared: Arc<Shared>)
     }
 }
 
-fn admit(stream: TcpStream, peer: SocketAddr, plan: &Arc<Plan>, shared: &Arc<Shared>) {
+/// Lets a client in, or gives the rule that keeps it out and what it is told.
+fn enter(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    descriptors: Descriptors,
+    (plan, shared): (&Plan, &Shared),
+) -> Result<Pass, (&'static str, Reply)> {
+    if let Some(refused) = shared.health.levels().refuse_connection() {
+        return Err(refused);
+    }
+    if !descriptors.permit(stream) {
+        let text = "not enough file descriptors now, try again later";
+        return Err(("descriptors", Reply::new(421, (4, 3, 2), text)));
+    }
+    plan.gate
+        .enter(peer.ip())
+        .map_err(|rule| (rule, Reply::new(421, (4, 7, 0), "too many connections, try again later")))
+}
+
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    entered: Result<Pass, (&'static str, Reply)>,
+    (plan, shared): (&Arc<Plan>, &Arc<Shared>),
+) {
     let listener = &plan.options.listener;
-    let metrics = shared.sinks.metrics();
-    match plan.gate.enter(peer.ip()) {
+    match entered {
         Ok(pass) => {
-            metrics.session_began(listener);
+            shared.sinks.metrics().session_began(listener);
             let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
             tokio::spawn(async move {
                 let open = Open { plan: &plan, shared: &shared };
@@ -149,8 +178,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, plan: &Arc<Plan>, shared: &Arc<Sha
                 drop((open, pass));
             });
         }
-        Err(rule) => {
-            let reply = Reply::new(421, (4, 7, 0), "too many connections, try again later");
+        Err((rule, reply)) => {
             let mut octets = Vec::new();
             reply.write(&mut octets);
             // An empty socket takes a line at once; where not, the client is not told.

@@ -94,7 +94,8 @@ fn report(written: io::Result<()>) {
 fn has_line(notice: &Notice) -> bool {
     match notice {
         Notice::Record(record) => !matches!(record.event, Event::Carried(_)),
-        Notice::LogLost(_)
+        Notice::LoadChanged(_)
+        | Notice::LogLost(_)
         | Notice::Session(_)
         | Notice::SpoolFailed { .. }
         | Notice::Started { .. }
@@ -110,6 +111,14 @@ impl Serialize for Line<'_> {
         let mut fields = serializer.serialize_map(None)?;
         let to = &mut fields;
         match self.0 {
+            Notice::LoadChanged(changed) => {
+                begin(to, changed.at, "LoadChanged")?;
+                to.serialize_entry("resource", changed.resource.word())?;
+                to.serialize_entry("from", changed.from.word())?;
+                to.serialize_entry("to", changed.to.word())?;
+                to.serialize_entry("used", &changed.used)?;
+                to.serialize_entry("max", &changed.max)?;
+            }
             Notice::LogLost(count) => {
                 to.serialize_entry("event", "LogLost")?;
                 to.serialize_entry("lines", count)?;

@@ -25,7 +25,10 @@ use prometheus_client::{
 };
 
 use super::{SessionEnded, log::end_name};
-use crate::store::Store;
+use crate::{
+    pressure::{Levels, Limits, Resource},
+    store::Store,
+};
 
 /// One label with its value.
 type Labels = [(&'static str, String); 1];
@@ -45,6 +48,10 @@ pub struct Metrics {
     auth: Counts,
     rules: Mutex<BTreeSet<String>>,
     queue_deliveries: Gauge<u64, AtomicU64>,
+    queue_max: Gauge<u64, AtomicU64>,
+    load: Family<[(&'static str, &'static str); 1], Gauge>,
+    memory_bytes: Gauge<u64, AtomicU64>,
+    memory_max_bytes: Gauge<u64, AtomicU64>,
     attempts_running: Gauge<u64, AtomicU64>,
     commits: Histogram,
     commit_seconds: Histogram,
@@ -81,6 +88,10 @@ impl Default for Metrics {
             auth: Family::default(),
             rules: Mutex::default(),
             queue_deliveries: Gauge::default(),
+            queue_max: Gauge::default(),
+            load: Family::default(),
+            memory_bytes: Gauge::default(),
+            memory_max_bytes: Gauge::default(),
             attempts_running: Gauge::default(),
             commits: Histogram::new(sizes),
             commit_seconds: Histogram::new(latencies()),
@@ -98,6 +109,7 @@ impl Default for Metrics {
         };
         metrics.register_sessions();
         metrics.register_storage();
+        metrics.register_load();
         metrics
     }
 }
@@ -154,6 +166,18 @@ impl Metrics {
         registry.register_with_unit(name, help, bytes(), self.sandbox_bytes.clone());
     }
 
+    fn register_load(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let help = "0: normal; 1: reads are slow; 2: refuses new mail; 3: and new connections";
+        registry.register("load_level", help, self.load.clone());
+        let help = "Deliveries from which on new mail is refused; 0: any number";
+        registry.register("queue_limit", help, self.queue_max.clone());
+        let (name, help) = ("memory_resident", "Resident memory of the process");
+        registry.register_with_unit(name, help, Unit::Bytes, self.memory_bytes.clone());
+        let (name, help) = ("memory_limit", "Resident memory that the process may have; 0: any");
+        registry.register_with_unit(name, help, Unit::Bytes, self.memory_max_bytes.clone());
+    }
+
     /// All metrics in the text format of Prometheus.
     pub fn text(&self, store: &Store) -> String {
         let facts = store.facts();
@@ -199,6 +223,28 @@ impl Metrics {
     pub fn queue(&self, deliveries: usize, attempts: usize) {
         self.queue_deliveries.set(deliveries as u64);
         self.attempts_running.set(attempts as u64);
+    }
+
+    /// Living deliveries, as they were told last.
+    pub fn queue_deliveries(&self) -> u64 {
+        self.queue_deliveries.get()
+    }
+
+    /// How much there may be.
+    pub fn limits(&self, limits: &Limits) {
+        self.queue_max.set(limits.queue_max.unwrap_or(0));
+        self.memory_max_bytes.set(limits.memory_max.unwrap_or(0));
+    }
+
+    /// How far each resource is strained, and the resident memory where it is known.
+    pub fn load(&self, levels: Levels, memory_bytes: Option<u64>) {
+        for resource in Resource::ALL {
+            let gauge = self.load.get_or_create(&[("resource", resource.word())]);
+            gauge.set(i64::from(levels.of(resource).number()));
+        }
+        if let Some(bytes) = memory_bytes {
+            self.memory_bytes.set(bytes);
+        }
     }
 
     /// A connection came in at this listener.

@@ -23,10 +23,13 @@ pub use self::{
     log::{LogWriter, Target},
     metrics::Metrics,
 };
+use crate::pressure::{Load, Resource};
 
 /// Something to tell.
 #[derive(Clone, Debug)]
 pub enum Notice {
+    /// A resource is strained more, or less, than before.
+    LoadChanged(LoadChanged),
     /// Lines were lost: how many.
     LogLost(u64),
     /// A durable event.
@@ -52,6 +55,23 @@ pub enum Notice {
         /// When.
         at: Time,
     },
+}
+
+/// A resource is strained more, or less, than before.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadChanged {
+    /// When it was seen.
+    pub at: Time,
+    /// Of what there is too little, or was.
+    pub resource: Resource,
+    /// How it was.
+    pub from: Load,
+    /// How it is.
+    pub to: Load,
+    /// How much is used, octets or deliveries; `None` where nobody knows.
+    pub used: Option<u64>,
+    /// How much there may be; `None`: any.
+    pub max: Option<u64>,
 }
 
 /// A session that ended, told once.

@@ -48,11 +48,20 @@ impl Relay {
 
     /// The same, or its exit status and what it said on standard error.
     pub fn try_start(dir: &Path, settings: &[&str]) -> Result<Self, (ExitStatus, String)> {
+        Self::try_start_as(Command::new(env!("CARGO_BIN_EXE_merpati")), dir, settings)
+    }
+
+    /// The same by a command that ends in running `merpati` with the arguments that follow it.
+    pub fn try_start_as(
+        command: Command,
+        dir: &Path,
+        settings: &[&str],
+    ) -> Result<Self, (ExitStatus, String)> {
         let config = dir.with_extension("toml");
         if !config.exists() {
             std::fs::write(&config, "").unwrap();
         }
-        let mut relay = Self::spawn(dir, settings);
+        let mut relay = Self::spawn_as(command, dir, settings);
         if let Some(line) = relay.wait_for(|line| line["event"] == "Started") {
             let address = |l: &Value| l["address"].as_str().unwrap().parse().unwrap();
             relay.listeners = line["listeners"]
@@ -71,7 +80,10 @@ impl Relay {
 
     /// Starts it and does not wait.
     pub fn spawn(dir: &Path, settings: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_merpati"));
+        Self::spawn_as(Command::new(env!("CARGO_BIN_EXE_merpati")), dir, settings)
+    }
+
+    fn spawn_as(mut command: Command, dir: &Path, settings: &[&str]) -> Self {
         command.args(["serve", "--config"]).arg(dir.with_extension("toml"));
         let all = [
             format!("server.data_dir={}", dir.display()),
@@ -148,6 +160,18 @@ impl Relay {
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Waits for the end; gives also what it said on standard error.
+    pub fn wait_with_errors(mut self) -> (ExitStatus, String) {
+        let mut child = self.child.take().unwrap();
+        let mut text = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        (child.wait().unwrap(), text)
     }
 
     /// Waits for the end.
