@@ -5,7 +5,7 @@ SEED ?= 1
 FOR ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: run test check tidy deny bench fuzz interop kill console sim docs fmt setup clean help
+.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill console sim docs fmt setup clean help
 
 run: ## install what is missing, build, and start the sandbox on loopback
 	scripts/setup.sh
@@ -43,6 +43,14 @@ interop: ## against real clients and servers
 	scripts/setup.sh test
 	scripts/interop.sh
 
+conformance: ## every case of the conformance catalogue, octet by octet
+	scripts/setup.sh
+	scripts/conformance.sh
+
+conformance-docs: ## the same, and writes docs/conformance.md
+	scripts/setup.sh
+	scripts/conformance.sh --write
+
 kill: ## kill -9 of relay and next hop, 100 times under load: nothing acknowledged is lost
 	scripts/setup.sh
 	scripts/kill.sh
@@ -69,4 +77,4 @@ clean: ## remove what was built
 	$(CARGO) clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
