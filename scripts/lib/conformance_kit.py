@@ -195,10 +195,16 @@ class Client:
         return self.reply(*patterns) if patterns else None
 
     def hello(self, name="client.example", greeting=True):
-        """The greeting and EHLO; the keywords offered, with their parameters."""
+        """The greeting and EHLO; the keywords offered, with their parameters.
+
+        In the transcript it is one line: A2 shows what is said.
+        """
+        before = len(self.t.lines)
         if greeting:
             self.reply("220")
         lines = self.say(f"EHLO {name}", "250").lines[1:]
+        del self.t.lines[before:]
+        self.t.log("-", ("greeting, " if greeting else "") + f"EHLO {name}")
         pairs = (line.partition(" ") for line in lines)
         return {keyword.upper(): parameters for keyword, _, parameters in pairs}
 
@@ -287,7 +293,7 @@ class Client:
             code, is_last = int(found[1]), found[2] != b"-"
             lines.append(found[3].decode("utf-8", "backslashreplace"))
         first = lines[0].split(" ")[0]
-        if code == 220:
+        if code == 220 and not ENHANCED.match(first):
             self.host = first
         is_plain = code in (220, 334, 354) or (code == 250 and first == self.host)
         for line in () if is_plain else lines:
