@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release -p merpati-spool --example journal_bench [DIRECTORY [MESSAGES [OCTETS]]]`
 //!
+//! With `fill DIRECTORY MESSAGES` it writes a spool in which so many messages wait for tomorrow, a
+//! fifth of them after five attempts, for a relay to start on.
+//!
 //! Plays the committer: each batch is as many messages as would be in flight, appended, synced,
 //! and nine of ten retired lazily with a later batch; segments are freed and carried in between.
 //! The directory should be on the disk to be measured; it is emptied first and last.
@@ -12,20 +15,26 @@ use std::{
     error::Error,
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use merpati_mail::{
-    BodyType, Envelope, Event, ForwardPath, Mailbox, NodeId, Origin, Overlay, Protocol, QueueId,
-    Recipient, ReversePath, Time,
+    Attempt, BodyType, Cause, Class, Envelope, Event, ForwardPath, Mailbox, NodeId, Origin,
+    Outcome, Overlay, Protocol, QueueId, Recipient, Reply, ReversePath, Scope, Time,
     envelope::Utf8,
-    event::{Accepted, Carried},
+    event::{Accepted, Attempted, Carried},
 };
 use merpati_spool::{Body, Disk, Group, Options, Spool};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if_eq("fill").is_some() {
+        let (Some(dir), Some(messages)) = (args.next(), args.next()) else {
+            return Err("fill takes a directory and a number of messages".into());
+        };
+        return fill(&PathBuf::from(dir), messages.parse()?);
+    }
     let dir = PathBuf::from(args.next().unwrap_or_else(|| "/var/tmp/journal_bench".to_owned()));
     let messages: usize = args.next().map_or(Ok(20_000), |text| text.parse())?;
     let octets: usize = args.next().map_or(Ok(10 * 1_024), |text| text.parse())?;
@@ -98,6 +107,48 @@ fn measure(
     clear(dir)
 }
 
+/// Writes messages that wait for tomorrow, each to a mailbox of its own.
+fn fill(dir: &Path, messages: usize) -> Result<(), Box<dyn Error>> {
+    let now = Time::from_secs(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
+    let (mut disk, _) = Disk::open(&Options::new(dir.to_owned(), NodeId::default()), &mut |_| ())?;
+    let body = Bytes::from_static(b"Subject: x\r\n\r\nx\r\n");
+    let mut template = accepted(disk.next_id(), body.len() as u64)?;
+    template.envelope.origin.received_at = now;
+    let mut groups = Vec::with_capacity(FILLED_AT_ONCE);
+    for number in 0..messages {
+        let id = disk.next_id();
+        let mut accepted = Accepted { id, ..template.clone() };
+        let to = Mailbox::parse(&format!("recipient-{number}@example.net"))?;
+        accepted.envelope.recipients = vec![Recipient::new(ForwardPath::Mailbox(to))];
+        let event = Event::Accepted(Box::new(accepted));
+        groups.push(Group::with_body(now, event, Body::Bytes(vec![body.clone()])));
+        let attempts = if number % 5 == 0 { 5 } else { 1 };
+        groups.extend((1..=attempts).map(|attempt| Group::of(now, deferred(id, attempt, now))));
+        if groups.len() >= FILLED_AT_ONCE || number + 1 == messages {
+            disk.append(&groups)?;
+            disk.sync()?;
+            disk.maintain()?;
+            groups.clear();
+        }
+    }
+    Ok(())
+}
+
+fn deferred(message: QueueId, number: u32, now: Time) -> Event {
+    let cause = Cause {
+        class: Class::Connection,
+        scope: Scope::Host,
+        reply: Reply::new(451, (4, 4, 1), "the host cannot be reached"),
+        remote: None,
+    };
+    let until = now + Duration::from_hours(24);
+    Event::Attempted(Box::new(Attempted {
+        message,
+        attempt: Attempt { number, path: None, began: now, ended: now, tls: None },
+        outcomes: vec![(0, Outcome::Deferred { cause, until })],
+    }))
+}
+
 fn carry(disk: &mut Disk, template: &Accepted) -> Result<(), Box<dyn Error>> {
     disk.maintain()?;
     let wanted = disk.carry_wanted(64);
@@ -141,3 +192,6 @@ fn clear(dir: &Path) -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
+
+/// Groups of one append while a spool is filled.
+const FILLED_AT_ONCE: usize = 4_096;

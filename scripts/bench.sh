@@ -2,7 +2,8 @@
 # The figures of docs/performance.md: beside Postfix end to end and in acceptance, the journal alone,
 # a restart with a full queue, and the memory of an idle relay.
 # usage: scripts/bench.sh [--smoke] [--rounds N] [--only PART] [--scenario NAME] [--queued N] [--rig PATH]
-#   PART: end-to-end, acceptance, journal, restart, idle; --smoke: one tiny round, which judges no speed
+#   PART: end-to-end, acceptance, journal, restart, deep, idle; --smoke: one tiny round, which judges
+#   no speed
 # MERPATI_BENCH_DIR: a folder on the disk to be measured (/var/tmp); MERPATI_CACHE: for Postfix.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -16,15 +16,17 @@ import time
 sys.dont_write_bytecode = True
 from bench_report import COLUMNS, Goals, rows  # noqa: E402
 from bench_restart import IDLE_MAX_MIB, RESTART_MAX_SECONDS, WAITING_MAX_MIB  # noqa: E402
-from bench_restart import idle, restart  # noqa: E402
+from bench_restart import deep, idle, restart  # noqa: E402
 from bench_scenarios import ACCEPTANCE, END_TO_END, SMOKE_MESSAGES, Certificate  # noqa: E402
 from bench_servers import Relay, Rig, Sink, postfix_relay, pss_mib, traced_syncs  # noqa: E402
 from servers import end_process, free_port  # noqa: E402
 
-# `idle` only where it is asked for: it takes ten minutes.
-PARTS = ("end-to-end", "acceptance", "journal", "restart", "idle")
+PARTS = ("end-to-end", "acceptance", "journal", "restart", "deep", "idle")
+# Only where they are asked for: one takes ten minutes, the other ten gigabytes.
+ON_DEMAND = ("deep", "idle")
 TRACED = 100
 QUEUED = 1_000_000
+QUEUED_DEEP = 10_000_000
 QUEUED_SMOKE = 2_000
 
 
@@ -79,6 +81,17 @@ class Bench:
             self.goals.judge(what, told["first"], most=RESTART_MAX_SECONDS)
             what = "accepted a second, with 1,000,000 waiting of with none"
             self.goals.judge(what, told["rate"], least=0.9)
+
+    def deep(self, folder):
+        place = folder / "deep"
+        place.mkdir()
+        queued = self.options.queued or (QUEUED_SMOKE if self.smoke else QUEUED_DEEP)
+        told = deep(self.rig, self.merpati, place, queued)
+        if told["deliveries"] != queued:
+            raise RuntimeError(f"{told['deliveries']} wait, not {queued}")
+        if queued == QUEUED_DEEP:
+            each = told["waiting"] * 2**20 / queued
+            self.goals.judge("10,000,000 waiting: octets of memory each", each, most=150)
 
     def idle(self, folder):
         place = folder / "idle"
@@ -197,7 +210,7 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="one tiny round, judges no speed")
     parser.add_argument("--rounds", type=int, default=5, help="of each relay, in turn (5)")
     parser.add_argument("--rig", help="another load generator and sink with the same options")
-    parser.add_argument("--only", choices=PARTS, help="this part alone; idle: only so")
+    parser.add_argument("--only", choices=PARTS, help="this part alone; deep and idle: only so")
     parser.add_argument("--scenario", help="this row of its table alone")
     parser.add_argument("--queued", type=int, help=f"messages of restart ({QUEUED:,})")
     parser.add_argument("--minutes", type=float, default=10, help="of idle (10)")
@@ -206,8 +219,9 @@ def main():
     place = os.environ.get("MERPATI_BENCH_DIR", "/var/tmp")
     bench = Bench(options)
     measures = {"journal": bench.journal, "end-to-end": bench.end_to_end,
-                "acceptance": bench.acceptance, "restart": bench.restart, "idle": bench.idle}
-    wanted = [options.only] if options.only else [part for part in measures if part != "idle"]
+                "acceptance": bench.acceptance, "restart": bench.restart, "deep": bench.deep,
+                "idle": bench.idle}
+    wanted = [options.only] if options.only else [part for part in measures if part not in ON_DEMAND]
     with tempfile.TemporaryDirectory(prefix="merpati-bench.", dir=place) as folder:
         os.chmod(folder, 0o755)
         bench.certificate = Certificate.make(folder)

@@ -3,7 +3,7 @@
 import statistics
 
 COLUMNS = (
-    f"{'scenario':<17} {'relay':<8} {'per second':>10} {'lowest-highest':>16} {'of none':>8} "
+    f"{'scenario':<20} {'relay':<8} {'per second':>10} {'lowest-highest':>16} {'of none':>8} "
     f"{'accepted/s':>10} {'p50 ms':>7} {'p99 ms':>7} {'CPU ms':>7} {'PSS MiB':>8} {'sync ms':>8} "
     f"{'times Postfix':>14}"
 )
@@ -55,7 +55,7 @@ def rows(scenario, rounds, goals):
         rates = [one["rate"] for one in mine]
         share = ratio(rate, none)
         print(
-            f"{scenario.name:<17} {name:<8} {shown(rate, 0):>10} "
+            f"{scenario.name:<20} {name:<8} {shown(rate, 0):>10} "
             f"{f'{min(rates):,.0f}-{max(rates):,.0f}':>16} "
             f"{'-' if share is None else f'{share:.0%}':>8} "
             f"{shown(median(mine, 'accepted'), 0):>10} {shown(median(mine, 'p50'), 1):>7} "

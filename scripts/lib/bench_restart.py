@@ -1,6 +1,7 @@
 """What a full queue costs: memory, the rate beside it, and the time after a restart; and idleness."""
 
 import os
+import re
 import subprocess
 import time
 
@@ -21,6 +22,8 @@ PARTS = 4
 WAIT = 120
 WAIT_SMALL = 3
 SMALL = 10_000
+# Messages that go past a deep queue.
+FRESH = 20_000
 
 
 def restart(rig, merpati, place, queued):
@@ -70,6 +73,43 @@ def restart(rig, merpati, place, queued):
         flush=True,
     )
     return told
+
+
+def deep(rig, merpati, place, queued):
+    """A relay that starts on a spool in which so many messages wait, filled by the journal alone."""
+    spool = place / "relay" / "spool" / "spool"
+    spool.parent.mkdir(parents=True)
+    began = time.monotonic()
+    filler = [os.environ["JOURNAL_BENCH"], "fill", str(spool), str(queued)]
+    subprocess.run(filler, check=True, timeout=1_800)
+    filled = time.monotonic() - began
+    octets = sum(f.stat().st_blocks * 512 for f in spool.rglob("*") if f.is_file())
+    is_cold = drop_caches()
+    told = {}
+    with Sink(rig, place / "sink") as sink:
+        began = time.monotonic()
+        with Relay(merpati, place / "relay", sink.port, fresh=False).wait(600) as relay:
+            told["ready"] = time.monotonic() - began
+            told["waiting"] = settled_mib(relay)
+            told["deliveries"] = queue_length(relay)
+            # Mail that comes now is delivered past all that wait.
+            load = rig.load(relay.port, FRESH, SIZE, SESSIONS, place / "fresh")
+            told["rate"] = FRESH / (sink.wait_for(FRESH) - load["first_connect"])
+    print(
+        f"\n{queued:,} waiting, {OFTEN:.0%} of them after {OFTEN_ATTEMPTS} attempts, written into the "
+        f"journal in {filled:.0f} s; page cache {'dropped' if is_cold else 'NOT dropped'}\n"
+        f"ready {told['ready']:.1f} s after the start, {told['deliveries']:,} deliveries wait: PSS "
+        f"{told['waiting']:,.0f} MiB, {told['waiting'] * 2**20 / queued:.0f} octets each; on disk "
+        f"{octets / 2**20:,.0f} MiB; beside them {told['rate']:,.0f} a second end to end",
+        flush=True,
+    )
+    return told
+
+
+def queue_length(relay):
+    """How many deliveries wait."""
+    found = re.search(r"^merpati_queue_deliveries (\S+)$", relay.ask("/metrics"), re.MULTILINE)
+    return int(float(found[1]))
 
 
 def wait_for_attempts(relay, attempts, seconds=600):

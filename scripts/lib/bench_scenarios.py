@@ -24,6 +24,8 @@ class Scenario:
     # The sink answers 451 to so many of 100 RCPT.
     deferred: int = 0
     tls: bool = False
+    # Each command waits for the reply to the one before, as most applications send.
+    lock_step: bool = False
     # Without a next hop: everything accepted waits.
     is_down: bool = False
     # At least so many times Postfix; None where the issue names no figure.
@@ -35,7 +37,8 @@ class Scenario:
 
     def of_load(self):
         """Options of the generator."""
-        options = ["--rcpts", str(self.recipients)] if self.recipients > 1 else []
+        options = [] if self.lock_step else ["--pipelining"]
+        options += ["--rcpts", str(self.recipients)] if self.recipients > 1 else []
         return options + (["--starttls"] if self.tls else [])
 
     def of_sink(self, certificate):
@@ -83,6 +86,8 @@ def count(none, merpati, postfix):
 END_TO_END = (
     Scenario("10 KiB x 50", 10_240, 50, count(60_000, 30_000, 4_000),
              times=15, share=0.35, cpu=0.15),
+    Scenario("the same, lock-step", 10_240, 50, count(60_000, 30_000, 4_000),
+             lock_step=True, times=15, share=0.35),
     Scenario("1 KiB x 200", 1_024, 200, count(60_000, 30_000, 4_000), times=15),
     Scenario("100 KiB x 50", 102_400, 50, count(10_000, 10_000, 1_500), times=10, cpu=0.35),
     Scenario("slow sink", 10_240, 200, count(4_000, 4_000, 3_000),

@@ -22,9 +22,9 @@ class Rig:
     def __init__(self, path):
         self.path = str(path)
 
-    def load(self, port, messages, size, sessions, ids, options=()):
+    def load(self, port, messages, size, sessions, ids, options=("--pipelining",)):
         """Sends all of them, or fails; gives the figures of the load."""
-        command = [self.path, "load", "--to", f"127.0.0.1:{port}", "--pipelining"]
+        command = [self.path, "load", "--to", f"127.0.0.1:{port}"]
         command += ["--messages", str(messages), "--size", str(size), "--sessions", str(sessions)]
         command += ["--ids", str(ids), "--prefix", ids.name, "--time-limit", "180", *options]
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
