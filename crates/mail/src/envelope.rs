@@ -3,7 +3,7 @@
 //! Invariant: an envelope never changes after acceptance; what becomes of a recipient is an event.
 //! Pure.
 
-use std::{fmt, net::SocketAddr};
+use std::{collections::BTreeSet, fmt, net::SocketAddr};
 
 use crate::{ForwardPath, ReversePath, Time};
 
@@ -42,6 +42,20 @@ impl Recipient {
     pub const fn new(path: ForwardPath) -> Self {
         Self { path, notify: None, orcpt: None }
     }
+}
+
+/// The recipients, each address once: who is named twice gets one copy, for which the DSN
+/// parameters of the first naming count.
+pub fn without_repetitions(recipients: Vec<Recipient>) -> Vec<Recipient> {
+    if recipients.len() < 2 {
+        return recipients;
+    }
+    let paths: BTreeSet<&ForwardPath> = recipients.iter().map(|one| &one.path).collect();
+    if paths.len() == recipients.len() {
+        return recipients;
+    }
+    let mut seen = BTreeSet::new();
+    recipients.into_iter().filter(|one| seen.insert(one.path.clone())).collect()
 }
 
 /// The `NOTIFY` parameter of RCPT (RFC 3461 §4.1).
@@ -186,4 +200,34 @@ pub struct TlsFacts {
     pub version: String,
     /// The cipher suite by its IANA name.
     pub cipher: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Utf8Rule;
+
+    #[test]
+    fn who_is_named_twice_is_one_recipient_with_the_parameters_of_the_first_naming() {
+        let named = |path: &str, notify| {
+            let path = ForwardPath::parse_prefix(path, Utf8Rule::Allowed).unwrap().0;
+            Recipient { notify, ..Recipient::new(path) }
+        };
+        let all = |paths: &[&str]| paths.iter().map(|path| named(path, None)).collect::<Vec<_>>();
+        for (given, want) in [
+            (&["<a@b.example>"][..], &["<a@b.example>"][..]),
+            (&["<a@b.example>", "<A@b.example>"], &["<a@b.example>", "<A@b.example>"]),
+            (
+                &["<c@b.example>", "<a@b.example>", "<\"a\"@B.EXAMPLE>", "<c@b.example>"],
+                &["<c@b.example>", "<a@b.example>"],
+            ),
+            (&["<postmaster>", "<Postmaster>"], &["<Postmaster>"]),
+            (&[], &[]),
+        ] {
+            assert_eq!(without_repetitions(all(given)), all(want), "{given:?}");
+        }
+        let first = named("<a@b.example>", Some(Notify::Never));
+        let twice = vec![first.clone(), named("<a@b.example>", None)];
+        assert_eq!(without_repetitions(twice), [first]);
+    }
 }

@@ -3,7 +3,7 @@
 //! Invariants: an envelope is complete before anybody is asked about it; the octets of a chunk are
 //! taken away whatever is wrong with the command, so they never run as commands. Pure.
 
-use merpati_mail::envelope::Utf8;
+use merpati_mail::envelope::{Utf8, without_repetitions};
 use merpati_mail::{
     AddressError, Envelope, ForwardPath, Origin, Peer, Protocol, Recipient, Reply, Stage, Time,
 };
@@ -251,7 +251,7 @@ impl Session {
         let Transaction { mail, recipients, .. } = *transaction;
         let envelope = Envelope {
             reverse_path: mail.reverse_path,
-            recipients,
+            recipients: without_repetitions(recipients),
             body: mail.body,
             utf8: mail.utf8,
             ret: None,
