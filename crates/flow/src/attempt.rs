@@ -5,7 +5,7 @@
 //! decides: when one refuses for ever and another only for now, the result is for now. Pure.
 
 use merpati_mail::{
-    Recipient,
+    Class, Recipient, header,
     outcome::{Fact, Finding as Found, Need, Phase},
 };
 
@@ -175,20 +175,59 @@ pub fn is_tls_trouble(found: &Found, channel: Channel) -> bool {
     }
 }
 
-/// Whether what came of a transaction on a connection that had been idle says no more than that the
-/// host had ended the connection meanwhile: nothing was answered, and nothing has failed.
+/// Whether what came of a transaction on a connection that had been used before says no more than
+/// that the host has had enough of the connection, because it was idle for too long or has carried
+/// enough: nothing of the content was sent, no recipient was refused, and nothing has failed.
+///
+/// A host that asks us to slow down is not asked again at once.
 pub fn is_idle_end<'a>(found: impl IntoIterator<Item = Option<&'a Found>>) -> bool {
     let is_end = |found: &Found| {
-        let is_bye = matches!(&found.fact, Fact::Replied(reply) if reply.code == 421);
-        found.phase == Phase::Mail && (found.fact == Fact::Cut || is_bye)
+        let is_bye = matches!(&found.fact, Fact::Replied(reply) if reply.code == 421)
+            && outcome::classify(found, None).0.class != Class::Throttled;
+        is_of_commands(found.phase) && (found.fact == Fact::Cut || is_bye)
     };
     found.into_iter().all(|found| found.is_some_and(is_end))
+}
+
+/// Whether a host that offers PIPELINING may not be able to do it: it said nothing more, or
+/// something that cannot be, in the middle of a group of commands. One command at a time costs
+/// little, and may be what it understands.
+pub fn is_pipelining_trouble(found: &Found) -> bool {
+    let is_lost = match &found.fact {
+        Fact::Cut | Fact::Protocol(_) | Fact::TimedOut => true,
+        Fact::Lacks(_)
+        | Fact::NotConvertible(_)
+        | Fact::Ourselves
+        | Fact::Replied(_)
+        | Fact::Tls(_)
+        | Fact::Unreachable(_) => false,
+    };
+    is_lost && is_of_commands(found.phase)
+}
+
+/// Whether a transaction was under way and nothing of its content was sent.
+const fn is_of_commands(phase: Phase) -> bool {
+    matches!(phase, Phase::Mail | Phase::Recipient | Phase::Data)
 }
 
 /// Whether the message would pass if its content were encoded anew in 7 bits (RFC 6152 §3).
 pub fn wants_seven_bit(found: &Found) -> bool {
     found.fact == Fact::Lacks(Need::EightBitMime)
 }
+
+/// Whether content with this header goes as it is also to a host that does not offer 8BITMIME,
+/// because encoding it anew would break a signature of a domain.
+///
+/// RFC 6152 §3 forbids that. But hosts that damage 8-bit octets have died out, while mail whose
+/// signature is broken is refused or sorted out at its end: what is forbidden brings more of it
+/// there whole. What is signed or encrypted as MIME is refused all the same
+/// ([`Fact::NotConvertible`]): its sender can do something about it.
+pub fn keeps_eight_bit(header: &[u8]) -> bool {
+    header::fields(header).any(|field| SIGNATURES.iter().any(|name| field.is(name)))
+}
+
+/// The fields with signatures of domains (RFC 6376, RFC 8617).
+const SIGNATURES: [&str; 2] = ["DKIM-Signature", "ARC-Message-Signature"];
 
 #[cfg(test)]
 mod tests {
@@ -289,19 +328,62 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_end_is_a_cut_or_a_goodbye_before_any_reply() {
+    fn an_idle_end_is_a_cut_or_a_goodbye_before_any_content() {
         let cut = found(Phase::Mail, Fact::Cut);
         let bye = replied(Phase::Mail, 421);
-        let later = found(Phase::Recipient, Fact::Cut);
-        let late = found(Phase::Mail, Fact::TimedOut);
+        let later = found(Phase::Data, Fact::Cut);
+        let too_late = found(Phase::Content, Fact::Cut);
+        let before = found(Phase::Auth, Fact::Cut);
+        let silent = found(Phase::Mail, Fact::TimedOut);
+        let refused = replied(Phase::Recipient, 550);
+        let slow_down = Fact::Replied(Reply::bare(421, "too many connections"));
+        let slow_down = found(Phase::Mail, slow_down);
         for (all, want) in [
             (vec![Some(&cut), Some(&cut)], true),
             (vec![Some(&bye)], true),
+            (vec![Some(&later), Some(&bye)], true),
             (vec![Some(&cut), None], false),
-            (vec![Some(&later)], false),
-            (vec![Some(&late)], false),
+            (vec![Some(&cut), Some(&refused)], false),
+            (vec![Some(&too_late)], false),
+            (vec![Some(&before)], false),
+            (vec![Some(&silent)], false),
+            (vec![Some(&slow_down)], false),
         ] {
             assert_eq!(is_idle_end(all.clone()), want, "{all:?}");
         }
+    }
+
+    #[test]
+    fn pipelining_is_in_doubt_where_an_answer_is_missing_or_cannot_be() {
+        let nonsense = || Fact::Protocol("x".to_owned());
+        for (found, want) in [
+            (found(Phase::Mail, Fact::TimedOut), true),
+            (found(Phase::Recipient, Fact::TimedOut), true),
+            (found(Phase::Data, Fact::TimedOut), true),
+            (found(Phase::Recipient, nonsense()), true),
+            (found(Phase::Data, Fact::Cut), true),
+            (found(Phase::Hello, Fact::TimedOut), false),
+            (found(Phase::Content, Fact::TimedOut), false),
+            (found(Phase::EndOfData, nonsense()), false),
+            (replied(Phase::Recipient, 503), false),
+        ] {
+            assert_eq!(is_pipelining_trouble(&found), want, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_domain_has_signed_is_not_encoded_anew() {
+        for (header, want) in [
+            ("From: a@b.example\r\n\r\n\u{e9}", false),
+            ("From: a@b.example\r\ndkim-signature: v=1\r\n\r\n", true),
+            ("ARC-Message-Signature: i=1\r\n\r\n", true),
+            ("Subject: x\r\n\r\nDKIM-Signature: v=1\r\n", false),
+            ("X-DKIM-Signature: v=1\r\n\r\n", false),
+        ] {
+            assert_eq!(keeps_eight_bit(header.as_bytes()), want, "{header:?}");
+        }
+        let lacks = |need| found(Phase::Mail, Fact::Lacks(need));
+        assert!(wants_seven_bit(&lacks(Need::EightBitMime)));
+        assert!(!wants_seven_bit(&lacks(Need::Size)));
     }
 }

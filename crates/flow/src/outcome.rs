@@ -1,7 +1,8 @@
 //! What a finding means: its class, how far it reaches, and whether it is for ever.
 //!
-//! Invariant: one place decides, by one table; the first line that fits wins, and the last lines
-//! fit everything. Only causes of scope `Recipient` may ever suppress an address. Pure.
+//! Invariant: one place decides, by one table; the first line that fits wins, and what none fits is
+//! unknown, for ever or for now as its first digit says. Only causes of scope `Recipient` may ever
+//! suppress an address. Pure.
 
 use merpati_mail::{
     Cause, Class, Domain, NotConvertible, Reply, Scope,
@@ -70,6 +71,13 @@ pub fn classify(finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
         ),
         Fact::Lacks(need) => lacks(*need),
         Fact::NotConvertible(why) => not_convertible(*why),
+        // As where the DNS leads to an address of ours.
+        Fact::Ourselves => (
+            Class::Loop,
+            Scope::NextHop,
+            Fate::Final,
+            Reply::new(554, (5, 4, 6), "mail loops back: the next hop has our own name"),
+        ),
     };
     (Cause { class, scope, reply, remote }, fate)
 }
@@ -143,19 +151,34 @@ pub fn own(before: Before) -> (Cause, Fate) {
 /// Never once the end of data was sent: the host may have the message.
 pub fn tries_next_host(finding: &Finding) -> bool {
     match (&finding.fact, finding.phase) {
-        // Nor where it is about the message.
-        (_, Phase::EndOfData) | (Fact::NotConvertible(_), _) => false,
+        // RFC 5321 §5.1: nor the hosts behind ourselves.
+        (_, Phase::EndOfData) | (Fact::Ourselves, _) => false,
         (Fact::Replied(reply), Phase::Greeting | Phase::Hello | Phase::StartTls | Phase::Auth) => {
             !reply.is_positive()
         }
-        // A host that shuts down says so at any time (RFC 5321 §3.8).
-        (Fact::Replied(reply), _) => reply.code == 421,
-        (Fact::Lacks(need), _) => *need == Need::StartTls,
+        // A host that shuts down says so at any time (RFC 5321 §3.8); and where it cannot take the
+        // message just now for reasons of its own, another one may.
+        (Fact::Replied(reply), phase) => {
+            reply.code == 421 || (reply.is_transient() && is_of_host(phase, reply))
+        }
+        // What one host does not offer or take another one may: it is for ever only where all say
+        // so (RFC 1870 §6.3, RFC 6531 §3.2).
         (
-            Fact::Cut | Fact::Protocol(_) | Fact::TimedOut | Fact::Tls(_) | Fact::Unreachable(_),
+            Fact::Cut
+            | Fact::Lacks(_)
+            | Fact::NotConvertible(_)
+            | Fact::Protocol(_)
+            | Fact::TimedOut
+            | Fact::Tls(_)
+            | Fact::Unreachable(_),
             _,
         ) => true,
     }
+}
+
+fn is_of_host(phase: Phase, reply: &Reply) -> bool {
+    let (cause, _) = replied(phase, reply, None);
+    cause.scope == Scope::Host
 }
 
 fn lacks(need: Need) -> (Class, Scope, Fate, Reply) {
@@ -194,19 +217,48 @@ fn not_convertible(why: NotConvertible) -> (Class, Scope, Fate, Reply) {
 }
 
 fn replied(phase: Phase, reply: &Reply, remote: Option<Domain>) -> (Cause, Fate) {
-    let text = reply.text.to_ascii_lowercase();
+    let text = own_words(&reply.text);
     let fits = |line: &&Line| line.fits(phase, reply, &text);
     let (class, scope) = TABLE
         .iter()
         .find(fits)
-        .map_or((Class::UnknownTransient, Scope::Message), |line| (line.class, line.scope));
+        .map_or((unknown(reply), Scope::Message), |line| (line.class, line.scope));
     // Some hosts say 5yz to what passes: being asked to slow down, STARTTLS, and our own
     // credential, which the operator will mend.
     let passing = !reply.is_permanent()
         || phase == Phase::StartTls
+        || is_old_452(phase, reply, class)
         || matches!(class, Class::AuthTrouble | Class::Busy | Class::Greylisted | Class::Throttled);
     let fate = if passing { Fate::Passing } else { Fate::Final };
     (Cause { class, scope, reply: reply.clone(), remote }, fate)
+}
+
+const fn unknown(reply: &Reply) -> Class {
+    if reply.is_permanent() { Class::UnknownPermanent } else { Class::UnknownTransient }
+}
+
+/// Whether 552 stands for 452, as RFC 821 had it for too many recipients (RFC 5321 §4.5.3.1.10):
+/// at RCPT it does, unless it is about the size of the message, or an enhanced code says that it is
+/// about the mailbox.
+const fn is_old_452(phase: Phase, reply: &Reply, class: Class) -> bool {
+    matches!(phase, Phase::Recipient)
+        && reply.code == 552
+        && (matches!(class, Class::TooManyRecipients | Class::Trouble)
+            || (matches!(class, Class::MailboxFull) && reply.enhanced.is_none()))
+}
+
+/// What a host says by itself, in lower case: addresses, which may hold any word, are left out.
+fn own_words(text: &str) -> String {
+    let words = text.split_ascii_whitespace().filter(|word| !word.contains('@'));
+    words.collect::<Vec<_>>().join(" ").to_ascii_lowercase()
+}
+
+/// Whether a word of `text` begins with `word`: `rbl` does not stand in `marble`.
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        before.is_none_or(|c| !c.is_alphanumeric())
+    })
 }
 
 const fn during(phase: Phase) -> &'static str {
@@ -265,7 +317,7 @@ impl Line {
         let detail = reply.enhanced.map(|e| (e.subject, e.detail));
         let enhanced =
             self.enhanced.is_empty() || detail.is_some_and(|d| self.enhanced.contains(&d));
-        let words = self.words.is_empty() || self.words.iter().any(|word| text.contains(word));
+        let words = self.words.is_empty() || self.words.iter().any(|word| has_word(text, word));
         self.phase.is_none_or(|own| own == phase) && code && enhanced && words
     }
 }
@@ -309,6 +361,7 @@ const TABLE: &[Line] = &[
     Line::new(Class::Sender, Scope::SenderDomain).words(&[
         "dmarc",
         "spf",
+        "openspf",
         "dkim",
         "sender domain",
         "unauthenticated email",
@@ -403,7 +456,9 @@ const TABLE: &[Line] = &[
     ]),
     Line::new(Class::Content, Scope::Message).words(&[
         "spam",
+        "antispam",
         "virus",
+        "antivirus",
         "malware",
         "phish",
         "content",
@@ -421,13 +476,11 @@ const TABLE: &[Line] = &[
     Line::new(Class::Trouble, Scope::Host).enhanced(&[(3, 0), (3, 1), (3, 2), (3, 5)]),
     Line::new(Class::Trouble, Scope::Host).codes(&[451, 452]),
     Line::new(Class::MailboxUnknown, Scope::Recipient).at(Phase::Recipient).codes(&[551]),
+    Line::new(Class::TooManyRecipients, Scope::Host).at(Phase::Recipient).codes(&[552]),
     Line::new(Class::UnknownPermanent, Scope::Recipient)
         .at(Phase::Recipient)
-        .codes(&[500, 501, 503, 504, 550, 552, 553, 554, 555]),
+        .codes(&[500, 501, 503, 504, 550, 553, 554, 555]),
     Line::new(Class::UnknownTransient, Scope::Recipient).at(Phase::Recipient).codes(&[450]),
-    Line::new(Class::UnknownTransient, Scope::Message).codes(&[450, 454, 455, 458, 459]),
-    Line::new(Class::UnknownPermanent, Scope::Message)
-        .codes(&[500, 501, 502, 503, 504, 521, 550, 551, 552, 553, 554, 555]),
 ];
 
 #[cfg(test)]
@@ -445,6 +498,20 @@ mod tests {
         Reply { code: code.parse().unwrap(), enhanced, text: text.to_owned().into() }
     }
 
+    fn phase(name: &str) -> Phase {
+        match name {
+            "greeting" => Phase::Greeting,
+            "hello" => Phase::Hello,
+            "starttls" => Phase::StartTls,
+            "auth" => Phase::Auth,
+            "mail" => Phase::Mail,
+            "rcpt" => Phase::Recipient,
+            "data" => Phase::Data,
+            "end" => Phase::EndOfData,
+            other => panic!("phase {other}"),
+        }
+    }
+
     /// `phase | class | scope | fate | reply`, one a line.
     #[test]
     fn replies_of_the_world_mean_what_the_table_of_replies_says() {
@@ -454,16 +521,8 @@ mod tests {
                 continue;
             }
             let columns: Vec<&str> = line.splitn(5, '|').map(str::trim).collect();
-            let phase = match columns[0] {
-                "greeting" => Phase::Greeting,
-                "starttls" => Phase::StartTls,
-                "auth" => Phase::Auth,
-                "mail" => Phase::Mail,
-                "rcpt" => Phase::Recipient,
-                "end" => Phase::EndOfData,
-                other => panic!("phase {other}"),
-            };
-            let finding = Finding { phase, fact: Fact::Replied(parse(columns[4])) };
+            let finding =
+                Finding { phase: phase(columns[0]), fact: Fact::Replied(parse(columns[4])) };
             let (cause, fate) = classify(&finding, None);
             let got = (
                 cause.class.advice_id(),
@@ -478,6 +537,162 @@ mod tests {
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert!(count >= 60, "{count}");
+    }
+
+    /// So that no line or word of it is idle, or hidden by one above it.
+    #[test]
+    fn each_line_of_the_table_is_the_first_that_fits_each_of_its_words_and_codes() {
+        for line in TABLE {
+            let phase = line.phase.unwrap_or(Phase::EndOfData);
+            let mut replies: Vec<Reply> =
+                line.words.iter().map(|word| Reply::bare(550, *word)).collect();
+            replies.extend(line.codes.iter().map(|code| Reply::bare(*code, "so it is")));
+            replies.extend(line.enhanced.iter().map(|&(subject, detail)| Reply {
+                code: 550,
+                enhanced: Some(EnhancedCode { class: 5, subject, detail }),
+                text: "so it is".into(),
+            }));
+            if replies.is_empty() {
+                replies.push(Reply::bare(550, "so it is"));
+            }
+            for reply in &replies {
+                let first = TABLE.iter().find(|it| it.fits(phase, reply, &reply.text));
+                assert!(std::ptr::eq(first.unwrap(), line), "{phase:?} {reply}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_line_fits_is_unknown_and_lasts_as_its_first_digit_says() {
+        for (code, class, fate) in [
+            (450, Class::UnknownTransient, Fate::Passing),
+            (499, Class::UnknownTransient, Fate::Passing),
+            (500, Class::UnknownPermanent, Fate::Final),
+            (571, Class::UnknownPermanent, Fate::Final),
+            (599, Class::UnknownPermanent, Fate::Final),
+        ] {
+            let fact = Fact::Replied(Reply::bare(code, "so it is"));
+            let (cause, got) = classify(&Finding { phase: Phase::Data, fact }, None);
+            assert_eq!((cause.class, cause.scope, got), (class, Scope::Message, fate), "{code}");
+        }
+    }
+
+    /// K6: at each stage the first digit decides, but where RFC 5321 or practice say otherwise.
+    #[test]
+    fn a_refusal_is_for_ever_or_for_now_by_its_first_digit_at_each_stage() {
+        let stages = ["greeting", "hello", "starttls", "auth", "mail", "rcpt", "data", "end"];
+        for (stage, code) in stages.into_iter().flat_map(|s| (400..600).map(move |c| (s, c))) {
+            let phase = phase(stage);
+            let fact = Fact::Replied(Reply::bare(code, "so it is"));
+            let (_, fate) = classify(&Finding { phase, fact }, None);
+            let is_passing = code < 500
+                || matches!(phase, Phase::StartTls | Phase::Auth)
+                || matches!(code, 530 | 534 | 535 | 538)
+                || (phase == Phase::Recipient && code == 552);
+            assert_eq!(fate == Fate::Passing, is_passing, "{code} at {stage}");
+        }
+    }
+
+    #[test]
+    fn what_we_find_ourselves_is_told_in_a_reply_of_its_own() {
+        let phases = [
+            Phase::Resolve,
+            Phase::Connect,
+            Phase::Greeting,
+            Phase::Hello,
+            Phase::StartTls,
+            Phase::Auth,
+            Phase::Mail,
+            Phase::Recipient,
+            Phase::Data,
+            Phase::Content,
+            Phase::EndOfData,
+        ];
+        let why = || "x".to_owned();
+        let mut all: Vec<(Phase, Fact)> = phases.map(|phase| (phase, Fact::Cut)).into();
+        all.extend([
+            (Phase::Mail, Fact::TimedOut),
+            (Phase::EndOfData, Fact::TimedOut),
+            (Phase::Connect, Fact::Unreachable(why())),
+            (Phase::StartTls, Fact::Tls(why())),
+            (Phase::Auth, Fact::Protocol(why())),
+            (Phase::EndOfData, Fact::Protocol(why())),
+            (Phase::Mail, Fact::Lacks(Need::EightBitMime)),
+            (Phase::Mail, Fact::NotConvertible(NotConvertible::Signed)),
+            (Phase::Mail, Fact::Lacks(Need::Size)),
+            (Phase::Mail, Fact::Lacks(Need::Smtputf8)),
+            (Phase::StartTls, Fact::Lacks(Need::StartTls)),
+            (Phase::Hello, Fact::Ourselves),
+        ]);
+        let all = all.into_iter().map(|(phase, fact)| classify(&Finding { phase, fact }, None));
+        let before = [
+            Before::BadAddress,
+            Before::Dns,
+            Before::DomainUnknown,
+            Before::Loop,
+            Before::NoRoute,
+            Before::NullMx,
+        ];
+        let told = all.chain(before.map(own)).map(|(cause, fate)| {
+            assert_eq!(cause.remote, None);
+            let class = cause.class.advice_id();
+            format!("{class} {:?} {fate:?} {}", cause.scope, cause.reply)
+        });
+        let told: Vec<String> = told.collect();
+        let want: Vec<&str> = FINDINGS.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        assert_eq!(told, want);
+    }
+
+    const FINDINGS: &str = "
+        connection Host Passing 421 4.4.2 connection lost while looking up the host
+        connection Host Passing 421 4.4.2 connection lost while connecting
+        connection Host Passing 421 4.4.2 connection lost before the greeting
+        connection Host Passing 421 4.4.2 connection lost after EHLO
+        connection Host Passing 421 4.4.2 connection lost during STARTTLS
+        connection Host Passing 421 4.4.2 connection lost during AUTH
+        connection Host Passing 421 4.4.2 connection lost after MAIL
+        connection Host Passing 421 4.4.2 connection lost after RCPT
+        connection Host Passing 421 4.4.2 connection lost after DATA
+        connection Host Passing 421 4.4.2 connection lost while sending the content
+        ambiguous-end-of-data Message Passing 451 4.4.2 no reply to the end of data; \
+        it may have been delivered
+        timed-out Host Passing 421 4.4.2 no reply in time after MAIL
+        ambiguous-end-of-data Message Passing 451 4.4.2 no reply to the end of data; \
+        it may have been delivered
+        connection Host Passing 421 4.4.1 cannot connect: x
+        tls Host Passing 421 4.7.5 TLS failed: x
+        authentication Us Passing 421 4.7.0 cannot authenticate: x
+        protocol Host Passing 421 4.5.0 protocol broken: x
+        missing-extension Message Final 550 5.6.3 the next hop does not take 8-bit content
+        missing-extension Message Final 550 5.6.3 the next hop does not take 8-bit content, and \
+        8-bit octets are signed or encrypted
+        too-large Message Final 552 5.3.4 the message is larger than the next hop takes
+        missing-extension Message Final 550 5.6.7 the next hop does not take internationalised mail
+        tls Host Passing 421 4.7.4 TLS is required and the next hop does not offer it
+        loop NextHop Final 554 5.4.6 mail loops back: the next hop has our own name
+        domain-unknown NextHop Final 550 5.4.4 the hosts of the recipient's domain have no usable \
+        address
+        dns NextHop Passing 451 4.4.3 DNS cannot say now where this goes
+        domain-unknown NextHop Final 550 5.1.2 the recipient's domain does not exist or has no host
+        loop NextHop Final 554 5.4.6 mail for this domain loops back to us
+        no-route Us Passing 451 4.4.4 no rule says where this goes
+        null-mx NextHop Final 556 5.1.10 the recipient's domain takes no mail (null MX)";
+
+    #[test]
+    fn a_word_begins_where_no_letter_or_digit_is_before_it() {
+        for (text, word, want) in [
+            ("rbl", "rbl", true),
+            ("marble", "rbl", false),
+            ("marble rbl", "rbl", true),
+            ("see bl.rbl.example", "rbl", true),
+            ("9rbl", "rbl", false),
+            ("\u{e9}rbl", "rbl", false),
+            ("rb", "rbl", false),
+            ("throttled", "throttl", true),
+        ] {
+            assert_eq!(has_word(text, word), want, "{text}");
+        }
+        assert_eq!(own_words("<spf@d.example>: User\n Unknown  a@b"), "user unknown");
     }
 
     #[test]
@@ -501,7 +716,16 @@ mod tests {
             (Phase::Recipient, Fact::Replied(parse("550 5.1.1 who")), false),
             (Phase::Recipient, Fact::Replied(parse("450 4.2.0 greylisted")), false),
             (Phase::EndOfData, Fact::Replied(parse("421 4.3.2 shutting down")), false),
-            (Phase::Mail, Fact::Lacks(Need::Size), false),
+            (Phase::EndOfData, Fact::Replied(parse("452 4.3.1 full")), false),
+            (Phase::Mail, Fact::Replied(parse("452 4.3.1 full")), true),
+            (Phase::Recipient, Fact::Replied(parse("451 local error")), true),
+            (Phase::Recipient, Fact::Replied(parse("452 4.2.2 mailbox full")), false),
+            (Phase::Data, Fact::Replied(parse("451 4.7.1 rate limit")), false),
+            (Phase::Mail, Fact::Replied(parse("550 5.3.2 not now")), false),
+            (Phase::Mail, Fact::Lacks(Need::Size), true),
+            (Phase::Mail, Fact::Lacks(Need::StartTls), true),
+            (Phase::Mail, Fact::NotConvertible(NotConvertible::Signed), true),
+            (Phase::Hello, Fact::Ourselves, false),
         ] {
             assert_eq!(tries_next_host(&Finding { phase, fact: fact.clone() }), want, "{fact:?}");
         }

@@ -245,6 +245,30 @@ mod tests {
         assert!(firsts.values().all(|n| (400..600).contains(n)), "{firsts:?}");
     }
 
+    /// χ² over 1,000 attempts: below its value for one in a thousand.
+    #[test]
+    fn four_equal_hosts_come_in_any_order_equally_often() {
+        let names = ["a.example", "b.example", "c.example", "d.example"];
+        let hosts = names.map(|name| host(10, name, &["192.0.2.1"]));
+        let mut draw = Draw::new(6);
+        let mut orders = BTreeMap::new();
+        let mut firsts = BTreeMap::new();
+        for _ in 0..1_000 {
+            let targets = order(&hosts, &domain("me.example"), 25, &mut draw).unwrap();
+            let order: Vec<Domain> = targets.iter().map(|target| target.endpoint.host()).collect();
+            *firsts.entry(order[0].clone()).or_insert(0) += 1;
+            *orders.entry(order).or_insert(0) += 1;
+        }
+        let chi_square = |counts: Vec<i32>, kinds: f64| -> f64 {
+            let expected = 1_000.0 / kinds;
+            let seen: f64 = counts.iter().map(|n| (f64::from(*n) - expected).powi(2)).sum();
+            seen / expected
+        };
+        assert_eq!((firsts.len(), orders.len()), (4, 24));
+        assert!(chi_square(firsts.into_values().collect(), 4.0) < 16.27);
+        assert!(chi_square(orders.into_values().collect(), 24.0) < 49.73);
+    }
+
     #[test]
     fn we_never_deliver_to_ourselves_or_behind_us() {
         let me = domain("me.example");

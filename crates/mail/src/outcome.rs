@@ -119,6 +119,8 @@ pub enum Fact {
     Lacks(Need),
     /// The peer does not offer 8BITMIME, and the message cannot be had in 7 bits.
     NotConvertible(NotConvertible),
+    /// The peer gives our own name as its name: the message would come round.
+    Ourselves,
     /// The peer broke the protocol in this way.
     Protocol(String),
     /// The peer said this.

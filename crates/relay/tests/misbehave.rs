@@ -56,6 +56,11 @@ impl Way {
         self
     }
 
+    fn forgetful(mut self) -> Self {
+        self.script.is_forgetful = true;
+        self
+    }
+
     fn lmtp(mut self) -> Self {
         self.script.is_lmtp = true;
         self
@@ -202,7 +207,11 @@ fn refusals() -> Vec<Way> {
             &["failed 5.1.1"],
         ),
         way("too large", &[], &["failed 5.3.4"]).keywords(&["SIZE 1000"]),
+        at("552 to the only RCPT", Rcpt, Say(b"552 no\r\n"), &["too-many-recipients, delivered"]),
+        at("552 to RCPT: too large", Rcpt, Say(b"552 5.3.4 big\r\n"), &["failed 5.3.4"]),
+        at("571 to RCPT", Rcpt, Say(b"571 no\r\n"), &["failed 5.0.0"]),
         way("no PIPELINING", &[], &["delivered", "delivered"]).keywords(&["8BITMIME"]),
+        way("no PIPELINING, although offered", &[], &["timed-out, delivered"]).forgetful(),
         at("30 lines", Mail, Say(THIRTY_LINES), ONCE),
     ]
 }
@@ -269,6 +278,9 @@ fn others() -> Vec<Way> {
         way("signed 8-bit content for a peer of 7", &[], &["failed 5.6.3"])
             .keywords(PLAIN)
             .mail("BODY=8BITMIME", SIGNED),
+        way("8-bit content with DKIM for a peer of 7", &[], ONCE)
+            .keywords(PLAIN)
+            .mail("BODY=8BITMIME", DOMAIN_SIGNED),
         way("SMTPUTF8 for a peer of 8 bits", &[], &["failed 5.6.7"])
             .mail("SMTPUTF8 BODY=8BITMIME", "Subject: \u{e9}\r\n\r\nhi\r\n"),
         way("SMTPUTF8 for a peer of 7", &[], &["failed 5.6.7"])
@@ -296,22 +308,35 @@ fn hosts() -> Vec<Way> {
     let next = |name, step, act| at(name, step, act, ONCE).second();
     vec![
         next("554 banner", Banner, Cut(b"554 no\r\n")),
+        next("521 banner", Banner, Cut(b"521 no mail here\r\n")),
         next("421 banner", Banner, Cut(b"421 busy\r\n")),
         next("the end in place of a banner", Banner, Cut(b"")),
         next("silence in place of a banner", Banner, Act::Silence),
         next("421 to EHLO", Ehlo, Cut(b"421 busy\r\n")),
+        next("the end after EHLO", Ehlo, Cut(b"")),
         next("421 to MAIL", Mail, Cut(b"421 going down\r\n")),
+        next("trouble of its own at MAIL", Mail, Say(b"452 4.3.1 full\r\n")),
+        next("trouble of its own at RCPT", Rcpt, Say(b"451 local error\r\n")),
         next("the end after RCPT", Rcpt, Cut(b"")),
         next("the end after DATA", Data, Cut(b"")),
         next("a reset in the content", Content, Reset).large(),
+        way("too large for the first", &[], ONCE).keywords(&["SIZE 1000"]).second(),
+        way("SMTPUTF8 for the second", &[], &["failed 5.6.7"])
+            .mail("SMTPUTF8 BODY=8BITMIME", "Subject: \u{e9}\r\n\r\nhi\r\n")
+            .second(),
         // What is about the recipient or the message is so everywhere.
         at("550 to RCPT", Rcpt, Say(b"550 5.1.1 nobody\r\n"), &["failed 5.1.1"]).second(),
-        at("450 to MAIL", Mail, Say(b"450 4.3.0 later\r\n"), TROUBLE).second(),
+        at("450 to MAIL", Mail, Say(b"450 no\r\n"), &["unknown-transient, delivered"]).second(),
+        at("450 to RCPT", Rcpt, Say(b"450 4.7.1 Greylisted\r\n"), &["greylisted, delivered"])
+            .second(),
         at("451 to the end", End, Say(b"451 4.3.0 later\r\n"), TROUBLE).second(),
         // The first one may have it.
         at("the reply is lost", End, Cut(b""), &["ambiguous-end-of-data, delivered"]).second(),
     ]
 }
+
+const DOMAIN_SIGNED: &str = "DKIM-Signature: v=1; a=x\r\nMIME-Version: 1.0\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\r\n\u{e9}\r\n";
 
 const SIGNED: &str = "Content-Type: multipart/signed; boundary=b; protocol=\"a/x\"\r\n\r\n\
     --b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\u{e9}\r\n\
@@ -464,6 +489,10 @@ impl Trial {
         if way.name == "no PIPELINING" {
             assert!(!peer.is_pipelined());
         }
+        if way.name.contains("DKIM") {
+            let content = String::from_utf8_lossy(&taken[0].content).into_owned();
+            assert!(content.ends_with(DOMAIN_SIGNED), "{content}");
+        }
         assert!(peer.connections() <= 4, "{}: {} connections", way.name, peer.connections());
     }
 
@@ -524,8 +553,13 @@ fn a_connection_that_the_host_ends_is_replaced_at_once() {
     use Act::Cut;
     const TAKEN: Act = Cut(b"250 2.0.0 taken\r\n");
     const BYE: Act = Cut(b"421 4.4.2 idle for too long\r\n");
-    for (step, nth, act) in [(Step::End, 2, TAKEN), (Step::Mail, 2, BYE), (Step::Mail, 3, Cut(b""))]
-    {
+    for (step, nth, act) in [
+        (Step::End, 2, TAKEN),
+        (Step::Mail, 2, BYE),
+        (Step::Mail, 3, Cut(b"")),
+        (Step::Rcpt, 2, BYE),
+        (Step::Data, 3, Cut(b"")),
+    ] {
         let trial = Trial::start(vec![way("", &[(step, nth, act)], ONCE)]);
         for _ in 0..6 {
             let id = trial.submit(0);

@@ -420,6 +420,7 @@ impl World {
                 Fact::TimedOut => drop(self.ledger.marks.insert(Mark::PeerTimedOut)),
                 Fact::Lacks(_)
                 | Fact::NotConvertible(_)
+                | Fact::Ourselves
                 | Fact::Replied(_)
                 | Fact::Tls(_)
                 | Fact::Unreachable(_) => {}

@@ -96,6 +96,7 @@ fn fact(finding: &merpati_mail::outcome::Finding) -> String {
         Fact::Cut => "cut".to_owned(),
         Fact::Lacks(need) => format!("lacks {need:?}"),
         Fact::NotConvertible(why) => format!("not convertible: {why}"),
+        Fact::Ourselves => "ourselves".to_owned(),
         Fact::Protocol(text) => format!("protocol: {text}"),
         Fact::Replied(reply) => format!("replied {reply}"),
         Fact::TimedOut => "timed out".to_owned(),
@@ -499,15 +500,24 @@ fn helo_is_not_tried_where_tls_or_authentication_is_needed_or_with_lmtp() {
     let required = Options { tls: TlsUse::Required, ..options() };
     let with_credential = Options { credential: Some(credential()), ..options() };
     let lmtp = Options { dialect: Dialect::Lmtp, ..options() };
-    for (options, verb) in [(required, "EHLO"), (with_credential, "EHLO"), (lmtp, "LHLO")] {
+    let hidden = "protocol: EHLO is not known, and so there is no AUTH";
+    for (options, verb, code, want) in [
+        (&required, "EHLO", 502, "StartTls lacks StartTls"),
+        (&required, "EHLO", 500, "StartTls lacks StartTls"),
+        (&required, "EHLO", 550, "Hello replied 550 no"),
+        (&with_credential, "EHLO", 501, &format!("Auth {hidden}")),
+        (&with_credential, "EHLO", 504, &format!("Auth {hidden}")),
+        (&with_credential, "EHLO", 554, "Hello replied 554 no"),
+        (&lmtp, "LHLO", 502, "Hello replied 502 no"),
+    ] {
         check_with(
-            options,
+            options.clone(),
             transaction("", &[]),
             &format!(
                 "S: 220 mx
                 C: {verb} us.example
-                S: 502 no
-                E: failed Hello replied 502 no
+                S: {code} no
+                E: failed {want}
                 C: QUIT
                 S: 221 bye
                 E: close"
@@ -701,6 +711,51 @@ fn a_354_for_nobody_gets_a_lone_dot_and_delivers_to_nobody() {
             "{refused}R: 0 not Recipient replied 550 no
             E: close"
         ),
+    );
+}
+
+#[test]
+fn a_peer_that_wants_content_again_for_nobody_is_out_of_step() {
+    check(
+        "PIPELINING",
+        1,
+        "I: start
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: DATA
+        s: 250 ok\\r\\n550 no\\r\\n354 go\\r\\n
+        E: results Fresh
+        R: 0 not Recipient replied 550 no
+        C: .
+        S: 354 go on
+        E: failed Mail protocol: a reply came before its command: 354 go on
+        E: close",
+    );
+}
+
+#[test]
+fn a_peer_with_our_own_name_is_ourselves_where_that_is_looked_for() {
+    let ours = || Some(Domain::parse("mx.us.example").unwrap());
+    for (ourselves, hello, want) in [
+        (ours(), "s: 250-MX.us.Example at your service\\r\\n250 SIZE\\r\\n", "ourselves"),
+        (ours(), "S: 250 mx.us.example", "ourselves"),
+        (ours(), "S: 250 mx.us.example.", ""),
+        (ours(), "S: 250 us.example", ""),
+        (ours(), "S: 250", ""),
+        (ours(), "s: 250-x\\r\\n250 mx.us.example\\r\\n", ""),
+        (None, "S: 250 mx.us.example", ""),
+    ] {
+        let end = if want.is_empty() { "E: ready" } else { "E: failed Hello ourselves\nC: QUIT" };
+        let script = format!("S: 220 mx.us.example\nC: EHLO us.example\n{hello}\n{end}");
+        let options = Options { ourselves, ..options() };
+        check_with(options, transaction("", &[]), &script);
+    }
+    // Also where it does not know EHLO.
+    check_with(
+        Options { ourselves: ours(), ..options() },
+        transaction("", &[]),
+        "S: 220 x\nC: EHLO us.example\nS: 502 what\nC: HELO us.example
+        S: 250 mx.us.example\nE: failed Hello ourselves\nC: QUIT",
     );
 }
 

@@ -210,7 +210,10 @@ impl Connection {
 
     /// Writes all that waits; what the host says meanwhile is taken in.
     async fn flush(&mut self) {
-        while self.written < self.unwritten.len() && self.stream.is_some() {
+        // A session without a deadline is over and has nothing more to say: a host that refuses in
+        // the middle of the content need not take the rest of it.
+        let waits = |it: &Self| it.stream.is_some() && it.session.deadline().is_some();
+        while self.written < self.unwritten.len() && waits(self) {
             let woken = self.exchange(Until::Written).await;
             self.take(woken);
         }

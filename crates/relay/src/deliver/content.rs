@@ -90,6 +90,18 @@ impl Outgoing {
         Self { first, rest: None, size_octets, eight_bit, body, header: EightBit::Absent }
     }
 
+    /// The same octets, said to be of 7 bits.
+    pub(super) fn as_seven_bit(&self) -> Self {
+        Self {
+            first: self.first.clone(),
+            rest: self.rest.clone(),
+            size_octets: self.size_octets,
+            eight_bit: EightBit::Absent,
+            body: Some(BodyType::SevenBit),
+            header: self.header,
+        }
+    }
+
     /// All octets, where there are no more than so many.
     pub(super) async fn all(&self, octets_max: u64) -> Result<Option<Vec<u8>>, SpoolError> {
         if self.size_octets > octets_max {

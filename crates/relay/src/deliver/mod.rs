@@ -8,14 +8,15 @@
 mod connection;
 mod content;
 mod pool;
+mod remembered;
 mod stream;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,8 +33,8 @@ use merpati_mail::{
     transfer,
 };
 use merpati_smtp::client::{
-    self, ConnectionUse, EightBitPolicy, RecipientResult, Timeouts, TlsUse, Transaction,
-    TransactionResult,
+    self, ConnectionUse, EightBitPolicy, Pipelining, RecipientResult, Timeouts, TlsUse,
+    Transaction, TransactionResult,
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::TlsConnector;
@@ -43,6 +44,7 @@ use self::{
     connection::{Connection, Turn},
     content::Outgoing,
     pool::{Key, Permit, Pool, Seat},
+    remembered::Remembered,
     stream::{Socket, Stream},
 };
 use crate::{
@@ -56,6 +58,8 @@ use crate::{
 pub struct Options {
     /// How, by the name of the rule that chose the next hop.
     pub profiles: BTreeMap<Arc<str>, Profile>,
+    /// Our host name: what calls itself so is ourselves.
+    pub hostname: Domain,
     /// Open connections in all, idle ones included.
     pub connections_max: usize,
     /// Open connections from one egress source to one host.
@@ -85,7 +89,8 @@ pub struct Profile {
     pub trust: CertificateTrust,
     /// Whom to authenticate as; `None` for nobody.
     pub login: Option<client::Credential>,
-    /// Whether the hosts come from strangers' zones, so that their addresses must be permitted.
+    /// Whether the hosts come from strangers' zones, so that their addresses must be permitted and
+    /// their names must not be ours.
     pub is_mx: bool,
 }
 
@@ -123,8 +128,10 @@ struct Shared {
     resolver: Resolver,
     clock: Arc<Clock>,
     pool: Pool,
-    /// Hosts with which opportunistic TLS came to nothing, until when that is remembered.
-    clear_until: Mutex<HashMap<SocketAddr, Time>>,
+    /// Hosts with which opportunistic TLS came to nothing.
+    clear: Remembered,
+    /// Hosts that may not be able to do PIPELINING, although they offer it.
+    lock_step: Remembered,
     /// Contents that are encoded anew, one at a time: each is in memory twice.
     conversions: Semaphore,
 }
@@ -155,7 +162,8 @@ impl Deliverer {
             resolver,
             clock,
             pool,
-            clear_until: Mutex::default(),
+            clear: Remembered::new(CLEAR_WAIT),
+            lock_step: Remembered::new(LOCK_STEP_WAIT),
             conversions: Semaphore::new(1),
         });
         tokio::spawn(reap(Arc::downgrade(&shared)));
@@ -334,8 +342,8 @@ impl Run<'_> {
         let is_open = way.profile.tls == TlsUse::Opportunistic && way.profile.login.is_none();
         let channel = channel.unwrap_or(attempt::Channel::Clear);
         let falls = is_open && attempt::is_tls_trouble(found, channel);
-        if falls && let Remote::Ip(address) = remote {
-            self.shared.remember_clear(*address);
+        if falls {
+            self.shared.clear.insert(remote, self.shared.clock.now());
         }
         falls
     }
@@ -404,8 +412,12 @@ impl Run<'_> {
             stream = protected;
             tls = Some(facts);
         }
-        let may_protect = may_protect && !shared.is_clear(&remote);
-        let options = shared.session_options(way.profile, self.job.dialect, may_protect);
+        let now = shared.clock.now();
+        let may_protect = may_protect && !shared.clear.has(&remote, now);
+        let mut options = shared.session_options(way.profile, self.job.dialect, may_protect);
+        if shared.lock_step.has(&remote, now) {
+            options.pipelining = Pipelining::Never;
+        }
         let tools = (way.connector.clone(), Arc::clone(&shared.clock));
         Ok(Box::new(Connection::new(key, (stream, tls), options, tools, permit)))
     }
@@ -449,6 +461,11 @@ impl Run<'_> {
             {
                 return Talked::IdleEnd;
             }
+            if is_pipelining_trouble(&results)
+                && let Some((path, _)) = self.tried.get(place)
+            {
+                self.shared.lock_step.insert(&path.address, self.shared.clock.now());
+            }
             if converted.is_none() && wants_seven_bit(&results) {
                 match self.seven_bit(way.message, &mut results).await {
                     Ok(message) => converted = message,
@@ -474,13 +491,16 @@ impl Run<'_> {
         Talked::Done
     }
 
-    /// The message in 7 bits; `None` where it cannot be had, and `results` then say why. Errs where
-    /// that could not be found out.
+    /// The message as it goes to a host of 7 bits; `None` where it cannot go there, and `results`
+    /// then say why. Errs where that could not be found out.
     async fn seven_bit(
         &self,
         message: &Outgoing,
         results: &mut TransactionResult,
     ) -> Result<Option<Outgoing>, Found> {
+        if message.first().iter().any(|slice| attempt::keeps_eight_bit(slice)) {
+            return Ok(Some(message.as_seven_bit()));
+        }
         if message.size_octets > CONVERSION_OCTETS_MAX {
             return Ok(None);
         }
@@ -594,28 +614,12 @@ impl Shared {
             let is_drawn = aws_lc_rs::rand::fill(&mut octets).is_ok();
             options.nonce = is_drawn.then(|| client::Nonce::from_random(octets));
         }
+        options.ourselves = profile.is_mx.then(|| self.options.hostname.clone());
         options.credential.clone_from(&profile.login);
         options.eight_bit = EightBitPolicy::Refuse;
         options.recipients_max = self.options.recipients_max;
         options.timeouts = self.options.timeouts;
         options
-    }
-
-    fn is_clear(&self, remote: &Remote) -> bool {
-        let Remote::Ip(address) = remote else { return false };
-        let known = self.clear_until.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(address).is_some_and(|until| *until > self.clock.now())
-    }
-
-    fn remember_clear(&self, address: SocketAddr) {
-        let now = self.clock.now();
-        let mut known = self.clear_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= CLEAR_MAX {
-            known.retain(|_, until| *until > now);
-        }
-        if known.len() < CLEAR_MAX {
-            known.insert(address, now + CLEAR_WAIT);
-        }
     }
 
     /// The message in 7 bits; errs with what stands against it. `None` where it cannot be read.
@@ -673,6 +677,11 @@ fn wants_seven_bit(results: &TransactionResult) -> bool {
     all.any(attempt::wants_seven_bit)
 }
 
+fn is_pipelining_trouble(results: &TransactionResult) -> bool {
+    let mut all = results.recipients.iter().filter_map(|(_, result)| not_delivered(result));
+    all.any(attempt::is_pipelining_trouble)
+}
+
 /// In place of the lack of 8BITMIME: why the message cannot do without.
 fn tell_why(results: &mut TransactionResult, why: NotConvertible) {
     for (_, result) in &mut results.recipients {
@@ -704,8 +713,8 @@ const CONNECTIONS_PER_PLACE: usize = 3;
 const TRANSACTIONS_MAX: usize = 10;
 /// How long it is remembered that a host offers TLS and cannot speak it.
 const CLEAR_WAIT: Duration = Duration::from_mins(10);
-/// Such hosts that are remembered.
-const CLEAR_MAX: usize = 10_000;
+/// How long a host that seemed not to understand groups of commands gets one at a time.
+const LOCK_STEP_WAIT: Duration = Duration::from_hours(24);
 /// Octets of the largest message that is encoded anew.
 const CONVERSION_OCTETS_MAX: u64 = 64 << 20;
 /// How often idle connections are looked at.

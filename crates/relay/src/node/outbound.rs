@@ -72,6 +72,7 @@ pub(super) fn deliverer(
     let per_host = per_route.chain([delivery.connections_per_host_max]).max();
     let options = DeliverOptions {
         profiles: profiles.collect::<anyhow::Result<_>>()?,
+        hostname: config.server.hostname.clone(),
         connections_max: count(delivery.connections_max),
         connections_per_host_max: per_host.map_or(1, count),
         messages_per_connection_max: delivery.messages_per_connection_max.get(),

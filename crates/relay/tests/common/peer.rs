@@ -68,12 +68,14 @@ pub struct Script {
     pub acts: Vec<(Step, usize, Act)>,
     pub keywords: &'static [&'static str],
     pub is_lmtp: bool,
+    /// Whether it forgets what came behind a command in the same segment.
+    pub is_forgetful: bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
         let keywords = &["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"];
-        Self { bad_connections: 1, acts: Vec::new(), keywords, is_lmtp: false }
+        Self { bad_connections: 1, acts: Vec::new(), keywords, is_lmtp: false, is_forgetful: false }
     }
 }
 
@@ -205,6 +207,10 @@ impl Talk {
             self.notes.commands.lock().unwrap().push(line.clone());
             if !self.stream.buffer().is_empty() {
                 self.notes.is_pipelined.store(true, Ordering::Release);
+            }
+            if self.script.is_forgetful {
+                let count = self.stream.buffer().len();
+                self.stream.consume(count);
             }
             let upper = line.to_ascii_uppercase();
             let word = upper.split([' ', ':']).next().unwrap_or_default();

@@ -3,7 +3,7 @@
 //! Invariant: a session that must be protected becomes ready in no other way. Pure.
 
 use merpati_mail::{
-    Reply, Time, TlsFacts,
+    Domain, Reply, Time, TlsFacts,
     outcome::{Fact, Finding, Need, Phase},
 };
 
@@ -31,14 +31,22 @@ impl Session {
 
     pub(super) fn hello_answered(&mut self, now: Time, greeter: Greeter, reply: Reply) -> State {
         if reply.is_positive() {
+            if self.is_ourselves(&reply) {
+                return self.fail(now, Finding { phase: Phase::Hello, fact: Fact::Ourselves });
+            }
             self.capabilities = match greeter {
                 Greeter::Ehlo | Greeter::Lhlo => Capabilities::parse(&reply),
                 Greeter::Helo => Capabilities::default(),
             };
             return self.secure(now);
         }
-        if reply.is_permanent() && greeter == Greeter::Ehlo && self.may_do_without_esmtp() {
-            return self.name_ourselves(now, Greeter::Helo);
+        if reply.is_permanent() && greeter == Greeter::Ehlo {
+            if self.may_do_without_esmtp() {
+                return self.name_ourselves(now, Greeter::Helo);
+            }
+            if is_not_known(&reply) {
+                return self.fail(now, self.esmtp_is_missed());
+            }
         }
         self.fail(now, Finding { phase: Phase::Hello, fact: judged(reply) })
     }
@@ -90,11 +98,27 @@ impl Session {
         State::Hello(greeter)
     }
 
+    /// Whether a peer that says this has our name: RFC 5321 §4.1.1.1 has it give its own as the
+    /// first word.
+    fn is_ourselves(&self, reply: &Reply) -> bool {
+        let name = reply.text.split_ascii_whitespace().next();
+        let (Some(name), Some(ours)) = (name, &self.options.ourselves) else { return false };
+        Domain::parse(name).is_ok_and(|name| name == *ours)
+    }
+
     /// Whether HELO would do: it offers neither STARTTLS nor AUTH.
     fn may_do_without_esmtp(&self) -> bool {
         let is_in_clear = matches!(self.channel, Channel::Clear);
         let needs_starttls = is_in_clear && self.options.tls == TlsUse::Required;
         !needs_starttls && self.options.credential.is_none()
+    }
+
+    /// What a peer lacks that does not know EHLO, where HELO would not do.
+    fn esmtp_is_missed(&self) -> Finding {
+        if matches!(self.channel, Channel::Clear) && self.options.tls == TlsUse::Required {
+            return Finding { phase: Phase::StartTls, fact: Fact::Lacks(Need::StartTls) };
+        }
+        Finding { phase: Phase::Auth, fact: Fact::Protocol(NO_EHLO.to_owned()) }
     }
 
     /// STARTTLS, if it is to be and is not yet.
@@ -118,6 +142,11 @@ impl Session {
     }
 }
 
+/// Whether a command is not known or not understood, rather than refused (RFC 5321 §4.2.4).
+const fn is_not_known(reply: &Reply) -> bool {
+    matches!(reply.code, 500 | 501 | 502 | 504)
+}
+
 /// What a reply other than the hoped-for one means: a refusal, or nonsense.
 pub(super) fn judged(reply: Reply) -> Fact {
     if reply.is_transient() || reply.is_permanent() {
@@ -126,3 +155,5 @@ pub(super) fn judged(reply: Reply) -> Fact {
         Fact::Protocol(format!("this reply makes no sense here: {reply}"))
     }
 }
+
+const NO_EHLO: &str = "EHLO is not known, and so there is no AUTH";

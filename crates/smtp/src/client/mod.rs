@@ -319,7 +319,9 @@ impl Session {
             State::Greeting => self.greeted(now, reply),
             State::Handshake => self.end(early(Phase::StartTls, &reply)),
             State::Hello(greeter) => self.hello_answered(now, greeter, reply),
-            // K14: whatever was said to the lone dot, nobody was to be delivered to.
+            // A peer that still wants content is not in step with us.
+            State::LoneDot if reply.is_intermediate() => self.end(early(Phase::Mail, &reply)),
+            // K14: whatever else was said to the lone dot, nobody was to be delivered to.
             State::LoneDot => self.become_ready(now),
             State::Over(finding) => State::Over(finding),
             State::Quit(finding) => self.close(finding),

@@ -15,6 +15,10 @@ use crate::reply_reader::ReplyLimits;
 pub struct Options {
     /// What we call ourselves in EHLO, HELO and LHLO (RFC 5321 §4.1.1.1). No default.
     pub hello: Domain,
+    /// A name by which we greet others: a peer that gives it as its own is ourselves, and mail
+    /// would come round, so that the session fails with `Ourselves`. `None`, which is the default,
+    /// for peers that may have our name, such as other servers of this machine.
+    pub ourselves: Option<Domain>,
     /// Which protocol is spoken. Default SMTP.
     pub dialect: Dialect,
     /// Whether the connection is to be protected. Default opportunistic.
@@ -44,6 +48,7 @@ impl Options {
     pub fn new(hello: Domain) -> Self {
         Self {
             hello,
+            ourselves: None,
             dialect: Dialect::Smtp,
             tls: TlsUse::Opportunistic,
             credential: None,
