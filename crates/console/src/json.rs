@@ -146,10 +146,11 @@ struct Received {
 
 impl From<&merpati_mail::Origin> for Received {
     fn from(origin: &merpati_mail::Origin) -> Self {
-        let peer = origin
-            .peer
-            .as_ref()
-            .map(|peer| Peer { address: peer.address.to_string(), hello: peer.hello.clone() });
+        let peer = origin.peer.as_ref().map(|peer| Peer {
+            address: peer.address.to_string(),
+            hello: peer.hello.clone(),
+            name: peer.name.as_ref().map(ToString::to_string),
+        });
         let tls = origin
             .tls
             .as_ref()
@@ -169,6 +170,8 @@ impl From<&merpati_mail::Origin> for Received {
 struct Peer {
     address: String,
     hello: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -50,6 +50,7 @@ fn captured(number: u32, content: &str) -> Captured {
             peer: Some(Peer {
                 address: "127.0.0.1:5000".parse().unwrap(),
                 hello: "client.example".to_owned(),
+                name: None,
             }),
             credential: Some("shop".to_owned()),
             protocol: Protocol::Esmtpsa,

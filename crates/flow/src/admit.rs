@@ -3,6 +3,10 @@
 //! Invariant: relay control is closed by default. Nothing goes to a domain that is not ours unless
 //! a network or a credential was named in the configuration. Pure.
 
+pub mod lists;
+pub mod recipients;
+mod strangers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -12,6 +16,10 @@ use std::{
 
 use merpati_mail::{
     Domain, ForwardPath, Mailbox, Reply, ReversePath, Stage, Verdict, address, header,
+};
+
+pub use self::strangers::{
+    Answers, Greylisting, Names, SenderDomain, Step, Strangers, ahead, hits, step,
 };
 
 /// What a listener admits.
@@ -29,6 +37,8 @@ pub struct Policy {
     pub size_bytes_max: u64,
     /// Received fields beyond which a message is taken to go round (RFC 5321 §6.3: at least 100).
     pub hops_max: usize,
+    /// What is asked about clients that nobody vouches for, and about recipients.
+    pub strangers: Strangers,
 }
 
 /// What a listener is for.
@@ -118,6 +128,8 @@ pub struct Facts<'a> {
     pub credential: Option<&'a str>,
     /// Whether the spool can take more.
     pub room: Room,
+    /// From whom the transaction is; `None` outside of one.
+    pub reverse_path: Option<&'a ReversePath>,
 }
 
 /// Whether the spool can take more mail.
@@ -155,7 +167,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The answer to a question of a session.
+/// The answer to a question of a session, as far as it follows from the policy alone; [`step`] is
+/// the whole of it.
 pub fn decide(policy: &Policy, facts: &Facts<'_>, stage: &Stage) -> Verdict {
     match stage {
         Stage::Connect => Verdict::accept("connect"),
@@ -443,6 +456,7 @@ mod tests {
             ]),
             size_bytes_max: 1_000,
             hops_max: 100,
+            strangers: Strangers::default(),
         }
     }
 
@@ -464,7 +478,9 @@ mod tests {
             (ListenerKind::Submission, "192.0.2.1", None, "<u@ours.example>", "relay-denied"),
             (ListenerKind::Submission, "192.0.2.1", Some("p"), "<u@o.example>", "authenticated"),
         ] {
-            let facts = Facts { peer: peer.parse().unwrap(), credential, room: Room::Roomy };
+            let peer_at = peer.parse().unwrap();
+            let room = Room::Roomy;
+            let facts = Facts { peer: peer_at, credential, room, reverse_path: None };
             let utf8 = address::Utf8Rule::AsciiOnly;
             let (path, _) = ForwardPath::parse_prefix(rcpt, utf8).unwrap();
             let stage = Stage::Recipient { path, accepted_before: 0 };
@@ -484,7 +500,8 @@ mod tests {
             (Room::Full, Some(1), "spool-full"),
             (Room::Poisoned, None, "storage-trouble"),
         ] {
-            let facts = Facts { peer: Ipv4Addr::LOCALHOST.into(), credential: None, room };
+            let peer = Ipv4Addr::LOCALHOST.into();
+            let facts = Facts { peer, credential: None, room, reverse_path: None };
             let null = ReversePath(None);
             let verdict = mail(&policy(ListenerKind::Relay), &facts, &null, size_bytes);
             assert_eq!(verdict.rule, rule);
@@ -512,7 +529,8 @@ mod tests {
             (Relay, None, other, Ok(())),
             (Sandbox, Some("shop"), other, Ok(())),
         ] {
-            let facts = Facts { peer: Ipv4Addr::LOCALHOST.into(), credential, room: Room::Roomy };
+            let (peer, room) = (Ipv4Addr::LOCALHOST.into(), Room::Roomy);
+            let facts = Facts { peer, credential, room, reverse_path: None };
             let stage = Stage::Mail {
                 reverse_path: ReversePath(Mailbox::parse(sender).ok()),
                 size_bytes: None,

@@ -5,6 +5,8 @@
 //! ahead of the journal. Where a delivery is lost between two steps of the shell, it is due again
 //! after a restart. Pure: time, answers and the seed of all randomness are arguments.
 
+mod verify;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,

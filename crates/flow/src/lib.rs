@@ -12,6 +12,7 @@
 pub mod admit;
 pub mod attempt;
 mod core;
+pub mod greylist;
 pub mod outcome;
 pub mod queue;
 pub mod report;

@@ -37,12 +37,14 @@ fn from_clause(peer: &Peer) -> String {
         IpAddr::V4(v4) => format!("[{v4}]"),
         IpAddr::V6(v6) => format!("[IPv6:{v6}]"),
     };
-    // The name is the peer's claim; the address is our own knowledge.
+    // What is in brackets is our own knowledge (RFC 5321 §4.4); what is before them is a claim.
+    // Where the DNS has no name, others write `unknown`, and readers of these fields expect it.
+    let name = peer.name.as_ref().map_or_else(|| "unknown".to_owned(), |it| safe(&it.to_string()));
     let hello = safe(&peer.hello);
     if hello.is_empty() {
-        format!("from {literal} ({literal})")
+        format!("from {literal} ({name} {literal})")
     } else {
-        format!("from {hello} ({literal})")
+        format!("from {hello} ({name} {literal})")
     }
 }
 
@@ -67,6 +69,10 @@ mod tests {
     use super::*;
 
     fn field(hello: &str, recipients: &[&str]) -> String {
+        named_field(None, hello, recipients)
+    }
+
+    fn named_field(name: Option<&str>, hello: &str, recipients: &[&str]) -> String {
         let to = |a: &&str| Recipient::new(ForwardPath::Mailbox(Mailbox::parse(a).unwrap()));
         let envelope = Envelope {
             reverse_path: ReversePath(None),
@@ -80,6 +86,7 @@ mod tests {
                 peer: Some(Peer {
                     address: "192.0.2.7:4711".parse().unwrap(),
                     hello: hello.to_owned(),
+                    name: name.map(|name| Domain::parse(name).unwrap()),
                 }),
                 credential: None,
                 protocol: Protocol::Esmtps,
@@ -98,7 +105,7 @@ mod tests {
     fn one_recipient_is_named_and_several_are_not() {
         assert_eq!(
             field("client.example", &["u@ours.example"]),
-            "Received: from client.example ([192.0.2.7])\r\n\t\
+            "Received: from client.example (unknown [192.0.2.7])\r\n\t\
              by mx.ours.example with ESMTPS id 0000004000001\r\n\t\
              (TLSv1.3 TLS_AES_128_GCM_SHA256)\r\n\t\
              for <u@ours.example>;\r\n\t\
@@ -108,9 +115,27 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_the_address_stands_beside_it_and_unknown_where_there_is_none() {
+        let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+        for (name, want) in [
+            (Some("mx1.client.example"), "(mx1.client.example [192.0.2.7])"),
+            (Some("xn--mx-fka.example"), "(xn--mx-fka.example [192.0.2.7])"),
+            (Some("mx_1.example"), "(mx_1.example [192.0.2.7])"),
+            (Some(&*longest), &format!("({longest} [192.0.2.7])")),
+            (None, "(unknown [192.0.2.7])"),
+        ] {
+            let field = named_field(name, "client.example", &["u@ours.example"]);
+            let from = format!("Received: from client.example {want}\r\n\tby mx.ours.example");
+            assert!(field.starts_with(&from), "{field}");
+        }
+    }
+
+    #[test]
     fn a_hostile_name_forges_no_syntax() {
         let hostile = field("x) by evil; (a\"b\r\nBcc: z\u{7}", &["u@ours.example"]);
-        assert!(hostile.starts_with("Received: from xbyevilabBcc:z ([192.0.2.7])\r\n\tby mx"));
+        assert!(
+            hostile.starts_with("Received: from xbyevilabBcc:z (unknown [192.0.2.7])\r\n\tby mx")
+        );
         assert!(hostile.lines().skip(1).all(|line| line.starts_with('\t')));
         assert!(field("\u{1b}", &["u@ours.example"]).starts_with("Received: from [192.0.2.7] ("));
     }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr};
 
-use crate::{ForwardPath, ReversePath, Time};
+use crate::{Domain, ForwardPath, ReversePath, Time};
 
 /// The envelope of a message (RFC 5321 §2.3.1), with where it came from; never the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +128,9 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What it called itself in EHLO, HELO or LHLO; empty before that.
     pub hello: String,
+    /// The name of the address, where the DNS leads from the address to it and back; `None` where
+    /// it does not, or nobody asked.
+    pub name: Option<Domain>,
 }
 
 /// How a message was handed over: the `with` of its Received field (RFC 3848, RFC 6531 §4.3).

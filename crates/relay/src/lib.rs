@@ -26,3 +26,4 @@ pub mod resolve;
 pub mod sinks;
 pub mod store;
 pub mod tls;
+pub mod world;

@@ -6,6 +6,7 @@
 mod outbound;
 mod plan;
 mod recovery;
+mod strangers;
 
 use std::{
     fs, io,
@@ -47,6 +48,7 @@ use crate::{
     resolve::Resolver,
     sinks::{LogWriter, Metrics, Notice, Sinks, Target},
     store::{Quota, Store},
+    world::Memory,
 };
 
 /// Runs the relay until it is told to end: 0 after a drain, 74 after the journal failed.
@@ -81,6 +83,7 @@ struct Node {
     /// What recovery found of the queue and the epoch of new names, until the conductor has it.
     queue: Option<(Queue, u32)>,
     outbound: Option<Outbound>,
+    greylist: Option<Arc<Memory>>,
     gates: Vec<Arc<Gate>>,
     listening: PathBuf,
 }
@@ -160,6 +163,7 @@ impl Node {
             inbox,
             queue: Some((queue, epoch)),
             outbound: None,
+            greylist: None,
             gates,
             listening,
         })
@@ -171,7 +175,6 @@ impl Node {
         tokio::spawn(async move { committer.tell().await });
         tokio::spawn(self.watch().run());
         let mut sockets = Vec::new();
-        let shared = Arc::new(self.shared()?);
         let mut loops = Vec::new();
         for (listener, gate) in self.config.listeners.iter().zip(&self.gates) {
             let plan = Arc::new(plan::plan(&self.config, listener, gate)?);
@@ -190,6 +193,7 @@ impl Node {
         let mut signals = Signals::new()?;
         let own = sockets.iter().map(|socket| socket.address).collect();
         self.start_outbound(own)?;
+        let shared = Arc::new(self.shared()?);
         self.serve_control(sockets).await?;
         announce();
         for (socket, plan) in loops {
@@ -232,7 +236,12 @@ impl Node {
         Ok(())
     }
 
-    fn shared(&self) -> anyhow::Result<Shared> {
+    fn shared(&mut self) -> anyhow::Result<Shared> {
+        let outbound = self.outbound.as_ref().context("nobody delivers yet")?;
+        let askers = (outbound.resolver.clone(), outbound.deliverer.clone());
+        self.greylist = strangers::greylist(&self.config, &self.clock);
+        let told = (Arc::clone(&self.clock), self.sinks.clone());
+        let world = strangers::world(&self.config, askers, self.greylist.clone(), told)?;
         let entries = self.config.credentials.iter();
         let credentials = entries.map(|entry| (entry.name.clone(), entry.password.clone()));
         Ok(Shared {
@@ -243,6 +252,7 @@ impl Node {
             fresh: Arc::clone(&self.fresh),
             credentials: Credentials::new(credentials)?,
             health: Arc::clone(&self.health),
+            world,
             sinks: self.sinks.clone(),
         })
     }
@@ -355,6 +365,9 @@ impl Node {
         self.committer.end();
         if self.committer_thread.join().is_err() {
             tracing::error!("the committer panicked");
+        }
+        if let Some(greylist) = &self.greylist {
+            greylist.save();
         }
         self.sinks.tell([Notice::Stopped { at: self.clock.now() }]);
         runtime.shutdown_timeout(SHUTDOWN_WAIT);

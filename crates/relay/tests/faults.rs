@@ -22,7 +22,7 @@ use common::{
     internet::{Internet, client, merpati, send, until},
     queued_as,
 };
-use merpati_flow::admit::{ListenerKind, Policy};
+use merpati_flow::admit::{ListenerKind, Policy, Strangers};
 use merpati_mail::{
     BodyType, Draw, Envelope, Event, ForwardPath, Mailbox, NodeId, Origin, Overlay, Protocol,
     QueueId, Recipient, ReversePath, Time, envelope::Utf8, event::Accepted,
@@ -37,6 +37,7 @@ use merpati_relay::{
     pressure::Resource,
     sinks::{LogWriter, Sinks, Target},
     store::{Quota, Store},
+    world::World,
 };
 use merpati_smtp::server::Options as SessionOptions;
 use merpati_spool::{Body, Disk, Group, Options, Spool, StoredBody, fault::FaultyFiles, io::Io};
@@ -83,6 +84,7 @@ impl Bench {
             fresh: Arc::new(Fresh::new(1 << 20)),
             credentials: Credentials::new([]).unwrap(),
             health: Arc::clone(&health),
+            world: World::default(),
             sinks: sinks.clone(),
         });
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -124,6 +126,7 @@ fn plan() -> Plan {
             senders: BTreeMap::new(),
             size_bytes_max: 1 << 20,
             hops_max: 100,
+            strangers: Strangers::default(),
         }),
         sink: Sink::Capture,
         tls: Tls::Never,

@@ -96,7 +96,10 @@ fn a_message_goes_on_octet_for_octet_with_one_field_on_top() {
         let end = arrived.len() - content.len();
         assert_eq!(&arrived[end..], content);
         let added = String::from_utf8(arrived[..end].to_vec()).unwrap();
-        assert!(added.starts_with("Received: from client.example ([127.0.0.1])"), "{added}");
+        assert!(
+            added.starts_with("Received: from client.example (unknown [127.0.0.1])"),
+            "{added}"
+        );
         relay.wait_for(|line| line["event"] == "Retired").unwrap();
     }
 }

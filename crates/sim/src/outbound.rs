@@ -341,7 +341,12 @@ impl World {
                         self.ledger.marks.insert(Mark::SubmitterTimedOut);
                     }
                 }
-                (RecipientResult::Delivered(_) | RecipientResult::TryAgainHere, _) => {}
+                (
+                    RecipientResult::Delivered(_)
+                    | RecipientResult::TryAgainHere
+                    | RecipientResult::Verified,
+                    _,
+                ) => {}
             }
         }
         if !taken.is_empty() {
@@ -356,7 +361,7 @@ impl World {
         let mut is_ambiguous = false;
         for (_, result) in results {
             let found = match result {
-                RecipientResult::Delivered(_) => continue,
+                RecipientResult::Delivered(_) | RecipientResult::Verified => continue,
                 RecipientResult::TryAgainHere => {
                     marks.insert(Mark::TooManyRecipients);
                     continue;
@@ -397,7 +402,7 @@ impl World {
         for (place, result) in results {
             let finding = match result {
                 RecipientResult::Delivered(reply) => Finding::Delivered(reply),
-                RecipientResult::TryAgainHere => Finding::TryAgain,
+                RecipientResult::TryAgainHere | RecipientResult::Verified => Finding::TryAgain,
                 RecipientResult::NotDelivered(found) => {
                     if outcome::tries_next_host(&found) && !is_last {
                         outbound.last = Some(found);

@@ -10,7 +10,7 @@ use std::{
 
 use merpati_flow::{
     Options,
-    admit::{ListenerKind, Policy},
+    admit::{ListenerKind, Policy, Strangers},
     route::{Condition, Router, Rule},
 };
 use merpati_mail::{
@@ -146,6 +146,7 @@ pub(crate) fn policy(relay: RelayId) -> Policy {
         senders: BTreeMap::new(),
         size_bytes_max: SIZE_BYTES_MAX + 4_000 * relay as u64,
         hops_max: 100,
+        strangers: Strangers::default(),
     }
 }
 

@@ -83,6 +83,9 @@ fn shown(output: Output) -> String {
                     RecipientResult::TryAgainHere => {
                         writeln!(text, "R: {number} try again here").unwrap();
                     }
+                    RecipientResult::Verified => {
+                        writeln!(text, "R: {number} verified").unwrap();
+                    }
                 }
             }
             text
@@ -168,6 +171,7 @@ impl Play {
             "start" => Input::Start(self.next.clone()),
             "tls-failed" => Input::TlsFailed(rest.to_owned()),
             "tls-ready" => Input::TlsReady(facts),
+            "verify" => Input::Verify(self.next.clone()),
             _ => panic!("{text}"),
         };
         self.session.handle(self.now, input);
@@ -1496,4 +1500,55 @@ proptest! {
         }
         prop_assert_eq!(back, want);
     }
+}
+
+#[test]
+fn a_verification_ends_before_data() {
+    let pipelined = "I: verify
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        C: RCPT TO:<r1@x.example>
+        S: 250 2.1.0 ok
+        S: 250 2.1.5 ok
+        S: 550 5.1.1 no such user
+        E: results Fresh
+        R: 0 verified
+        R: 1 not Recipient replied 550 5.1.1 no such user
+        C: RSET
+        S: 250 2.0.0 ok
+        E: ready";
+    check("PIPELINING", 2, pipelined);
+    let in_lock_step = "I: verify
+        C: MAIL FROM:<a@us.example>
+        S: 250 ok
+        C: RCPT TO:<r0@x.example>
+        S: 250 ok
+        E: results Fresh
+        R: 0 verified
+        C: RSET
+        S: 250 ok
+        E: ready
+        I: start
+        C: MAIL FROM:<a@us.example>
+        S: 550 5.7.1 no
+        E: results Reused
+        R: 0 not Mail replied 550 5.7.1 no
+        E: ready";
+    check("", 1, in_lock_step);
+    let refused = "I: verify
+        C: MAIL FROM:<a@us.example>
+        S: 451 4.3.0 later
+        E: results Fresh
+        R: 0 not Mail replied 451 4.3.0 later
+        E: ready";
+    check("", 1, refused);
+    let cut = "I: verify
+        C: MAIL FROM:<a@us.example>
+        C: RCPT TO:<r0@x.example>
+        S: 250 ok
+        I: closed
+        E: results Fresh
+        R: 0 not Recipient cut
+        E: closed";
+    check("PIPELINING", 1, cut);
 }

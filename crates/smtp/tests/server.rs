@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{World, play, tls, unescape};
 use merpati_mail::{Protocol, ReversePath};
 use merpati_smtp::server::{
-    Auth, Discipline, Input, MailNeeds, Options, SessionEnd, StartTls, Wants,
+    Auth, Discipline, Input, MailNeeds, Options, SessionEnd, StartTls, Vrfy, Wants,
 };
 
 const ENVELOPE: &str = "
@@ -109,6 +109,20 @@ fn names_are_checked() {
 }
 
 #[test]
+fn vrfy_can_be_off() {
+    let mut options = options();
+    options.vrfy = Vrfy::Off;
+    let transcript = "
+        S: 220
+        C: VRFY user
+        S: 502 5.5.1
+        C: EXPN list
+        S: 502 5.5.1
+        E: x";
+    check(&options, transcript);
+}
+
+#[test]
 fn commands_out_of_sequence_are_refused() {
     check(
         &options(),
@@ -120,6 +134,8 @@ fn commands_out_of_sequence_are_refused() {
         S: 250 2.0.0
         C: VRFY user
         S: 252 2.0.0
+        C: EXPN list
+        S: 502 5.5.1
         C: MAIL FROM:<a@b.example>
         S: 503 5.5.1
         E: x

@@ -11,17 +11,20 @@ use merpati_mail::{
 
 use crate::{
     codec_mail::{
-        put_attempt, put_cause, put_envelope, put_hold, put_outcome, read_attempt, read_cause,
-        read_envelope, read_hold, read_outcome,
+        envelope_version, put_attempt, put_cause, put_envelope, put_hold, put_outcome,
+        read_attempt, read_cause, read_envelope, read_hold, read_outcome,
     },
     wire::{CodecError, Reader, put_list, put_octets, put_option, put_u16, put_u32, put_u64},
 };
 
 /// Writes the event behind what is already in `out`.
 pub fn encode(event: &Event, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[tag(event), VERSION]);
+    let version = version_of(event);
+    out.extend_from_slice(&[tag(event), version]);
     match event {
-        Event::Accepted(accepted) | Event::Captured(accepted) => put_accepted(out, accepted),
+        Event::Accepted(accepted) | Event::Captured(accepted) => {
+            put_accepted(out, accepted, version);
+        }
         Event::Attempted(attempted) => {
             put_u64(out, attempted.message.bits());
             put_attempt(out, &attempted.attempt);
@@ -32,7 +35,7 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
         }
         Event::Cancelled(delivery) => put_delivery(out, *delivery),
         Event::Carried(carried) => {
-            put_accepted(out, &carried.accepted);
+            put_accepted(out, &carried.accepted, version);
             put_list(out, &carried.deliveries, |out, (recipient, state)| {
                 put_u32(out, *recipient);
                 put_u32(out, state.attempts);
@@ -60,20 +63,20 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
 pub fn decode(octets: &[u8]) -> Result<Event, CodecError> {
     let from = &mut Reader::new(octets);
     let (tag, version) = (from.u8()?, from.u8()?);
-    if version != VERSION {
+    if version > newest_of(tag) {
         return Err(CodecError(format!("event {tag} has the unknown version {version}")));
     }
     let event = match tag {
-        ACCEPTED => Event::Accepted(Box::new(read_accepted(from)?)),
+        ACCEPTED => Event::Accepted(Box::new(read_accepted(from, version)?)),
         ATTEMPTED => Event::Attempted(Box::new(Attempted {
             message: read_id(from)?,
             attempt: read_attempt(from)?,
             outcomes: from.list(5, |from| Ok((from.u32()?, read_outcome(from)?)))?,
         })),
         CANCELLED => Event::Cancelled(read_delivery(from)?),
-        CAPTURED => Event::Captured(Box::new(read_accepted(from)?)),
+        CAPTURED => Event::Captured(Box::new(read_accepted(from, version)?)),
         CARRIED => Event::Carried(Box::new(Carried {
-            accepted: read_accepted(from)?,
+            accepted: read_accepted(from, version)?,
             deliveries: from.list(9, |from| {
                 let recipient = from.u32()?;
                 let state = DeliveryState { attempts: from.u32()?, waiting: read_waiting(from)? };
@@ -106,9 +109,35 @@ const fn tag(event: &Event) -> u8 {
     }
 }
 
-fn put_accepted(out: &mut Vec<u8>, accepted: &Accepted) {
+/// The version in which an event is written: the oldest that can hold it, so that most of them can
+/// be read by an older program.
+fn version_of(event: &Event) -> u8 {
+    match event {
+        Event::Accepted(accepted) | Event::Captured(accepted) => {
+            envelope_version(&accepted.envelope)
+        }
+        Event::Carried(carried) => envelope_version(&carried.accepted.envelope),
+        Event::Attempted(_)
+        | Event::Cancelled(_)
+        | Event::ConfigChanged { .. }
+        | Event::Expired { .. }
+        | Event::Held { .. }
+        | Event::Released { .. }
+        | Event::Retired(_) => 0,
+    }
+}
+
+/// The newest version of a tag that is read.
+const fn newest_of(tag: u8) -> u8 {
+    match tag {
+        ACCEPTED | CAPTURED | CARRIED => 1,
+        _ => 0,
+    }
+}
+
+fn put_accepted(out: &mut Vec<u8>, accepted: &Accepted, version: u8) {
     put_u64(out, accepted.id.bits());
-    put_envelope(out, &accepted.envelope);
+    put_envelope(out, &accepted.envelope, version);
     put_octets(out, &accepted.edits.prepend);
     put_list(out, &accepted.edits.remove, |out, range| {
         put_u32(out, range.start);
@@ -117,10 +146,10 @@ fn put_accepted(out: &mut Vec<u8>, accepted: &Accepted) {
     put_u64(out, accepted.size_bytes);
 }
 
-fn read_accepted(from: &mut Reader<'_>) -> Result<Accepted, CodecError> {
+fn read_accepted(from: &mut Reader<'_>, version: u8) -> Result<Accepted, CodecError> {
     Ok(Accepted {
         id: read_id(from)?,
-        envelope: read_envelope(from)?,
+        envelope: read_envelope(from, version)?,
         edits: Overlay {
             prepend: from.octets()?.to_vec(),
             remove: from.list(8, |from| Ok(from.u32()?..from.u32()?))?,
@@ -184,8 +213,6 @@ fn read_id(from: &mut Reader<'_>) -> Result<QueueId, CodecError> {
 pub(crate) fn read_time(from: &mut Reader<'_>) -> Result<Time, CodecError> {
     from.u64().map(Time::from_micros)
 }
-
-const VERSION: u8 = 0;
 
 const ACCEPTED: u8 = 1;
 const ATTEMPTED: u8 = 2;

@@ -18,7 +18,14 @@ use crate::{
     wire::{CodecError, Reader, put_list, put_option, put_text, put_u16, put_u32, put_u64},
 };
 
-pub(crate) fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
+/// The version of the event in which an envelope is written: 0, unless it holds what that has no
+/// place for.
+pub(crate) fn envelope_version(envelope: &Envelope) -> u8 {
+    let has_name = envelope.origin.peer.as_ref().is_some_and(|peer| peer.name.is_some());
+    u8::from(has_name)
+}
+
+pub(crate) fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope, version: u8) {
     put_option(out, envelope.reverse_path.mailbox(), put_mailbox);
     put_list(out, &envelope.recipients, put_recipient);
     out.push(match envelope.body {
@@ -35,10 +42,10 @@ pub(crate) fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
         Some(Ret::Headers) => 2,
     });
     put_option(out, envelope.envid.as_ref(), |out, text| put_text(out, text));
-    put_origin(out, &envelope.origin);
+    put_origin(out, &envelope.origin, version);
 }
 
-pub(crate) fn read_envelope(from: &mut Reader<'_>) -> Result<Envelope, CodecError> {
+pub(crate) fn read_envelope(from: &mut Reader<'_>, version: u8) -> Result<Envelope, CodecError> {
     Ok(Envelope {
         reverse_path: ReversePath(from.option(read_mailbox)?),
         recipients: from.list(3, read_recipient)?,
@@ -59,7 +66,7 @@ pub(crate) fn read_envelope(from: &mut Reader<'_>) -> Result<Envelope, CodecErro
             _ => return Err(CodecError::new("RET is unknown")),
         },
         envid: from.option(Reader::string)?,
-        origin: read_origin(from)?,
+        origin: read_origin(from, version)?,
     })
 }
 
@@ -102,11 +109,14 @@ fn read_recipient(from: &mut Reader<'_>) -> Result<Recipient, CodecError> {
     })
 }
 
-fn put_origin(out: &mut Vec<u8>, origin: &Origin) {
+fn put_origin(out: &mut Vec<u8>, origin: &Origin, version: u8) {
     put_text(out, &origin.listener);
     put_option(out, origin.peer.as_ref(), |out, peer| {
         put_address(out, peer.address);
         put_text(out, &peer.hello);
+        if version > 0 {
+            put_option(out, peer.name.as_ref(), put_domain);
+        }
     });
     put_option(out, origin.credential.as_ref(), |out, text| put_text(out, text));
     out.push(match origin.protocol {
@@ -125,11 +135,16 @@ fn put_origin(out: &mut Vec<u8>, origin: &Origin) {
     put_u64(out, origin.received_at.as_micros());
 }
 
-fn read_origin(from: &mut Reader<'_>) -> Result<Origin, CodecError> {
+fn read_origin(from: &mut Reader<'_>, version: u8) -> Result<Origin, CodecError> {
     Ok(Origin {
         listener: from.string()?,
-        peer: from
-            .option(|from| Ok(Peer { address: read_address(from)?, hello: from.string()? }))?,
+        peer: from.option(|from| {
+            Ok(Peer {
+                address: read_address(from)?,
+                hello: from.string()?,
+                name: if version > 0 { from.option(read_domain)? } else { None },
+            })
+        })?,
         credential: from.option(Reader::string)?,
         protocol: match from.u8()? {
             0 => Protocol::Esmtp,

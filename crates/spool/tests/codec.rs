@@ -72,7 +72,11 @@ fn recipient() -> BoxedStrategy<Recipient> {
 }
 
 fn origin() -> BoxedStrategy<Origin> {
-    let peer = (address(), ".*").prop_map(|(address, hello)| Peer { address, hello });
+    let peer = (address(), ".*", option::of(domain())).prop_map(|(address, hello, name)| Peer {
+        address,
+        hello,
+        name,
+    });
     let protocol = select(Protocol::ALL.to_vec());
     (".*", option::of(peer), option::of(".*"), protocol, option::of(tls()), time())
         .prop_map(|(listener, peer, credential, protocol, tls, received_at)| Origin {
@@ -232,6 +236,51 @@ proptest! {
     }
 }
 
+/// The octets of a client with a name, which only version 1 of an event holds.
+#[test]
+fn a_name_of_the_client_makes_an_event_of_version_1() {
+    let message = |name: Option<&str>| {
+        let peer = Peer {
+            address: "192.0.2.1:25".parse().unwrap(),
+            hello: "h".to_owned(),
+            name: name.map(|name| Domain::parse(name).unwrap()),
+        };
+        let envelope = Envelope {
+            reverse_path: ReversePath(None),
+            recipients: vec![Recipient::new(ForwardPath::Postmaster)],
+            body: BodyType::SevenBit,
+            utf8: Utf8::NotDeclared,
+            ret: None,
+            envid: None,
+            origin: Origin {
+                listener: "m".to_owned(),
+                peer: Some(peer),
+                credential: None,
+                protocol: Protocol::Smtp,
+                tls: None,
+                received_at: Time::EPOCH,
+            },
+        };
+        let edits = Overlay::default();
+        let accepted = Accepted { id: QueueId::from_bits(1), envelope, edits, size_bytes: 0 };
+        Event::Captured(Box::new(accepted))
+    };
+    let without = octets(&message(None));
+    let with = octets(&message(Some("a.b")));
+    let hello = without.windows(5).position(|octets| octets == b"\x01\0\0\0h").unwrap() + 5;
+    let mut want = without.clone();
+    want[1] = 1;
+    want.splice(hello..hello, *b"\x01\0\x03\0\0\0a.b");
+    assert_eq!((without[1], with), (0, want));
+    // Version 1 without a name, as nobody writes it, is read all the same.
+    let mut bare = without.clone();
+    bare[1] = 1;
+    bare.insert(hello, 0);
+    assert_eq!(decode(&bare), Ok(message(None)));
+    bare[1] = 2;
+    assert!(decode(&bare).is_err());
+}
+
 #[test]
 fn a_list_that_claims_too_much_allocates_nothing() {
     // Attempted, with 4,294,967,295 outcomes.
@@ -290,6 +339,7 @@ fn the_octets_are_those_of_format_1() {
                 peer: Some(Peer {
                     address: "[2001:db8::1]:25".parse().unwrap(),
                     hello: "h".to_owned(),
+                    name: None,
                 }),
                 credential: None,
                 protocol: Protocol::Esmtps,

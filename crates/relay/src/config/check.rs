@@ -4,12 +4,15 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use merpati_flow::admit::recipients::KnownRecipient;
+
 use super::{
     diagnostic::Diagnostic,
     options::{CredentialEntry, Listener, Relay},
     outbound::{EgressEntry, RouteEntry},
     senders,
     source::{Span, Table, Tree},
+    strangers::Recipients,
     values::{AuthUse, Kind, TlsUse},
 };
 
@@ -23,6 +26,8 @@ pub(super) struct Parts<'a> {
     pub relay: Option<&'a Relay>,
     /// The credentials that could be read.
     pub credentials: &'a [(usize, CredentialEntry)],
+    /// The recipients that exist; `None` where they could not be read.
+    pub recipients: Option<&'a Recipients>,
     /// The routes that could be read.
     pub routes: &'a [(usize, RouteEntry)],
     /// The egress sources that could be read.
@@ -66,6 +71,21 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
         }
     }
     diagnostics.extend(credentials(parts));
+    diagnostics.extend(recipients(parts));
+}
+
+/// Recipients outside of our domains, of whom nobody is asked.
+fn recipients(parts: &Parts<'_>) -> Option<Diagnostic> {
+    let (relay, recipients) = (parts.relay?, parts.recipients?);
+    let domains = recipients.known.iter().map(|known| match known {
+        KnownRecipient::Address(mailbox) => mailbox.domain(),
+        KnownRecipient::Domain(domain) => domain,
+    });
+    let mut others = domains.filter(|domain| !relay.local_domains.contains(domain));
+    let why = format!("`{}` is not one of your domains", others.next()?);
+    let table = parts.tables("recipients").first()?;
+    let help = "add it to relay.local_domains, or leave it away";
+    Some(Diagnostic::new(why, place_of(table, "known")).help(help))
 }
 
 fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {

@@ -18,7 +18,9 @@ mod reader;
 pub mod reference;
 pub mod section;
 pub mod setting;
+mod setting_strangers;
 pub mod source;
+pub mod strangers;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -45,6 +47,7 @@ use self::{
     section::SectionDoc,
     setting::Setting,
     source::{Span, Table, Tree},
+    strangers::{Greylist, ListEntry, Recipients as KnownRecipients, Strangers},
 };
 pub use self::{
     diagnostic::Errors,
@@ -66,6 +69,14 @@ pub struct Config {
     pub relay: Relay,
     /// Who may authenticate; each with a name of its own.
     pub credentials: Vec<CredentialEntry>,
+    /// Which recipients exist.
+    pub recipients: KnownRecipients,
+    /// What strangers must show.
+    pub strangers: Strangers,
+    /// The DNS lists that they are looked for in; each with a name of its own.
+    pub lists: Vec<ListEntry>,
+    /// Whether their first contacts wait.
+    pub greylist: Greylist,
     /// Where mail goes, the first rule first; each with a name of its own.
     pub routes: Vec<RouteEntry>,
     /// Where mail leaves from; each with a name of its own.
@@ -139,6 +150,10 @@ impl Config {
         let listeners = reading.all(&Listener::DOC, Listener::read);
         let relay = reading.one(&Relay::DOC, Relay::read);
         let credentials = reading.all(&CredentialEntry::DOC, CredentialEntry::read);
+        let recipients = reading.one(&KnownRecipients::DOC, KnownRecipients::read);
+        let strangers = reading.one(&Strangers::DOC, Strangers::read);
+        let lists = reading.all(&ListEntry::DOC, ListEntry::read);
+        let greylist = reading.one(&Greylist::DOC, Greylist::read);
         let routes = reading.all(&RouteEntry::DOC, RouteEntry::read);
         let egresses = reading.all(&EgressEntry::DOC, EgressEntry::read);
         let delivery = reading.one(&Delivery::DOC, Delivery::read);
@@ -153,6 +168,7 @@ impl Config {
             listeners: &listeners,
             relay: relay.as_ref(),
             credentials: &credentials,
+            recipients: recipients.as_ref(),
             routes: &routes,
             egresses: &egresses,
         };
@@ -164,6 +180,10 @@ impl Config {
                 listeners: without_places(listeners),
                 relay: relay?,
                 credentials: without_places(credentials),
+                recipients: recipients?,
+                strangers: strangers?,
+                lists: without_places(lists),
+                greylist: greylist?,
                 routes: without_places(routes),
                 egresses: without_places(egresses),
                 delivery: delivery?,

@@ -7,10 +7,12 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use merpati_flow::admit::Sender;
 use merpati_mail::Domain;
+use merpati_smtp::server::Vrfy;
 
 use super::{
     outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry},
     section::{Default, SectionDoc, section},
+    strangers::{Greylist, ListEntry, Recipients, Strangers},
     values::{AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, TlsUse},
 };
 use crate::credential::Credential;
@@ -78,6 +80,9 @@ section! {
         transactions_max: NonZeroU32 = Default::Value("100000");
         /// Commands that are unknown, malformed or out of order, in one session; then 421.
         bad_commands_max: NonZeroU32 = Default::Value("50");
+        /// How VRFY is answered: `cannot-verify` with 252 for every name (RFC 5321 §7.3), or `off`
+        /// with 502. EXPN is never there.
+        vrfy: Vrfy = Default::Value("cannot-verify");
         /// Failed AUTH in one session; then 421.
         auth_failures_max: NonZeroU32 = Default::Value("10");
         /// How long a client may take for a command (RFC 5321 §4.5.3.2.7 asks for 5 minutes).
@@ -173,6 +178,10 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Listener::DOC,
     Relay::DOC,
     CredentialEntry::DOC,
+    Recipients::DOC,
+    Strangers::DOC,
+    ListEntry::DOC,
+    Greylist::DOC,
     RouteEntry::DOC,
     EgressEntry::DOC,
     Delivery::DOC,
@@ -184,4 +193,4 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Log::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 13;
+pub(super) const SECTIONS_COUNT: usize = 17;

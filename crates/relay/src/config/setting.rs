@@ -71,7 +71,7 @@ impl Wrong {
 }
 
 /// Reads one word of a few.
-fn choose<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
+pub(super) fn choose<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }

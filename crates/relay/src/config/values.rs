@@ -203,6 +203,11 @@ pub enum AfterCapture {
     Keep,
 }
 
+/// What ends a local part before its extension: one printable ASCII character that is neither a
+/// letter nor a digit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Separator(pub char);
+
 /// How much memory the process may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryMax {

@@ -139,6 +139,13 @@ impl Connection {
         self.session.handle(self.used_at, Input::Start(transaction));
     }
 
+    /// Begins a transaction that ends before its content.
+    pub(super) fn verify(&mut self, transaction: Transaction) {
+        self.transactions += 1;
+        self.used_at = self.clock.now();
+        self.session.handle(self.used_at, Input::Verify(transaction));
+    }
+
     /// Sends the content, after [`Turn::NeedBody`]. False where it could not be read: the
     /// connection is then of no more use.
     pub(super) async fn send(&mut self, message: &Outgoing) -> bool {

@@ -8,6 +8,7 @@
 mod connection;
 mod content;
 mod pool;
+mod probe;
 mod remembered;
 mod stream;
 
@@ -44,6 +45,7 @@ use self::{
     connection::{Connection, Turn},
     content::Outgoing,
     pool::{Key, Permit, Pool, Seat},
+    probe::Goal,
     remembered::Remembered,
     stream::{Socket, Stream},
 };
@@ -175,7 +177,15 @@ impl Deliverer {
         let shared = &*self.shared;
         let began = shared.clock.now();
         let progress = Progress::new(job.recipients.clone());
-        let mut run = Run { shared, job: &job, began, progress, tried: Vec::new() };
+        let mut run = Run {
+            shared,
+            job: &job,
+            began,
+            progress,
+            tried: Vec::new(),
+            goal: Goal::Deliver,
+            is_verified: false,
+        };
         match (shared.options.profiles.get(&job.rule), shared.connectors.get(&job.rule)) {
             (Some(profile), Some(connector)) => {
                 match Outgoing::new(content, &job.message.accepted.edits).await {
@@ -226,6 +236,9 @@ struct Run<'a> {
     progress: Progress,
     /// The hosts that were tried, at the address that was used.
     tried: Vec<(EgressPath, Option<TlsFacts>)>,
+    goal: Goal,
+    /// Whether a host said that it would take mail for the recipient.
+    is_verified: bool,
 }
 
 /// What a rule means, for one attempt.
@@ -240,7 +253,7 @@ impl Run<'_> {
     async fn go(&mut self, profile: &Profile, connector: &TlsConnector, message: &Outgoing) {
         let way = Way { profile, connector, message };
         for target in &self.job.targets {
-            if self.progress.is_over() || self.is_late() {
+            if self.progress.is_over() || self.is_verified || self.is_late() {
                 break;
             }
             match &target.endpoint {
@@ -269,7 +282,7 @@ impl Run<'_> {
             },
         };
         for address in addresses.into_iter().take(ADDRESSES_MAX) {
-            if self.progress.is_over() || self.is_late() {
+            if self.progress.is_over() || self.is_verified || self.is_late() {
                 return;
             }
             let remote = Remote::Ip(SocketAddr::new(address, port));
@@ -447,7 +460,10 @@ impl Run<'_> {
         loop {
             transactions += 1;
             let message = converted.as_ref().unwrap_or(way.message);
-            connection.start(self.transaction(message));
+            match self.goal {
+                Goal::Deliver => connection.start(self.transaction(message)),
+                Goal::Verify => connection.verify(self.transaction(message)),
+            }
             let results = self.transact(&mut connection, message).await;
             if let Some((_, tls)) = self.tried.get_mut(place) {
                 tls.clone_from(&connection.tls);
@@ -479,12 +495,14 @@ impl Run<'_> {
                 }
             }
             for (recipient, result) in results.recipients {
+                self.is_verified |= result == RecipientResult::Verified;
                 self.progress.note(recipient, finding(result), place);
             }
             if !self.waits(&mut connection).await {
                 break;
             }
-            if !self.progress.is_crowded() || transactions >= TRANSACTIONS_MAX || self.is_late() {
+            let is_done = !self.progress.is_crowded() || self.is_verified;
+            if is_done || transactions >= TRANSACTIONS_MAX || self.is_late() {
                 break self.give_back(connection);
             }
         }
@@ -657,14 +675,17 @@ fn finding(result: RecipientResult) -> Finding {
     match result {
         RecipientResult::Delivered(reply) => Finding::Delivered(reply),
         RecipientResult::NotDelivered(found) => Finding::NotDelivered(found),
-        RecipientResult::TryAgainHere => Finding::TryAgain,
+        // What was only verified was not handed over.
+        RecipientResult::TryAgainHere | RecipientResult::Verified => Finding::TryAgain,
     }
 }
 
 fn not_delivered(result: &RecipientResult) -> Option<&Found> {
     match result {
         RecipientResult::NotDelivered(found) => Some(found),
-        RecipientResult::Delivered(_) | RecipientResult::TryAgainHere => None,
+        RecipientResult::Delivered(_)
+        | RecipientResult::TryAgainHere
+        | RecipientResult::Verified => None,
     }
 }
 
@@ -691,7 +712,8 @@ fn tell_why(results: &mut TransactionResult, why: NotConvertible) {
             }
             RecipientResult::Delivered(_)
             | RecipientResult::NotDelivered(_)
-            | RecipientResult::TryAgainHere => {}
+            | RecipientResult::TryAgainHere
+            | RecipientResult::Verified => {}
         }
     }
 }

@@ -5,22 +5,24 @@
 //! Not pure: sockets and time.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use merpati_console::Summary;
 use merpati_flow::{
-    admit::{self, Room},
+    admit::{self, Answers, Room, Step},
     submission, trace,
 };
 use merpati_mail::{
-    Envelope, Event, Overlay, Question, QueueId, Reply, Stage, Time, Verdict, event::Accepted,
-    question::PasswordAnswer, stage::Decision,
+    Domain, Envelope, Event, Overlay, Question, QueueId, Reply, Stage, Time, Verdict,
+    event::Accepted, question::PasswordAnswer, stage::Decision,
 };
 use merpati_smtp::server::{Input, Output, Session, Wants};
 use merpati_spool::{Body, Group, SpoolError};
@@ -40,6 +42,7 @@ use crate::{
     health::Life,
     pressure::Mail,
     sinks::SessionEnded,
+    world::Ahead,
 };
 
 /// Serves a connection until it ends.
@@ -72,7 +75,11 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, plan: &Plan, shar
         life: shared.health.watch(),
         is_told_of_end: false,
         has_carried: false,
+        answers: Answers::default(),
+        ahead: None,
+        listed: BTreeSet::new(),
     };
+    connection.ahead = shared.world.ask_ahead(admit::ahead(&plan.policy, &connection.facts()));
     let ended = connection.run().await;
     if ended == Ended::Panicked {
         connection.apologise().await;
@@ -103,6 +110,12 @@ struct Connection<'a> {
     is_told_of_end: bool,
     /// Whether content came since the last pause.
     has_carried: bool,
+    /// What the world said of the client and of the command that is decided.
+    answers: Answers,
+    /// What is asked of the client since it came.
+    ahead: Option<Ahead>,
+    /// The DNS lists that have the client, or a sender of it.
+    listed: BTreeSet<Arc<str>>,
 }
 
 /// How a connection came to its end.
@@ -173,7 +186,7 @@ impl Connection<'_> {
             let Some(output) = output else { return Some(turn) };
             match output {
                 Output::Ask(stage) => {
-                    let verdict = self.decide(&stage);
+                    let verdict = self.decide(&stage).await;
                     self.step(Input::Verdict(verdict))?;
                     turn = Turn::Moved;
                 }
@@ -262,7 +275,8 @@ impl Connection<'_> {
         self.alarm.as_mut().reset(tokio::time::Instant::now() + wait);
     }
 
-    fn decide(&self, stage: &Stage) -> Verdict {
+    /// Asks what must be known, until it is decided.
+    async fn decide(&mut self, stage: &Stage) -> Verdict {
         let health = &self.shared.health;
         if let Stage::Mail { .. } = stage
             && health.room() == Room::Roomy
@@ -270,12 +284,43 @@ impl Connection<'_> {
         {
             return verdict;
         }
-        let facts = admit::Facts {
+        self.answers.forget_transaction();
+        self.look_ahead().await;
+        loop {
+            match admit::step(&self.plan.policy, &self.facts(), stage, &self.answers) {
+                Step::Ask(questions) => {
+                    let answers = self.shared.world.ask(questions).await;
+                    self.answers.add(answers);
+                }
+                Step::Verdict(verdict) => {
+                    let hits = admit::hits(&self.plan.policy, &self.facts(), &self.answers);
+                    self.listed.extend(hits);
+                    return verdict;
+                }
+            }
+        }
+    }
+
+    /// Takes what was asked ahead, where it is there.
+    async fn look_ahead(&mut self) {
+        if let Some(ahead) = self.ahead.take_if(|ahead| ahead.is_finished()) {
+            // A panic in it leaves the questions open.
+            self.answers.add(ahead.await.unwrap_or_default());
+        }
+    }
+
+    fn facts(&self) -> admit::Facts<'_> {
+        admit::Facts {
             peer: self.peer.ip(),
             credential: self.session.credential(),
-            room: health.room(),
-        };
-        admit::decide(&self.plan.policy, &facts, stage)
+            room: self.shared.health.room(),
+            reverse_path: self.session.reverse_path(),
+        }
+    }
+
+    /// The name of the client, as far as it was asked for.
+    fn name(&self) -> Option<Domain> {
+        self.answers.name_of(self.peer.ip()).cloned()
     }
 
     /// What becomes of the mail that comes in here.
@@ -307,7 +352,12 @@ impl Connection<'_> {
                 answer
             }
             // A server session asks for nothing else.
-            Question::Mx(_) => PasswordAnswer::Unavailable,
+            Question::Greylist(_)
+            | Question::HostName(_)
+            | Question::Listed { .. }
+            | Question::MailDomain(_)
+            | Question::Mx(_)
+            | Question::Recipient(_) => PasswordAnswer::Unavailable,
         }
     }
 
@@ -336,7 +386,11 @@ impl Connection<'_> {
     }
 
     /// Takes a whole message: ours and durable, or refused.
-    async fn take(&mut self, envelope: Envelope) -> Result<QueueId, Verdict> {
+    async fn take(&mut self, mut envelope: Envelope) -> Result<QueueId, Verdict> {
+        self.look_ahead().await;
+        if let Some(peer) = &mut envelope.origin.peer {
+            peer.name = self.name();
+        }
         let spool = &self.shared.spool;
         let collected = self.body.finish(spool).await.map_err(|error| refused_by(&error))?;
         let head = admit::Head::of(&collected.head, collected.size_bytes);
@@ -429,6 +483,8 @@ impl Connection<'_> {
             peer: self.peer,
             tls: self.session.tls().cloned(),
             credential: self.session.credential().map(str::to_owned),
+            name: self.name(),
+            listed: self.listed.clone(),
             summary: self.session.summary().clone(),
         });
     }

@@ -9,7 +9,7 @@ mod descriptors;
 mod gate;
 mod stream;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use merpati_flow::admit::Policy;
@@ -28,6 +28,7 @@ use crate::{
     fresh::Fresh,
     health::{Health, Life},
     sinks::{SessionEnded, Sinks},
+    world::World,
 };
 
 /// What all listeners share.
@@ -47,6 +48,8 @@ pub struct Shared {
     pub credentials: Credentials,
     /// Whether mail is taken.
     pub health: Arc<Health>,
+    /// Who knows what admission must know.
+    pub world: World,
     /// The log and the metrics.
     pub sinks: Sinks,
 }
@@ -193,6 +196,8 @@ fn admit(
                 peer,
                 tls: None,
                 credential: None,
+                name: None,
+                listed: BTreeSet::new(),
                 summary,
             });
         }

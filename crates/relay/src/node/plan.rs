@@ -5,11 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use merpati_flow::admit::{ListenerKind, Policy};
+use merpati_flow::admit::{ListenerKind, Policy, Strangers};
 use merpati_smtp::server::{self, Auth, MailNeeds, StartTls};
 
 use crate::{
-    config::{AfterCapture, AuthUse, Config, Kind, TlsUse, options::Listener},
+    config::{
+        AfterCapture, AuthUse, Config, Kind, TlsUse, options::Listener, strangers::ListEntry,
+    },
     listen::{Gate, Header, Plan, Sink, Tls},
     tls,
 };
@@ -58,6 +60,7 @@ fn session_options(config: &Config, listener: &Listener, tls: &Tls) -> server::O
         Kind::Submission => MailNeeds::Auth,
         Kind::Rehearsal | Kind::Relay | Kind::Sandbox => MailNeeds::Nothing,
     };
+    options.vrfy = listener.vrfy;
     options.limits.message_bytes_max = listener.message_size_max.0;
     options.limits.recipients_max =
         usize::try_from(listener.recipients_max.get()).unwrap_or(usize::MAX);
@@ -84,6 +87,22 @@ fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
         senders: config.senders(),
         size_bytes_max: listener.message_size_max.0,
         hops_max: HOPS_MAX,
+        strangers: strangers(config)?,
+    })
+}
+
+/// What is asked about clients that nobody vouches for, and about recipients; errs where the file
+/// of recipients cannot be read.
+fn strangers(config: &Config) -> anyhow::Result<Strangers> {
+    let options = &config.strangers;
+    let known = options.known_networks.iter().map(|network| network.to_string().parse());
+    Ok(Strangers {
+        names: options.rdns,
+        sender_domain: options.sender_domain,
+        lists: config.lists.iter().map(ListEntry::list).collect::<Result<_, _>>()?,
+        greylisting: config.greylist.greylisting(),
+        known: known.collect::<Result<_, _>>()?,
+        recipients: config.recipients.verification()?,
     })
 }
 

@@ -72,6 +72,25 @@ impl Dns {
         self.ask(host, RecordType::AAAA, address).await
     }
 
+    /// The names of PTR records.
+    pub(super) async fn ptr(&self, name: &str) -> Result<Found<MxName>, Unknown> {
+        let pick = |data: &RData| {
+            let RData::PTR(ptr) = data else { return None };
+            Some(MxName::of(&ptr.0))
+        };
+        self.ask(name, RecordType::PTR, pick).await
+    }
+
+    /// The texts of a name; each is one record, its strings joined, octets above 127 replaced.
+    pub(super) async fn txt(&self, name: &str) -> Result<Found<String>, Unknown> {
+        let pick = |data: &RData| {
+            let RData::TXT(txt) = data else { return None };
+            let octets: Vec<u8> = txt.txt_data.iter().flatten().copied().collect();
+            Some(String::from_utf8_lossy(&octets).into_owned())
+        };
+        self.ask(name, RecordType::TXT, pick).await
+    }
+
     async fn ask<T>(
         &self,
         name: &str,
@@ -106,7 +125,7 @@ impl Dns {
                 None => return Ok(Found::Nothing),
             }
         }
-        Err(Unknown(format!("{kind} {name}: more than {ALIASES_MAX} aliases")))
+        Err(Unknown::told(format!("{kind} {name}: more than {ALIASES_MAX} aliases")))
     }
 
     /// No records at `at`. A server that says so adds an SOA record (RFC 2308 §2.2), but many a
@@ -119,7 +138,7 @@ impl Dns {
     ) -> Result<Found<T>, Unknown> {
         match doubted {
             Some(kind) if self.alias(at).await?.is_some() => {
-                Err(Unknown(format!("{kind} {at}: the chain of aliases does not end")))
+                Err(Unknown::told(format!("{kind} {at}: the chain of aliases does not end")))
             }
             Some(_) | None => Ok(Found::Nothing),
         }
@@ -137,7 +156,8 @@ impl Dns {
         // An error means that the semaphore was closed, which nobody does.
         let _permit = self.under_way.acquire().await;
         let answer = self.resolver.lookup(name.clone(), kind).await;
-        said(answer).map_err(|why| Unknown(format!("{kind} {name}: {why}")))
+        let is_told = is_told(&answer);
+        said(answer).map_err(|why| Unknown { why: format!("{kind} {name}: {why}"), is_told })
     }
 }
 
@@ -158,9 +178,21 @@ pub(super) enum Found<T> {
     Records { data: Vec<T>, ttl: Duration },
 }
 
-/// Why it could not be found out, in words.
+/// Why it could not be found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unknown(pub(super) String);
+pub(super) struct Unknown {
+    /// In words.
+    pub(super) why: String,
+    /// Whether a name server told us that the domain is in trouble (SERVFAIL, a bogus signature,
+    /// aliases without end); where not, nobody said anything, or it was about us.
+    pub(super) is_told: bool,
+}
+
+impl Unknown {
+    const fn told(why: String) -> Self {
+        Self { why, is_told: true }
+    }
+}
 
 /// The host of an MX record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,6 +264,18 @@ fn said(answer: Result<Lookup, NetError>) -> Result<Said, String> {
         DnsError::DnssecBogus | DnsError::Nsec { .. } => Err("DNSSEC says bogus".to_owned()),
         DnsError::ResponseCode(code) => Err(format!("the name server says {code}")),
         other => Err(other.to_string()),
+    }
+}
+
+/// Whether the answer says that the domain is in trouble, and not that we are.
+fn is_told(answer: &Result<Lookup, NetError>) -> bool {
+    match answer {
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+            none.response_code == ResponseCode::ServFail
+        }
+        Err(NetError::Dns(DnsError::ResponseCode(code))) => *code == ResponseCode::ServFail,
+        Err(NetError::Dns(DnsError::DnssecBogus | DnsError::Nsec { .. })) => true,
+        Ok(_) | Err(_) => false,
     }
 }
 
@@ -353,6 +397,23 @@ mod tests {
                 Err(_) => "unknown",
             };
             assert_eq!(got, want, "{shown}");
+        }
+    }
+
+    #[test]
+    fn only_what_a_server_says_of_the_domain_is_its_trouble() {
+        for (error, want) in [
+            (none(ResponseCode::ServFail), true),
+            (DnsError::ResponseCode(ResponseCode::ServFail).into(), true),
+            (DnsError::DnssecBogus.into(), true),
+            (none(ResponseCode::Refused), false),
+            (DnsError::ResponseCode(ResponseCode::Refused).into(), false),
+            (NetError::Timeout, false),
+            (NetError::NoConnections, false),
+            (NetError::Io(Arc::new(io::ErrorKind::ConnectionRefused.into())), false),
+        ] {
+            let shown = format!("{error:?}");
+            assert_eq!(is_told(&Err(error)), want, "{shown}");
         }
     }
 

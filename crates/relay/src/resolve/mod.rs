@@ -10,6 +10,7 @@
 mod flight;
 mod lookup;
 mod policy;
+mod strangers;
 
 use std::{
     collections::BTreeMap,
@@ -30,10 +31,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub use self::strangers::{Listing, NAMES_MAX, Silence};
 use self::{
     flight::{Answered, FAILURE_KEPT, Flights},
     lookup::{Dns, Found, MxName, NEGATIVE_TTL_MAX, TTL_MAX, Unknown},
     policy::Policy,
+    strangers::Questions,
 };
 use crate::clock::Clock;
 
@@ -86,6 +89,7 @@ struct Shared {
     /// How long one question may take in all.
     patience: Duration,
     policy: Policy,
+    strangers: Questions,
 }
 
 impl Resolver {
@@ -102,6 +106,7 @@ impl Resolver {
             mx: Flights::new(),
             patience: patience.min(PATIENCE_MAX),
             policy: Policy { port, allowed, own },
+            strangers: Questions::new(),
         })))
     }
 
@@ -197,7 +202,7 @@ impl Shared {
         let deadline = Instant::now() + self.patience;
         let found = match timeout_at(deadline, self.dns.mx(name)).await {
             Ok(Ok(found)) => found,
-            Ok(Err(Unknown(why))) => return MxAnswer::Unknown { why },
+            Ok(Err(Unknown { why, .. })) => return MxAnswer::Unknown { why },
             Err(_elapsed) => return MxAnswer::Unknown { why: format!("MX {name}: {TOO_LONG}") },
         };
         match found {
@@ -330,7 +335,7 @@ impl Host {
                     ranked.extend(data.into_iter().take(RECORDS_MAX).enumerate());
                 }
                 Ok(Found::NoName | Found::Nothing) => {}
-                Err(Unknown(why)) => host.failed = Some(why),
+                Err(Unknown { why, .. }) => host.failed = Some(why),
             }
         }
         // The limit on addresses must leave some of each family (a host that only seems to have

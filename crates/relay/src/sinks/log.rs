@@ -94,7 +94,8 @@ fn report(written: io::Result<()>) {
 fn has_line(notice: &Notice) -> bool {
     match notice {
         Notice::Record(record) => !matches!(record.event, Event::Carried(_)),
-        Notice::LoadChanged(_)
+        Notice::ListChanged(_)
+        | Notice::LoadChanged(_)
         | Notice::LogLost(_)
         | Notice::Session(_)
         | Notice::SpoolFailed { .. }
@@ -111,6 +112,13 @@ impl Serialize for Line<'_> {
         let mut fields = serializer.serialize_map(None)?;
         let to = &mut fields;
         match self.0 {
+            Notice::ListChanged(changed) => {
+                begin(to, changed.at, "ListChanged")?;
+                to.serialize_entry("list", &*changed.list)?;
+                to.serialize_entry("zone", &Text(&changed.zone))?;
+                to.serialize_entry("believed", &changed.is_believed)?;
+                to.serialize_entry("reason", &changed.why)?;
+            }
             Notice::LoadChanged(changed) => {
                 begin(to, changed.at, "LoadChanged")?;
                 to.serialize_entry("resource", changed.resource.word())?;
@@ -192,6 +200,7 @@ fn add_accepted<M: SerializeMap>(to: &mut M, accepted: &Accepted) -> Result<(), 
     to.serialize_entry("listener", &origin.listener)?;
     to.serialize_entry("peer", &origin.peer.as_ref().map(|peer| Text(peer.address)))?;
     to.serialize_entry("hello", &origin.peer.as_ref().map(|peer| peer.hello.as_str()))?;
+    to.serialize_entry("name", &origin.peer.as_ref().and_then(|it| it.name.as_ref()).map(Text))?;
     to.serialize_entry("protocol", origin.protocol.keyword())?;
     add_tls(to, origin.tls.as_ref())?;
     to.serialize_entry("credential", &origin.credential)?;
@@ -223,6 +232,7 @@ fn add_session<M: SerializeMap>(to: &mut M, ended: &SessionEnded) -> Result<(), 
     to.serialize_entry("listener", &ended.listener)?;
     to.serialize_entry("peer", &Text(ended.peer))?;
     to.serialize_entry("hello", &ended.summary.hello)?;
+    to.serialize_entry("name", &ended.name.as_ref().map(Text))?;
     add_tls(to, ended.tls.as_ref())?;
     to.serialize_entry("credential", &ended.credential)?;
     add_millis(to, ended.lasted)?;
@@ -233,6 +243,10 @@ fn add_session<M: SerializeMap>(to: &mut M, ended: &SessionEnded) -> Result<(), 
     let refusals: BTreeMap<&str, u64> =
         refusals.map(|(rule, count)| (rule.as_ref(), *count)).collect();
     to.serialize_entry("refusals", &refusals)?;
+    if !ended.listed.is_empty() {
+        let listed: Vec<&str> = ended.listed.iter().map(AsRef::as_ref).collect();
+        to.serialize_entry("listed", &listed)?;
+    }
     if let Some((rule, reply)) = &ended.summary.last_refusal {
         to.serialize_entry("last_rule", rule.as_ref())?;
         to.serialize_entry("last_reply", &reply.one_line())?;
@@ -335,7 +349,9 @@ const BUFFER_OCTETS: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
-    use merpati_mail::{Lsn, NodeId};
+    use std::collections::BTreeSet;
+
+    use merpati_mail::{Domain, Lsn, NodeId};
     use merpati_smtp::server::Summary;
 
     use super::*;
@@ -351,6 +367,8 @@ mod tests {
             peer: "[2001:db8::1]:25".parse().unwrap(),
             tls: None,
             credential: None,
+            name: Some(Domain::parse("client.example").unwrap()),
+            listed: BTreeSet::from(["odd".into()]),
             summary,
         };
         let text = serde_json::to_string(&Line(&Notice::Session(Box::new(ended)))).unwrap();

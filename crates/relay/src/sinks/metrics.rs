@@ -46,6 +46,8 @@ pub struct Metrics {
     session_ends: Counts,
     refusals: Counts,
     auth: Counts,
+    list_answers: Family<[(&'static str, String); 2], Counter>,
+    lists_believed: Family<Labels, Gauge>,
     rules: Mutex<BTreeSet<String>>,
     queue_deliveries: Gauge<u64, AtomicU64>,
     queue_max: Gauge<u64, AtomicU64>,
@@ -86,6 +88,8 @@ impl Default for Metrics {
             session_ends: Family::default(),
             refusals: Family::default(),
             auth: Family::default(),
+            list_answers: Family::default(),
+            lists_believed: Family::default(),
             rules: Mutex::default(),
             queue_deliveries: Gauge::default(),
             queue_max: Gauge::default(),
@@ -125,6 +129,10 @@ impl Metrics {
         registry.register("session_ends", "Sessions by how they ended", self.session_ends.clone());
         registry.register("refusals", "Refusals by rule", self.refusals.clone());
         registry.register("auth", "Passwords checked by result", self.auth.clone());
+        let help = "Answers of DNS lists by list and kind";
+        registry.register("list_answers", help, self.list_answers.clone());
+        let help = "1: the DNS list is believed; 0: it is ignored";
+        registry.register("list_believed", help, self.lists_believed.clone());
         registry.register("log_lines_lost", "Lines the log could not take", self.log_lost.clone());
         let help = "Deliveries that wait or are attempted";
         registry.register("queue_deliveries", help, self.queue_deliveries.clone());
@@ -284,6 +292,18 @@ impl Metrics {
             PasswordAnswer::Unavailable => "unavailable",
         };
         count(&self.auth, "result", result);
+    }
+
+    /// A DNS list answered in this way.
+    pub fn list_answered(&self, list: &str, answer: &'static str) {
+        let labels = [("list", list.to_owned()), ("answer", answer.to_owned())];
+        self.list_answers.get_or_create(&labels).inc();
+    }
+
+    /// Whether a DNS list is believed.
+    pub fn list_believed(&self, list: &str, is_believed: bool) {
+        let gauge = self.lists_believed.get_or_create(&[("list", list.to_owned())]);
+        gauge.set(i64::from(is_believed));
     }
 
     /// A batch is durable: how many groups, how long in all, and how long the sync took.

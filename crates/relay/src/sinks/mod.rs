@@ -11,12 +11,13 @@ pub mod log;
 pub mod metrics;
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use merpati_mail::{Record, Time, TlsFacts};
+use merpati_mail::{Domain, Record, Time, TlsFacts};
 use merpati_smtp::server::Summary;
 
 pub use self::{
@@ -28,6 +29,8 @@ use crate::pressure::{Load, Resource};
 /// Something to tell.
 #[derive(Clone, Debug)]
 pub enum Notice {
+    /// A DNS list is ignored from now on, or believed.
+    ListChanged(ListChanged),
     /// A resource is strained more, or less, than before.
     LoadChanged(LoadChanged),
     /// Lines were lost: how many.
@@ -55,6 +58,21 @@ pub enum Notice {
         /// When.
         at: Time,
     },
+}
+
+/// A DNS list is ignored from now on, or believed.
+#[derive(Clone, Debug)]
+pub struct ListChanged {
+    /// When.
+    pub at: Time,
+    /// Its name in the configuration.
+    pub list: Arc<str>,
+    /// Its zone.
+    pub zone: Domain,
+    /// Whether it is believed.
+    pub is_believed: bool,
+    /// Why, in words.
+    pub why: String,
 }
 
 /// A resource is strained more, or less, than before.
@@ -89,6 +107,11 @@ pub struct SessionEnded {
     pub tls: Option<TlsFacts>,
     /// The credential that authenticated; `None` where none did.
     pub credential: Option<String>,
+    /// The name of the client's address, where the DNS confirms it; `None` where it does not, or
+    /// nobody asked.
+    pub name: Option<Domain>,
+    /// The DNS lists that have the client or a sender of it, those included that only note.
+    pub listed: BTreeSet<Arc<str>>,
     /// What the machine counted.
     pub summary: Summary,
 }

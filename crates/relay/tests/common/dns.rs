@@ -20,7 +20,7 @@ use hickory_resolver::proto::{
     op::{Message, MessageType, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, AAAA, CNAME, MX, NS, SOA, TXT},
+        rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TXT},
     },
 };
 
@@ -383,6 +383,7 @@ fn rdata(kind: RecordType, data: &str) -> RData {
             IpAddr::V6(address) => RData::AAAA(AAAA(address)),
         },
         (RecordType::TXT, text) => RData::TXT(TXT::new(vec![text.to_owned()])),
+        (RecordType::PTR, to) => RData::PTR(PTR(parse_name(to))),
         (RecordType::CNAME, to) => RData::CNAME(CNAME(parse_name(to))),
         (RecordType::MX, data) => {
             let (preference, host) = data.split_once(' ').unwrap();

@@ -105,7 +105,7 @@ pub use transaction::{ConnectionUse, EightBit, RecipientResult, Transaction, Tra
 
 use hello::Greeter;
 use sasl::AuthStep;
-use transaction::Run;
+use transaction::{Goal, Run};
 
 /// The client side of one connection.
 #[derive(Debug)]
@@ -149,6 +149,9 @@ pub enum Input<'a> {
     TlsFailed(String),
     /// The handshake is done; all octets from now on come from inside TLS.
     TlsReady(TlsFacts),
+    /// Like [`Self::Start`], but only to learn which recipients the peer would take: it ends before
+    /// DATA, and who would be taken comes back with [`RecipientResult::Verified`].
+    Verify(Transaction),
 }
 
 /// What a session wants of its shell.
@@ -205,7 +208,7 @@ impl Session {
                     self.state = self.leave(now, idle(Fact::Cut));
                 }
             }
-            Input::Start(transaction) => self.start(now, transaction),
+            Input::Start(transaction) => self.start(now, transaction, Goal::Deliver),
             Input::Timeout => {
                 if self.deadline.is_some_and(|deadline| deadline <= now) {
                     self.give_up(Fact::TimedOut);
@@ -217,6 +220,7 @@ impl Session {
                 }
             }
             Input::TlsReady(facts) => self.protected(now, facts),
+            Input::Verify(transaction) => self.start(now, transaction, Goal::Verify),
         }
         0
     }

@@ -11,12 +11,12 @@ use merpati_mail::{
 use super::{
     Dialect, EARLY_REPLY, Extension, Output, Pipelining, Session, State,
     transaction::{
-        ConnectionUse, RecipientResult, Run, Step, Transaction, TransactionResult, refused,
+        ConnectionUse, Goal, RecipientResult, Run, Step, Transaction, TransactionResult, refused,
     },
 };
 
 impl Session {
-    pub(super) fn start(&mut self, now: Time, transaction: Transaction) {
+    pub(super) fn start(&mut self, now: Time, transaction: Transaction, goal: Goal) {
         let connection =
             if self.transactions == 0 { ConnectionUse::Fresh } else { ConnectionUse::Reused };
         let refusal = match &self.state {
@@ -41,7 +41,7 @@ impl Session {
         }
         let deadline = now + self.options.timeouts.transaction;
         let world = (&self.options, &self.capabilities);
-        let run = Box::new(Run::new(transaction, connection, deadline, world));
+        let run = Box::new(Run::new((transaction, goal), connection, deadline, world));
         self.state = if !self.reader.is_idle() {
             let fact = Fact::Protocol(EARLY_REPLY.to_owned());
             self.end_run(*run, Finding { phase: Phase::Mail, fact })
@@ -71,6 +71,9 @@ impl Session {
         if run.is_waiting_for_reply() {
             self.await_command(now, &run);
             return State::Commands(run);
+        }
+        if run.awaited().is_none() {
+            run.settle_accepted(&RecipientResult::Verified);
         }
         // In lock-step nothing more is said for a message that nobody can get.
         let is_for_nobody = run.awaited() == Some(Step::Data) && !run.has_accepted();

@@ -83,6 +83,18 @@ pub enum RecipientResult {
     /// It did not fit into this transaction; another one, on this connection or the next, may
     /// carry it. Nothing is wrong with it.
     TryAgainHere,
+    /// The peer would take a message for it; nothing was handed over, because nothing else was
+    /// wanted ([`Input::Verify`](super::Input::Verify)).
+    Verified,
+}
+
+/// How far a transaction is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// To the end of data.
+    Deliver,
+    /// To the replies to RCPT.
+    Verify,
 }
 
 /// A transaction under way.
@@ -122,7 +134,7 @@ impl Run {
     /// Prepares the steps for what the peer offers. Recipients that it cannot take are known from
     /// the start; where that is all of them, there are no steps.
     pub(super) fn new(
-        transaction: Transaction,
+        (transaction, goal): (Transaction, Goal),
         connection: ConnectionUse,
         deadline: Time,
         (options, offered): (&Options, &Capabilities),
@@ -135,7 +147,7 @@ impl Run {
         steps.extend(standings.iter().enumerate().filter_map(waiting));
         if steps.len() == 1 {
             steps.clear();
-        } else {
+        } else if goal == Goal::Deliver {
             steps.push(Step::Data);
         }
         Self {

@@ -8,7 +8,7 @@ use merpati_mail::{Question, Reply, Stage, Time};
 
 use super::auth::{self, Step};
 use super::outbox::Ending;
-use super::{Auth, Client, Hello, HelloKind, Output, Phase, Session, SessionEnd, StartTls};
+use super::{Auth, Client, Hello, HelloKind, Output, Phase, Session, SessionEnd, StartTls, Vrfy};
 use crate::command::{Command, Parameters};
 
 impl Session {
@@ -47,9 +47,19 @@ impl Session {
                 self.outbox.reply(&Reply::new(250, (2, 0, 0), "OK"));
             }
             Command::StartTls => self.starttls(),
-            Command::Vrfy => {
+            Command::Vrfy => self.vrfy(),
+        }
+    }
+
+    fn vrfy(&mut self) {
+        match self.options.vrfy {
+            Vrfy::CannotVerify => {
                 let text = "Send some mail, and we will try to deliver it";
                 self.outbox.reply(&Reply::new(252, (2, 0, 0), text));
+            }
+            Vrfy::Off => {
+                let reply = Reply::new(502, (5, 5, 1), "The command is not implemented");
+                self.refuse_bad("not-implemented", reply);
             }
         }
     }

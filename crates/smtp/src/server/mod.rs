@@ -74,9 +74,9 @@ mod transaction;
 use std::borrow::Cow;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use merpati_mail::{ForwardPath, Reply, Stage, Time, TlsFacts};
+use merpati_mail::{ForwardPath, Reply, ReversePath, Stage, Time, TlsFacts};
 
-pub use self::options::{Auth, Discipline, Limits, MailNeeds, Options, StartTls, Waits};
+pub use self::options::{Auth, Discipline, Limits, MailNeeds, Options, StartTls, Vrfy, Waits};
 pub use self::seam::{Input, Output, Wants};
 pub use self::summary::{SessionEnd, Summary};
 
@@ -280,6 +280,11 @@ impl Session {
     /// outside a transaction. Never above the limit.
     pub fn announced_bytes(&self) -> Option<u64> {
         self.transaction.as_ref()?.mail.size_bytes
+    }
+
+    /// From whom the transaction is; `None` outside of one.
+    pub fn reverse_path(&self) -> Option<&ReversePath> {
+        self.transaction.as_ref().map(|transaction| &transaction.mail.reverse_path)
     }
 
     /// What happened so far; complete after [`Output::Close`].

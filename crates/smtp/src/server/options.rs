@@ -17,6 +17,8 @@ pub struct Options {
     pub starttls: StartTls,
     /// Where AUTH is offered; default nowhere.
     pub auth: Auth,
+    /// How VRFY is answered; default with 252.
+    pub vrfy: Vrfy,
     /// What must have been done before MAIL; default nothing.
     pub mail_needs: MailNeeds,
     /// What becomes of clients that do not wait where RFC 2920 §3.1 obliges them; default
@@ -39,6 +41,7 @@ impl Options {
             greeting: "ESMTP Merpati".to_owned(),
             starttls: StartTls::Absent,
             auth: Auth::Off,
+            vrfy: Vrfy::CannotVerify,
             mail_needs: MailNeeds::Nothing,
             pipelining: Discipline::Tolerated,
             early_talkers: Discipline::Tolerated,
@@ -74,6 +77,15 @@ pub enum Auth {
     Off,
     /// Only over TLS; in the clear 538 5.7.11.
     OverTls,
+}
+
+/// How VRFY is answered. EXPN is not there: it tells who reads a list (RFC 5321 §7.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vrfy {
+    /// With 252, whoever is asked about: nobody learns which names exist (RFC 5321 §7.3).
+    CannotVerify,
+    /// It is not there: 502.
+    Off,
 }
 
 /// What must have been done before MAIL.

@@ -261,6 +261,7 @@ impl Session {
                 peer: Some(Peer {
                     address: self.client.address,
                     hello: self.client.hello.as_ref().map(|h| h.name.clone()).unwrap_or_default(),
+                    name: None,
                 }),
                 credential: self.client.credential.clone(),
                 protocol: self.protocol(mail.utf8),
