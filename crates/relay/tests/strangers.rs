@@ -30,7 +30,8 @@ const LETTER: &[u8] = b"Subject: a letter\r\n\r\nbody\r\n.\r\n";
 /// A relay for ours.example that trusts nobody; its mail goes to the host with the number 2.
 fn relay(net: &Internet, dir: &tempfile::TempDir, more: &[&str]) -> Relay {
     let route = format!("route.ours.to=smtp://{}:{}", net.ip(2), net.port);
-    let all = ["relay.networks=", "relay.local_domains=ours.example", &route];
+    let must_exist = "strangers.sender_domain=must-exist";
+    let all = ["relay.networks=", "relay.local_domains=ours.example", must_exist, &route];
     let all: Vec<&str> = all.into_iter().chain(more.iter().copied()).collect();
     net.relay(dir, &all)
 }
@@ -413,7 +414,6 @@ fn asking(net: &Internet, dir: &tempfile::TempDir, route: &str, more: &[&str]) -
         "relay.local_domains=ours.example",
         "recipients.call_ahead=defer",
         "delivery.idle_wait=30 s",
-        "strangers.sender_domain=any",
         route,
     ];
     let all: Vec<&str> = all.into_iter().chain(more.iter().copied()).collect();
