@@ -5,7 +5,9 @@
 
 use merpati_mail::address::Utf8Rule;
 use merpati_mail::envelope::Utf8;
-use merpati_mail::{AddressError, BodyType, ForwardPath, Reply, ReversePath};
+use merpati_mail::{AddressError, ForwardPath, Reply, ReversePath};
+
+use crate::parameters::{self, MailParameters, Offered};
 
 /// A well-formed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,23 +60,8 @@ pub enum Command<'a> {
 pub struct MailCommand {
     /// From whom.
     pub reverse_path: ReversePath,
-    /// `SIZE=` (RFC 1870 §6); `None` where there was none.
-    pub size_bytes: Option<u64>,
-    /// `BODY=` (RFC 6152 §3).
-    pub body: BodyType,
-    /// `SMTPUTF8` (RFC 6531 §3.4).
-    pub utf8: Utf8,
-}
-
-/// Which parameters of MAIL are known in the present state of the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parameters {
-    /// Those of the extensions, and `AUTH=` (RFC 4954 §5).
-    Auth,
-    /// Those of the extensions.
-    Extensions,
-    /// None: the client said HELO.
-    None,
+    /// What stands behind it.
+    pub parameters: MailParameters,
 }
 
 /// Why a line is not a command that we take.
@@ -156,7 +143,7 @@ impl Fault {
 
 impl<'a> Command<'a> {
     /// Reads a line without its CRLF.
-    pub fn parse(line: &'a [u8], known: Parameters) -> Result<Self, Fault> {
+    pub fn parse(line: &'a [u8], offered: Offered) -> Result<Self, Fault> {
         if memchr::memchr2(b'\0', b'\r', line).is_some() {
             return Err(Fault::ControlOctet);
         }
@@ -168,7 +155,7 @@ impl<'a> Command<'a> {
             return Err(Fault::UnknownCommand);
         };
         let rest = str::from_utf8(rest).map_err(|_| Fault::NotUtf8)?;
-        verb.command(rest.trim_matches([' ', '\t']), known)
+        verb.command(rest.trim_matches([' ', '\t']), offered)
     }
 }
 
@@ -235,7 +222,7 @@ const VERBS: [(&[u8], Verb); 34] = [
 ];
 
 impl Verb {
-    fn command(self, rest: &str, known: Parameters) -> Result<Command<'_>, Fault> {
+    fn command(self, rest: &str, offered: Offered) -> Result<Command<'_>, Fault> {
         match self {
             Self::Auth => auth(rest),
             Self::Bdat => bdat(rest),
@@ -244,11 +231,11 @@ impl Verb {
             Self::Helo => client_name(rest).map(Command::Helo),
             Self::Help => Ok(Command::Help),
             Self::Http => Err(Fault::Http),
-            Self::Mail => mail(rest, known),
+            Self::Mail => mail(rest, offered),
             Self::Noop => Ok(Command::Noop),
             Self::NotImplemented => Err(Fault::NotImplemented),
             Self::Quit => alone(rest, Command::Quit),
-            Self::Rcpt => rcpt(rest),
+            Self::Rcpt => rcpt(rest, offered),
             Self::Rset => alone(rest, Command::Rset),
             Self::StartTls => alone(rest, Command::StartTls),
             Self::Vrfy if rest.is_empty() => Err(Fault::Argument("VRFY takes a name")),
@@ -310,123 +297,25 @@ fn is_literal(text: &str) -> bool {
     }
 }
 
-fn mail(rest: &str, known: Parameters) -> Result<Command<'_>, Fault> {
+fn mail(rest: &str, offered: Offered) -> Result<Command<'_>, Fault> {
     let path = after_colon(rest, "FROM:").ok_or(Fault::Argument("Use MAIL FROM:<address>"))?;
     let (reverse_path, behind) =
         ReversePath::parse_prefix(path, Utf8Rule::Allowed).map_err(Fault::ReversePath)?;
-    let mut mail = MailCommand {
-        reverse_path,
-        size_bytes: None,
-        body: BodyType::default(),
-        utf8: Utf8::default(),
-    };
-    let mut seen = Seen::default();
-    for parameter in parameters(behind)? {
-        mail_parameter(&mut mail, &mut seen, parameter, known)?;
-    }
+    let parameters = parameters::mail(behind, offered)?;
     let written = path.strip_suffix(behind).unwrap_or(path);
     // RFC 6531 §3.5; the parameter stands behind the path that needs it.
-    if mail.utf8 == Utf8::NotDeclared && !written.is_ascii() {
+    if parameters.utf8 == Utf8::NotDeclared && !written.is_ascii() {
         return Err(Fault::ReversePath(AddressError::NeedsSmtputf8));
     }
-    Ok(Command::Mail(mail))
+    Ok(Command::Mail(MailCommand { reverse_path, parameters }))
 }
 
-#[derive(Default)]
-struct Seen {
-    auth: bool,
-    body: bool,
-}
-
-fn mail_parameter(
-    mail: &mut MailCommand,
-    seen: &mut Seen,
-    parameter: &str,
-    known: Parameters,
-) -> Result<(), Fault> {
-    if known == Parameters::None {
-        return Err(Fault::UnknownParameter);
-    }
-    let (name, value) = match parameter.split_once('=') {
-        Some((name, value)) => (name, Some(value)),
-        None => (parameter, None),
-    };
-    let is = |keyword: &str| name.eq_ignore_ascii_case(keyword);
-    let is_repeated = if is("SIZE") {
-        mail.size_bytes.replace(size(value)?).is_some()
-    } else if is("BODY") {
-        mail.body = body(value)?;
-        std::mem::replace(&mut seen.body, true)
-    } else if is("SMTPUTF8") {
-        if value.is_some() {
-            return Err(Fault::Argument("SMTPUTF8 takes no value"));
-        }
-        std::mem::replace(&mut mail.utf8, Utf8::Declared) == Utf8::Declared
-    } else if is("AUTH") && known == Parameters::Auth {
-        // RFC 4954 §5: we trust no such claim, so it is checked and forgotten.
-        if !value.is_some_and(is_xtext) {
-            return Err(Fault::Argument("AUTH= takes an address in xtext"));
-        }
-        std::mem::replace(&mut seen.auth, true)
-    } else {
-        return Err(Fault::UnknownParameter);
-    };
-    if is_repeated { Err(Fault::Argument("A parameter is given twice")) } else { Ok(()) }
-}
-
-fn size(value: Option<&str>) -> Result<u64, Fault> {
-    let digits = value.unwrap_or_default();
-    // RFC 1870 §6: 1 to 20 digits.
-    if !(1..=20).contains(&digits.len()) || !digits.bytes().all(|o| o.is_ascii_digit()) {
-        return Err(Fault::Argument("SIZE= takes a number"));
-    }
-    digits.parse().map_err(|_| Fault::SizeOverflow)
-}
-
-fn body(value: Option<&str>) -> Result<BodyType, Fault> {
-    let value = value.unwrap_or_default();
-    if value.eq_ignore_ascii_case("8BITMIME") {
-        Ok(BodyType::EightBitMime)
-    } else if value.eq_ignore_ascii_case("7BIT") {
-        Ok(BodyType::SevenBit)
-    } else if value.eq_ignore_ascii_case("BINARYMIME") {
-        // RFC 3030 §3: a value of an extension that we do not offer.
-        Err(Fault::UnknownParameter)
-    } else {
-        Err(Fault::Argument("BODY= takes 7BIT or 8BITMIME"))
-    }
-}
-
-/// `<>` or xtext (RFC 3461 §4) of printable octets; a hidden line end is refused.
-fn is_xtext(value: &str) -> bool {
-    if value == "<>" {
-        return true;
-    }
-    let mut octets = value.bytes();
-    while let Some(octet) = octets.next() {
-        let is_right = match octet {
-            b'+' => matches!(
-                (octets.next(), octets.next()),
-                (Some(b'2'..=b'7'), Some(b'0'..=b'9' | b'A'..=b'F'))
-            ),
-            b'=' => false,
-            other => other.is_ascii_graphic(),
-        };
-        if !is_right {
-            return false;
-        }
-    }
-    (1..=XTEXT_OCTETS_MAX).contains(&value.len())
-}
-
-fn rcpt(rest: &str) -> Result<Command<'_>, Fault> {
+fn rcpt(rest: &str, offered: Offered) -> Result<Command<'_>, Fault> {
     let path = after_colon(rest, "TO:").ok_or(Fault::Argument("Use RCPT TO:<address>"))?;
     // Whether the transaction has SMTPUTF8 is known to the session, which refuses for want of it.
     let (forward_path, behind) =
         ForwardPath::parse_prefix(path, Utf8Rule::Allowed).map_err(Fault::ForwardPath)?;
-    if parameters(behind)?.next().is_some() {
-        return Err(Fault::UnknownParameter);
-    }
+    parameters::recipient(behind, offered)?;
     let written = path.strip_suffix(behind).unwrap_or(path);
     Ok(Command::Rcpt { path: forward_path, is_utf8: !written.is_ascii() })
 }
@@ -435,13 +324,6 @@ fn rcpt(rest: &str) -> Result<Command<'_>, Fault> {
 fn after_colon<'a>(rest: &'a str, keyword: &str) -> Option<&'a str> {
     let (word, path) = rest.split_at_checked(keyword.len())?;
     word.eq_ignore_ascii_case(keyword).then(|| path.trim_start_matches(' '))
-}
-
-fn parameters(behind: &str) -> Result<impl Iterator<Item = &str>, Fault> {
-    if !behind.is_empty() && !behind.starts_with(' ') {
-        return Err(Fault::Argument("A blank must follow the address"));
-    }
-    Ok(behind.split(' ').filter(|word| !word.is_empty()))
 }
 
 /// How an address that cannot be taken is refused.
@@ -471,6 +353,3 @@ pub(crate) fn address_reply(enhanced: (u8, u16, u16), error: AddressError) -> Re
 
 /// The longest name a client may give itself in octets: a domain (RFC 5321 §4.5.3.1.2).
 const CLIENT_NAME_OCTETS_MAX: usize = 255;
-
-/// The longest value of `AUTH=` in octets (RFC 4954 §5).
-const XTEXT_OCTETS_MAX: usize = 500;

@@ -9,7 +9,8 @@ use merpati_mail::{Question, Reply, Stage, Time};
 use super::auth::{self, Step};
 use super::outbox::Ending;
 use super::{Auth, Client, Hello, HelloKind, Output, Phase, Session, SessionEnd, StartTls, Vrfy};
-use crate::command::{Command, Parameters};
+use crate::command::Command;
+use crate::parameters::{Extension, Offered};
 
 impl Session {
     /// Takes a line; `has_more` tells whether octets behind it were there already.
@@ -22,7 +23,7 @@ impl Session {
             }
             return self.take_step(exchange.respond(line));
         }
-        let command = match Command::parse(line, self.parameters()) {
+        let command = match Command::parse(line, self.offered()) {
             Ok(command) => command,
             Err(fault) if fault.ends_session() => return self.dismiss(fault.rule(), fault.reply()),
             Err(fault) => return self.refuse_bad(fault.rule(), fault.reply()),
@@ -195,11 +196,16 @@ impl Session {
         self.client.hello.as_ref().is_some_and(|hello| hello.kind == HelloKind::Ehlo)
     }
 
-    fn parameters(&self) -> Parameters {
-        match (&self.client.hello, self.may_authenticate()) {
-            (Some(hello), _) if hello.kind == HelloKind::Helo => Parameters::None,
-            (_, true) => Parameters::Auth,
-            (_, false) => Parameters::Extensions,
+    /// The extensions with parameters that the client may use just now. RFC 5321 §4.1.1.1: none
+    /// of them after HELO.
+    fn offered(&self) -> Offered {
+        let always = [Extension::EightBitMime, Extension::Size, Extension::Smtputf8];
+        match &self.client.hello {
+            Some(hello) if hello.kind == HelloKind::Helo => Offered::default(),
+            _ => always
+                .into_iter()
+                .chain(self.may_authenticate().then_some(Extension::Auth))
+                .collect(),
         }
     }
 }

@@ -279,7 +279,7 @@ impl Session {
     /// How many octets of content the client announced by `SIZE=`; `None` where it did not, and
     /// outside a transaction. Never above the limit.
     pub fn announced_bytes(&self) -> Option<u64> {
-        self.transaction.as_ref()?.mail.size_bytes
+        self.transaction.as_ref()?.mail.parameters.size_bytes
     }
 
     /// From whom the transaction is; `None` outside of one.

@@ -67,14 +67,14 @@ impl Session {
             let text = "Too many transactions on this connection";
             return self.dismiss("transactions", Reply::new(421, (4, 7, 0), text));
         }
-        if mail.size_bytes.is_some_and(|size| size > limits.message_bytes_max) {
+        if mail.parameters.size_bytes.is_some_and(|size| size > limits.message_bytes_max) {
             return self.refuse("message-size", self.too_big());
         }
         let stage = Stage::Mail {
             reverse_path: mail.reverse_path.clone(),
-            size_bytes: mail.size_bytes,
-            body: mail.body,
-            utf8: mail.utf8,
+            size_bytes: mail.parameters.size_bytes,
+            body: mail.parameters.body,
+            utf8: mail.parameters.utf8,
         };
         self.outbox.outputs.push_back(Output::Ask(stage));
         self.phase = Phase::Mail(Box::new(Transaction {
@@ -95,7 +95,7 @@ impl Session {
             return self.out_of_sequence("The content has begun already");
         }
         transaction.has_tried = true;
-        if is_utf8 && transaction.mail.utf8 == Utf8::NotDeclared {
+        if is_utf8 && transaction.mail.parameters.utf8 == Utf8::NotDeclared {
             let reply = address_reply((5, 1, 3), AddressError::NeedsSmtputf8);
             return self.refuse_bad("address-syntax", reply);
         }
@@ -252,8 +252,8 @@ impl Session {
         let envelope = Envelope {
             reverse_path: mail.reverse_path,
             recipients: without_repetitions(recipients),
-            body: mail.body,
-            utf8: mail.utf8,
+            body: mail.parameters.body,
+            utf8: mail.parameters.utf8,
             ret: None,
             envid: None,
             origin: Origin {
@@ -264,7 +264,7 @@ impl Session {
                     name: None,
                 }),
                 credential: self.client.credential.clone(),
-                protocol: self.protocol(mail.utf8),
+                protocol: self.protocol(mail.parameters.utf8),
                 tls: self.client.tls.clone(),
                 received_at: now,
             },

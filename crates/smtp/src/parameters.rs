@@ -1,0 +1,174 @@
+//! What the parameters of MAIL and RCPT say (RFC 5321 §4.1.2).
+//!
+//! Invariant: a parameter is taken only where its extension is offered in the present state of the
+//! session, and only once. Nothing of it is decided here. Pure.
+
+use merpati_mail::{BodyType, envelope::Utf8};
+
+use crate::command::Fault;
+
+/// The extensions with parameters that a client may use just now; none after HELO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offered(u16);
+
+/// An extension that has parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// AUTH (RFC 4954).
+    Auth,
+    /// 8BITMIME (RFC 6152).
+    EightBitMime,
+    /// SIZE (RFC 1870).
+    Size,
+    /// SMTPUTF8 (RFC 6531).
+    Smtputf8,
+}
+
+impl Offered {
+    /// Besides the others, this one.
+    #[must_use]
+    pub const fn with(self, extension: Extension) -> Self {
+        Self(self.0 | 1 << extension as u16)
+    }
+
+    /// Whether this one is among them.
+    pub const fn has(self, extension: Extension) -> bool {
+        self.0 & 1 << extension as u16 != 0
+    }
+}
+
+impl FromIterator<Extension> for Offered {
+    fn from_iter<I: IntoIterator<Item = Extension>>(all: I) -> Self {
+        all.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
+/// The parameters of MAIL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailParameters {
+    /// `SIZE=` (RFC 1870 §6); `None` where there was none.
+    pub size_bytes: Option<u64>,
+    /// `BODY=` (RFC 6152 §3).
+    pub body: BodyType,
+    /// `SMTPUTF8` (RFC 6531 §3.4).
+    pub utf8: Utf8,
+}
+
+/// Reads what stands behind the reverse-path.
+pub(crate) fn mail(behind: &str, offered: Offered) -> Result<MailParameters, Fault> {
+    read(behind, offered, MAIL)
+}
+
+/// Reads what stands behind the forward-path.
+pub(crate) fn recipient(behind: &str, offered: Offered) -> Result<(), Fault> {
+    read(behind, offered, RECIPIENT)
+}
+
+/// A parameter: its name, the extension that it belongs to, and how its value is taken.
+struct Keyword<P> {
+    name: &'static str,
+    extension: Extension,
+    take: fn(&mut P, Option<&str>) -> Result<(), Fault>,
+}
+
+const MAIL: &[Keyword<MailParameters>] = &[
+    Keyword { name: "SIZE", extension: Extension::Size, take: size },
+    Keyword { name: "BODY", extension: Extension::EightBitMime, take: body },
+    Keyword { name: "SMTPUTF8", extension: Extension::Smtputf8, take: smtputf8 },
+    Keyword { name: "AUTH", extension: Extension::Auth, take: auth },
+];
+
+const RECIPIENT: &[Keyword<()>] = &[];
+
+fn read<P: Default>(
+    behind: &str,
+    offered: Offered,
+    keywords: &'static [Keyword<P>],
+) -> Result<P, Fault> {
+    if !behind.is_empty() && !behind.starts_with(' ') {
+        return Err(Fault::Argument("A blank must follow the address"));
+    }
+    let mut parameters = P::default();
+    let mut seen: Vec<&str> = Vec::new();
+    for word in behind.split(' ').filter(|word| !word.is_empty()) {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        let keyword = keywords
+            .iter()
+            .find(|keyword| name.eq_ignore_ascii_case(keyword.name))
+            .filter(|keyword| offered.has(keyword.extension))
+            .ok_or(Fault::UnknownParameter)?;
+        if seen.contains(&keyword.name) {
+            return Err(Fault::Argument("A parameter is given twice"));
+        }
+        seen.push(keyword.name);
+        (keyword.take)(&mut parameters, value)?;
+    }
+    Ok(parameters)
+}
+
+fn size(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    let digits = value.unwrap_or_default();
+    // RFC 1870 §6: 1 to 20 digits.
+    if !(1..=20).contains(&digits.len()) || !digits.bytes().all(|o| o.is_ascii_digit()) {
+        return Err(Fault::Argument("SIZE= takes a number"));
+    }
+    mail.size_bytes = Some(digits.parse().map_err(|_| Fault::SizeOverflow)?);
+    Ok(())
+}
+
+fn body(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    let value = value.unwrap_or_default();
+    mail.body = if value.eq_ignore_ascii_case("8BITMIME") {
+        BodyType::EightBitMime
+    } else if value.eq_ignore_ascii_case("7BIT") {
+        BodyType::SevenBit
+    } else if value.eq_ignore_ascii_case("BINARYMIME") {
+        // RFC 3030 §3: a value of an extension that we do not offer.
+        return Err(Fault::UnknownParameter);
+    } else {
+        return Err(Fault::Argument("BODY= takes 7BIT or 8BITMIME"));
+    };
+    Ok(())
+}
+
+fn smtputf8(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    if value.is_some() {
+        return Err(Fault::Argument("SMTPUTF8 takes no value"));
+    }
+    mail.utf8 = Utf8::Declared;
+    Ok(())
+}
+
+/// RFC 4954 §5: we trust no such claim, so it is checked and forgotten.
+fn auth(_: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    if value.is_some_and(|value| value == "<>" || is_xtext(value, AUTH_OCTETS_MAX)) {
+        Ok(())
+    } else {
+        Err(Fault::Argument("AUTH= takes an address in xtext"))
+    }
+}
+
+/// Xtext (RFC 3461 §4) of printable octets, at least one; a hidden line end is refused.
+fn is_xtext(value: &str, octets_max: usize) -> bool {
+    let mut octets = value.bytes();
+    while let Some(octet) = octets.next() {
+        let is_right = match octet {
+            b'+' => matches!(
+                (octets.next(), octets.next()),
+                (Some(b'2'..=b'7'), Some(b'0'..=b'9' | b'A'..=b'F'))
+            ),
+            b'=' => false,
+            other => other.is_ascii_graphic(),
+        };
+        if !is_right {
+            return false;
+        }
+    }
+    (1..=octets_max).contains(&value.len())
+}
+
+/// The longest value of `AUTH=` in octets (RFC 4954 §5).
+const AUTH_OCTETS_MAX: usize = 500;
