@@ -172,6 +172,7 @@ fn accepted(id: QueueId, size_bytes: u64) -> Result<Accepted, Box<dyn Error>> {
             utf8: Utf8::NotDeclared,
             ret: None,
             envid: None,
+            requests: merpati_mail::Requests::default(),
             origin: Origin {
                 listener: "mx".to_owned(),
                 peer: None,

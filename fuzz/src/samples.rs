@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use merpati_mail::{
-    Attempt, BodyType, Cause, Class, DeliveryId, Domain, EgressPath, Envelope, Event, ForwardPath,
-    Hold, Mailbox, Origin, Outcome, Overlay, Peer, Protocol, QueueId, Recipient, Reply,
-    ReversePath, Scope, Time,
+    Attempt, BodyType, ByMode, Cause, Class, DeliverBy, DeliveryId, Domain, EgressPath, Envelope,
+    Event, ForwardPath, Hold, Mailbox, Origin, Outcome, Overlay, Peer, Priority, Protocol, QueueId,
+    Recipient, Reply, Requests, ReversePath, Scope, Time, TlsRequest,
     envelope::{Notify, Ret, Utf8},
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
 };
@@ -17,7 +17,11 @@ pub(crate) fn accepted(id: QueueId, size_bytes: u64) -> Accepted {
     let path = |text| ForwardPath::Mailbox(Mailbox::parse(text).expect("a mailbox"));
     let notify = Some(Notify::On { delay: true, failure: true, success: false });
     let orcpt = Some("rfc822;c+40c.example".to_owned());
-    let peer = Peer { address: ([192, 0, 2, 1], 25_000).into(), hello: "there".to_owned() };
+    let peer = Peer {
+        address: ([192, 0, 2, 1], 25_000).into(),
+        hello: "there".to_owned(),
+        name: Domain::parse("there.example").ok(),
+    };
     Accepted {
         id,
         envelope: Envelope {
@@ -31,6 +35,16 @@ pub(crate) fn accepted(id: QueueId, size_bytes: u64) -> Accepted {
             utf8: Utf8::NotDeclared,
             ret: Some(Ret::Headers),
             envid: Some("env-1".to_owned()),
+            requests: Requests {
+                deliver_by: Some(DeliverBy {
+                    deadline: Time::from_secs(2),
+                    mode: ByMode::Return,
+                    is_traced: true,
+                }),
+                priority: Priority::new(-9),
+                release_at: Some(Time::from_secs(1)),
+                tls: TlsRequest::Required,
+            },
             origin: Origin {
                 listener: "mx".to_owned(),
                 peer: Some(peer),

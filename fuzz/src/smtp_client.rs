@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use merpati_mail::{BodyType, Domain, ForwardPath, Mailbox, QueueId, Recipient, ReversePath, Time};
+use merpati_mail::{
+    BodyType, Domain, ForwardPath, Mailbox, QueueId, Recipient, Requests, ReversePath, Time,
+};
 use merpati_mail::{address::Utf8Rule, envelope::Utf8};
 use merpati_smtp::client::{
     Credential, Dialect, EightBit, EightBitPolicy, Exposure, Input, Options, Output, Pipelining,
@@ -96,6 +98,7 @@ fn transaction(kind: u8) -> Transaction {
         header: EightBit::Absent,
         ret: None,
         envid: None,
+        requests: Requests::default(),
     }
 }
 

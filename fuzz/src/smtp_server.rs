@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use merpati_mail::{Envelope, QueueId, Reply, Time, TlsFacts, Verdict, question::PasswordAnswer};
 use merpati_smtp::{
     server::{
-        Auth, Discipline, Input, Limits, MailNeeds, Options, Output, Session, StartTls, Summary,
-        Wants,
+        Auth, Discipline, Input, Limits, MailNeeds, Offer, Offers, Options, Output, Session,
+        StartTls, Summary, Wants,
     },
     stuff::Stuffer,
 };
@@ -105,7 +105,14 @@ fn options(plan: &mut Plan<'_>) -> Options {
     let discipline = [Discipline::Tolerated, Discipline::Enforced];
     options.pipelining = discipline[usize::from(plan.below(2))];
     options.early_talkers = discipline[usize::from(plan.below(2))];
+    // With the limits: the corpus says no more of them.
     let limits = plan.below(3);
+    options.offers = Offers {
+        deliver_by_min: Some(Duration::from_secs(u64::from(limits))),
+        future_release_max: Some(Duration::from_secs(60)),
+        mt_priority: Offer::Offered,
+        require_tls: Offer::Offered,
+    };
     if limits > 0 {
         options.limits = Limits {
             command_octets_max: 60,

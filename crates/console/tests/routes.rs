@@ -24,7 +24,8 @@ use merpati_console::{
 };
 use merpati_mail::{
     BodyType, Class, DeliveryId, Domain, Envelope, ForwardPath, Hold, Mailbox, NextHop, NodeId,
-    Origin, Peer, Protocol, QueueId, Recipient, ReversePath, Route, Time, TlsFacts, envelope::Utf8,
+    Origin, Peer, Protocol, QueueId, Recipient, Requests, ReversePath, Route, Time, TlsFacts,
+    envelope::Utf8,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -45,6 +46,7 @@ fn captured(number: u32, content: &str) -> Captured {
         utf8: Utf8::NotDeclared,
         ret: None,
         envid: None,
+        requests: Requests::default(),
         origin: Origin {
             listener: "sandbox".to_owned(),
             peer: Some(Peer {

@@ -15,7 +15,8 @@ use std::{
 };
 
 use merpati_mail::{
-    Domain, ForwardPath, Mailbox, Reply, ReversePath, Stage, Verdict, address, header,
+    Domain, ForwardPath, Mailbox, Priority, Reply, ReversePath, Stage, Verdict, address, header,
+    stage::Decision,
 };
 
 pub use self::strangers::{
@@ -173,8 +174,13 @@ pub fn decide(policy: &Policy, facts: &Facts<'_>, stage: &Stage) -> Verdict {
     match stage {
         Stage::Connect => Verdict::accept("connect"),
         Stage::Hello { name: _ } => Verdict::accept("hello"),
-        Stage::Mail { reverse_path, size_bytes, .. } => {
-            mail(policy, facts, reverse_path, *size_bytes)
+        Stage::Mail { reverse_path, size_bytes, body: _, utf8: _, requests } => {
+            let verdict = mail(policy, facts, reverse_path, *size_bytes);
+            if verdict.decision == Decision::Accept {
+                priority(policy, facts, requests.urgency()).unwrap_or(verdict)
+            } else {
+                verdict
+            }
         }
         Stage::Recipient { path, accepted_before: _ } => recipient(policy, facts, path),
     }
@@ -281,6 +287,20 @@ fn mail(
         );
     }
     sender(policy, facts, reverse_path)
+}
+
+/// What is said where a message shall go before others, and we do not know who wants that. RFC 6710
+/// §5 has us trust some clients only; anybody may step back.
+fn priority(policy: &Policy, facts: &Facts<'_>, asked: Priority) -> Option<Verdict> {
+    let is_trusted = match policy.kind {
+        ListenerKind::Sandbox => true,
+        ListenerKind::Relay | ListenerKind::Submission => {
+            facts.credential.is_some() || policy.networks.iter().any(|n| n.contains(facts.peer))
+        }
+    };
+    let decision = Decision::AcceptLowered(Priority::NORMAL);
+    (asked > Priority::NORMAL && !is_trusted)
+        .then(|| Verdict { decision, rule: "priority-lowered".into() })
 }
 
 /// Whether the client may use this reverse-path. The null reverse-path is nobody's, and everybody
@@ -438,7 +458,7 @@ pub const HEADER_OCTETS_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use merpati_mail::{BodyType, envelope::Utf8, stage::Decision};
+    use merpati_mail::{BodyType, Requests, envelope::Utf8};
 
     use super::*;
 
@@ -536,16 +556,49 @@ mod tests {
                 size_bytes: None,
                 body: BodyType::SevenBit,
                 utf8: Utf8::NotDeclared,
+                requests: Requests::default(),
             };
             let verdict = decide(&policy(kind), &facts, &stage);
             assert_eq!(said(&verdict), want, "{kind:?} {credential:?} <{sender}>");
         }
     }
 
+    #[test]
+    fn a_stranger_does_not_go_before_others_and_may_step_back() {
+        use ListenerKind::{Relay, Sandbox, Submission};
+        let stranger = "198.51.100.7";
+        for (kind, peer, credential, asked, want) in [
+            (Relay, stranger, None, Some(9), Some(0)),
+            (Relay, stranger, None, Some(1), Some(0)),
+            (Relay, stranger, None, Some(0), None),
+            (Relay, stranger, None, Some(-9), None),
+            (Relay, stranger, None, None, None),
+            (Relay, "192.0.2.7", None, Some(9), None),
+            (Relay, stranger, Some("any"), Some(9), None),
+            (Submission, stranger, Some("any"), Some(9), None),
+            (Sandbox, stranger, None, Some(9), None),
+        ] {
+            let (peer, room) = (peer.parse().unwrap(), Room::Roomy);
+            let facts = Facts { peer, credential, room, reverse_path: None };
+            let requests =
+                Requests { priority: asked.and_then(Priority::new), ..Requests::default() };
+            let stage = Stage::Mail {
+                reverse_path: ReversePath(Mailbox::parse("ani@ours.example").ok()),
+                size_bytes: None,
+                body: BodyType::SevenBit,
+                utf8: Utf8::NotDeclared,
+                requests,
+            };
+            let lowered = want.and_then(Priority::new).map(Decision::AcceptLowered);
+            let decision = decide(&policy(kind), &facts, &stage).decision;
+            assert_eq!(decision, lowered.unwrap_or(Decision::Accept), "{kind:?} {peer} {asked:?}");
+        }
+    }
+
     /// The code and the rule of a refusal.
     fn said(verdict: &Verdict) -> Result<(), (u16, &str)> {
         match &verdict.decision {
-            Decision::Accept => Ok(()),
+            Decision::Accept | Decision::AcceptLowered(_) => Ok(()),
             Decision::Disconnect(reply) | Decision::Refuse(reply) => {
                 Err((reply.code, &*verdict.rule))
             }

@@ -5,6 +5,7 @@
 //! ahead of the journal. Where a delivery is lost between two steps of the shell, it is due again
 //! after a restart. Pure: time, answers and the seed of all randomness are arguments.
 
+mod deadline;
 mod verify;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use merpati_mail::{
     Answer, Cause, Class, DeliveryId, Domain, Draw, EgressPath, Event, Hold, NextHop, NodeId,
-    Outcome, Question, QueueId, Recipient, Reply, Scope, Time, TlsFacts,
+    Outcome, Question, QueueId, Recipient, Reply, Scope, Time, TlsFacts, TlsRequest,
     event::{Accepted, Attempted, Carried},
     outcome::{Attempt, Finding as Found},
     question::MxAnswer,
@@ -157,6 +158,8 @@ pub struct Job {
     pub recipients: Vec<(u32, Recipient)>,
     /// What is spoken.
     pub dialect: Dialect,
+    /// How the connection must be protected.
+    pub protection: Protection,
     /// The hosts, the first one first; the next one is tried where
     /// [`outcome::tries_next_host`] says so.
     pub targets: Vec<Target>,
@@ -169,6 +172,26 @@ pub enum Dialect {
     Lmtp,
     /// SMTP (RFC 5321).
     Smtp,
+}
+
+/// How the connection of an attempt must be protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protection {
+    /// As the route says.
+    AsRouted,
+    /// Besides, by TLS with a host that has proven its name.
+    Verified,
+}
+
+impl Protection {
+    /// What a request means for a connection on which this is spoken. RFC 8689 is about relaying;
+    /// how a message comes into its mailbox is the business of the site, which the route knows.
+    pub const fn of(request: TlsRequest, dialect: Dialect) -> Self {
+        match (request, dialect) {
+            (TlsRequest::Required, Dialect::Smtp) => Self::Verified,
+            (TlsRequest::AsRouted, _) | (TlsRequest::Required, Dialect::Lmtp) => Self::AsRouted,
+        }
+    }
 }
 
 /// What came of an attempt.
@@ -366,6 +389,9 @@ impl Core {
     /// Chooses the hosts of an attempt, or finds that there are none.
     fn launch(&mut self, now: Time, id: JobId) {
         let Some(running) = self.jobs.get(&id) else { return };
+        if self.is_overdue(now, running.message) {
+            return self.stop(now, id, Before::Overdue);
+        }
         match self.queue.lane_key(running.lane).cloned() {
             Some(LaneKey::Hop(place)) => self.launch_by_rule(now, id, place),
             Some(LaneKey::Mx(_, domain)) => self.launch_by_mx(now, id, domain),
@@ -441,6 +467,11 @@ impl Core {
 
     fn launch_with(&mut self, now: Time, id: JobId, answer: &MxAnswer) {
         match answer {
+            // RFC 8689 §4.2.1: a name from DNS must be proven, or a certificate for it proves
+            // nothing.
+            MxAnswer::Hosts { .. } if self.tls_request(id) == TlsRequest::Required => {
+                self.stop(now, id, Before::UnprovenHosts);
+            }
             MxAnswer::Hosts { hosts, .. } => {
                 let ours = &self.options.hostname;
                 match route::order(hosts, ours, self.options.port, &mut self.draw) {
@@ -454,6 +485,12 @@ impl Core {
             MxAnswer::NullMx => self.stop(now, id, Before::NullMx),
             MxAnswer::Unknown { .. } => self.stop(now, id, Before::Dns),
         }
+    }
+
+    /// What was asked of TLS with the message of an attempt.
+    fn tls_request(&self, id: JobId) -> TlsRequest {
+        let loaded = self.jobs.get(&id).and_then(|running| running.loaded.as_ref());
+        loaded.map_or(TlsRequest::AsRouted, |loaded| loaded.accepted.envelope.requests.tls)
     }
 
     fn attempt(&mut self, id: JobId, dialect: Dialect, targets: Vec<Target>) {
@@ -476,7 +513,8 @@ impl Core {
             return;
         }
         let message = Arc::clone(loaded);
-        let job = Job { id, message, rule, recipients, dialect, targets };
+        let protection = Protection::of(message.accepted.envelope.requests.tls, dialect);
+        let job = Job { id, message, rule, recipients, dialect, protection, targets };
         self.outputs.push_back(Output::Attempt(job));
     }
 
@@ -489,10 +527,11 @@ impl Core {
     fn finished(&mut self, now: Time, id: JobId, report: &Report) {
         let findings: BTreeMap<u32, Finding> = report.findings.iter().cloned().collect();
         let remote = report.path.as_ref().map(|path| path.host.clone());
+        let tls = self.tls_request(id);
         self.conclude(now, id, Some(report), &|recipient| match findings.get(&recipient)? {
             Finding::Delivered(reply) => Some(Verdict::Yes(reply.clone())),
             Finding::NotDelivered(found) => {
-                let (cause, fate) = outcome::classify(found, remote.clone());
+                let (cause, fate) = outcome::classify_for(tls, found, remote.clone());
                 Some(Verdict::No(cause, fate))
             }
             Finding::TryAgain => None,
@@ -557,11 +596,17 @@ impl Core {
             }
             Verdict::No(cause, fate) => (cause, fate),
         };
-        let age = self.queue.accepted_at(delivery.message).map_or(Duration::ZERO, |t| now.since(t));
+        let message = delivery.message;
+        let age = self.age(now, message);
+        let (cause, fate) = match fate {
+            Fate::Passing if self.is_overdue(now, message) => outcome::own(Before::Overdue),
+            Fate::Final | Fate::Passing => (cause, fate),
+        };
         let wait = self.options.retry.wait(attempts, age, self.draw.fraction());
         match (fate, wait) {
             (Fate::Passing, Some(wait)) => {
-                tally.outcomes.push((recipient, Outcome::Deferred { cause, until: now + wait }));
+                let until = self.due_after(now, message, wait);
+                tally.outcomes.push((recipient, Outcome::Deferred { cause, until }));
                 return;
             }
             (Fate::Passing, None) => {

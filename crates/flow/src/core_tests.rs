@@ -1,5 +1,6 @@
 use merpati_mail::{
-    BodyType, Envelope, ForwardPath, Mailbox, Origin, Overlay, Protocol, ReversePath,
+    BodyType, ByMode, DeliverBy, Envelope, ForwardPath, Mailbox, Origin, Overlay, Protocol,
+    Requests, ReversePath,
     envelope::Utf8,
     outcome::{Fact, Phase},
     question::{Addresses, MxHost},
@@ -38,6 +39,16 @@ impl World {
     }
 
     fn accept(&mut self, counter: u32, from: &str, to: &[&str]) -> QueueId {
+        self.accept_with(counter, from, to, Requests::default())
+    }
+
+    fn accept_with(
+        &mut self,
+        counter: u32,
+        from: &str,
+        to: &[&str],
+        requests: Requests,
+    ) -> QueueId {
         let id = QueueId::new(NodeId::default(), 1, counter);
         let recipient = |a: &&str| Recipient::new(ForwardPath::Mailbox(Mailbox::parse(a).unwrap()));
         let accepted = Accepted {
@@ -49,6 +60,7 @@ impl World {
                 utf8: Utf8::NotDeclared,
                 ret: None,
                 envid: None,
+                requests,
                 origin: Origin {
                     listener: "mx".to_owned(),
                     peer: None,
@@ -339,4 +351,114 @@ fn a_message_ends_once_though_its_last_two_deliveries_end_together() {
     }
     assert_eq!(world.log()[2..], ["Attempted", "Attempted+Retired"]);
     assert_eq!(world.core.queue().accepted_at(id), None);
+}
+
+/// A message that is to be delivered within so many seconds, tried by hosts that put it off; gives
+/// the log, and when each line came, in seconds.
+fn deliver_by(seconds: u64, mode: ByMode, rounds: usize) -> Vec<(u64, String)> {
+    let mut world = World::new();
+    let deadline = world.now + Duration::from_secs(seconds);
+    let deliver_by = Some(DeliverBy { deadline, mode, is_traced: false });
+    let requests = Requests { deliver_by, ..Requests::default() };
+    let began = world.now;
+    world.accept_with(1, "a@ours.example", &["u@there.example"], requests);
+    let mut log = Vec::new();
+    for _ in 0..rounds {
+        world.run(&one_host(), &|_| says(450, (4, 2, 0)));
+        let secs = world.now.since(began).as_secs();
+        log.extend(world.log().into_iter().map(|line| (secs, line)));
+        world.now = world.core.deadline().unwrap();
+    }
+    log
+}
+
+#[test]
+fn what_is_not_delivered_in_time_is_returned_at_its_deadline() {
+    let log = deliver_by(120, ByMode::Return, 2);
+    let lines: Vec<(u64, &str)> = log.iter().map(|(secs, line)| (*secs, line.as_str())).collect();
+    assert_eq!(lines[1..3], [(0, "attempt mx.there.example:25 for 1"), (0, "Attempted")]);
+    // No host is asked any more.
+    assert_eq!(lines[3], (120, "Attempted+Accepted+Retired"));
+}
+
+#[test]
+fn what_is_late_during_its_attempt_is_returned_with_its_end() {
+    let mut world = World::new();
+    let deadline = world.now + Duration::from_secs(5);
+    let deliver_by = Some(DeliverBy { deadline, mode: ByMode::Return, is_traced: false });
+    let requests = Requests { deliver_by, ..Requests::default() };
+    let id = world.accept_with(1, "a@ours.example", &["u@there.example"], requests);
+    let Some(Output::Load(job, _)) = world.core.poll(world.now) else { panic!("it is due") };
+    let accepted = world.messages[&id].clone();
+    let loaded = Arc::new(Loaded { accepted, header: Bytes::new() });
+    world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
+    let Some(Output::Ask(question)) = world.core.poll(world.now) else { panic!("it asks") };
+    world.core.handle(world.now, Input::Answered(question, Answer::Mx(one_host())));
+    let Some(Output::Attempt(job)) = world.core.poll(world.now) else { panic!("it tries") };
+    world.now = deadline;
+    world.attempt(&job, &|_| says(450, (4, 2, 0)));
+    let Some(Output::Commit(_, group)) = world.core.poll(world.now) else { panic!("it ends") };
+    let Event::Attempted(attempted) = &group.events[0].0 else { panic!("{group:?}") };
+    let Outcome::Failed { cause } = &attempted.outcomes[0].1 else { panic!("{attempted:?}") };
+    assert_eq!(
+        (cause.class, cause.reply.enhanced.unwrap().to_string()),
+        (Class::Expired, "5.4.7".to_owned())
+    );
+}
+
+#[test]
+fn what_is_held_for_its_author_keeps_its_five_days() {
+    let mut world = World::new();
+    let began = world.now;
+    let release_at = began + Duration::from_hours(30 * 24);
+    let requests = Requests { release_at: Some(release_at), ..Requests::default() };
+    let id = world.accept_with(1, "a@ours.example", &["u@there.example"], requests);
+    world.run(&one_host(), &|_| panic!("it is held"));
+    assert_eq!(world.core.deadline(), Some(release_at));
+    world.now = release_at;
+    while world.core.queue().accepted_at(id).is_some() {
+        world.run(&one_host(), &|_| says(450, (4, 2, 0)));
+        world.now = world.core.deadline().unwrap();
+    }
+    assert!(world.now.since(began) > Duration::from_hours(34 * 24));
+}
+
+#[test]
+fn what_requires_tls_goes_only_to_hosts_whose_names_are_proven() {
+    let required = || Requests { tls: TlsRequest::Required, ..Requests::default() };
+    let mut world = World::new();
+    world.accept_with(1, "a@ours.example", &["u@there.example"], required());
+    let Some(Output::Load(job, id)) = world.core.poll(world.now) else { panic!("it is due") };
+    let loaded = Loaded { accepted: world.messages[&id].clone(), header: Bytes::new() };
+    world.core.handle(world.now, Input::Loaded(job, Some(Arc::new(loaded))));
+    let Some(Output::Ask(question)) = world.core.poll(world.now) else { panic!("it asks") };
+    world.core.handle(world.now, Input::Answered(question, Answer::Mx(one_host())));
+    let Some(Output::Commit(_, group)) = world.core.poll(world.now) else { panic!("it fails") };
+    let Event::Attempted(attempted) = &group.events[0].0 else { panic!("{group:?}") };
+    let Outcome::Failed { cause } = &attempted.outcomes[0].1 else { panic!("{attempted:?}") };
+    assert_eq!(cause.reply.enhanced.unwrap().to_string(), "5.7.10");
+
+    for (dialect, then, want) in [
+        (
+            Dialect::Smtp,
+            NextHop::Hosts(vec![HostPort { host: domain("smart.example"), port: 587 }]),
+            Protection::Verified,
+        ),
+        (
+            Dialect::Lmtp,
+            NextHop::Lmtp(Endpoint::Tcp(HostPort { host: domain("store.example"), port: 24 })),
+            Protection::AsRouted,
+        ),
+    ] {
+        let mut world = World::new();
+        let rule = Rule { name: "all".into(), when: Vec::new(), then, attempts_max: None };
+        let options = Options::new(domain("mx.ours.example"), Router { rules: vec![rule] });
+        world.core = Core::new(options, NodeId::default(), 1, 42);
+        world.accept_with(1, "a@ours.example", &["u@x.test"], required());
+        let Some(Output::Load(job, id)) = world.core.poll(world.now) else { panic!("it is due") };
+        let loaded = Loaded { accepted: world.messages[&id].clone(), header: Bytes::new() };
+        world.core.handle(world.now, Input::Loaded(job, Some(Arc::new(loaded))));
+        let Some(Output::Attempt(job)) = world.core.poll(world.now) else { panic!("it tries") };
+        assert_eq!((job.dialect, job.protection), (dialect, want));
+    }
 }

@@ -22,5 +22,6 @@ pub mod submission;
 pub mod trace;
 
 pub use self::core::{
-    Core, Dialect, Finding, Group, Input, Job, JobId, Loaded, Options, Output, Report, Token,
+    Core, Dialect, Finding, Group, Input, Job, JobId, Loaded, Options, Output, Protection, Report,
+    Token,
 };

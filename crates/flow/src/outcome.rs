@@ -5,7 +5,7 @@
 //! suppress an address. Pure.
 
 use merpati_mail::{
-    Cause, Class, Domain, NotConvertible, Reply, Scope,
+    Cause, Class, Domain, NotConvertible, Reply, Scope, TlsRequest,
     outcome::{Fact, Finding, Need, Phase},
 };
 
@@ -82,6 +82,24 @@ pub fn classify(finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
     (Cause { class, scope, reply, remote }, fate)
 }
 
+/// The meaning of a finding for a message that asks this of TLS. Where it must not go without
+/// proven TLS (RFC 8689 §4.2.1), no later attempt makes a host do what it cannot: the message is
+/// returned.
+pub fn classify_for(
+    request: TlsRequest,
+    finding: &Finding,
+    remote: Option<Domain>,
+) -> (Cause, Fate) {
+    let why = match (request, &finding.fact) {
+        (TlsRequest::Required, Fact::Lacks(Need::StartTls)) => "the next hop does not offer it",
+        (TlsRequest::Required, Fact::Tls(why)) => why,
+        (TlsRequest::AsRouted | TlsRequest::Required, _) => return classify(finding, remote),
+    };
+    let text = format!("the message requires TLS: {why}");
+    let reply = Reply::with_text(550, (5, 7, 10), text);
+    (Cause { class: Class::Tls, scope: Scope::Host, reply, remote }, Fate::Final)
+}
+
 /// What we found ourselves, before any host was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
@@ -97,6 +115,11 @@ pub enum Before {
     NoRoute,
     /// It says that it takes no mail.
     NullMx,
+    /// The time within which it was to be delivered or returned is over (RFC 2852).
+    Overdue,
+    /// The message must not go without proven TLS, and the names of the hosts are not proven
+    /// (RFC 8689).
+    UnprovenHosts,
 }
 
 /// The meaning of what we found before any host was asked.
@@ -142,6 +165,22 @@ pub fn own(before: Before) -> (Cause, Fate) {
             Fate::Final,
             Reply::new(556, (5, 1, 10), "the recipient's domain takes no mail (null MX)"),
         ),
+        Before::Overdue => (
+            Class::Expired,
+            Scope::Message,
+            Fate::Final,
+            Reply::new(550, (5, 4, 7), "not delivered within the time that the sender allowed"),
+        ),
+        Before::UnprovenHosts => (
+            Class::Tls,
+            Scope::NextHop,
+            Fate::Final,
+            Reply::new(
+                550,
+                (5, 7, 10),
+                "the message requires TLS, and nothing proves which hosts serve the domain",
+            ),
+        ),
     };
     (Cause { class, scope, reply, remote: None }, fate)
 }
@@ -183,11 +222,31 @@ fn is_of_host(phase: Phase, reply: &Reply) -> bool {
 
 fn lacks(need: Need) -> (Class, Scope, Fate, Reply) {
     match need {
+        Need::DeliverBy => (
+            Class::Lacks,
+            Scope::Message,
+            Fate::Final,
+            Reply::new(
+                550,
+                (5, 3, 3),
+                "the next hop cannot deliver the message in time or return it (DELIVERBY)",
+            ),
+        ),
         Need::EightBitMime => (
             Class::Lacks,
             Scope::Message,
             Fate::Final,
             Reply::new(550, (5, 6, 3), "the next hop does not take 8-bit content"),
+        ),
+        Need::RequireTls => (
+            Class::Lacks,
+            Scope::Message,
+            Fate::Final,
+            Reply::new(
+                550,
+                (5, 7, 30),
+                "the message requires TLS on all its way, and the next hop has no REQUIRETLS",
+            ),
         ),
         Need::Size => (
             Class::TooLarge,
@@ -702,6 +761,33 @@ mod tests {
             let (cause, fate) = classify(&finding, None);
             assert_eq!((cause.class, fate), (Class::Ambiguous, Fate::Passing));
             assert!(!tries_next_host(&finding));
+        }
+    }
+
+    #[test]
+    fn what_must_not_go_without_tls_is_returned_where_a_host_cannot_protect_it() {
+        use TlsRequest::{AsRouted, Required};
+        for (request, phase, fact, want) in [
+            (Required, Phase::Mail, Fact::Lacks(Need::RequireTls), ("5.7.30", Fate::Final)),
+            (Required, Phase::StartTls, Fact::Lacks(Need::StartTls), ("5.7.10", Fate::Final)),
+            (Required, Phase::StartTls, Fact::Tls("bad".to_owned()), ("5.7.10", Fate::Final)),
+            (Required, Phase::StartTls, Fact::Cut, ("4.4.2", Fate::Passing)),
+            (
+                Required,
+                Phase::StartTls,
+                Fact::Replied(parse("454 4.7.0 x")),
+                ("4.7.0", Fate::Passing),
+            ),
+            (AsRouted, Phase::StartTls, Fact::Lacks(Need::StartTls), ("4.7.4", Fate::Passing)),
+            (AsRouted, Phase::StartTls, Fact::Tls("bad".to_owned()), ("4.7.5", Fate::Passing)),
+            (AsRouted, Phase::Mail, Fact::Lacks(Need::DeliverBy), ("5.3.3", Fate::Final)),
+        ] {
+            let finding = Finding { phase, fact };
+            let (cause, fate) = classify_for(request, &finding, None);
+            let code = cause.reply.enhanced.unwrap().to_string();
+            assert_eq!((code.as_str(), fate), want, "{request:?} {finding:?}");
+            assert!(matches!(cause.class, Class::Tls | Class::Lacks | Class::Connection));
+            assert!(tries_next_host(&finding), "another host may do better");
         }
     }
 

@@ -5,15 +5,22 @@
 //! fold: a restart forgets it, and the delivery is due again. Pure.
 //!
 //! Deliveries wait in *lanes*: a lane is a next hop, and with [`NextHop::Mx`] one domain of it. A
-//! limit parks the lane; it never touches the deliveries in it.
+//! limit parks the lane; it never touches the deliveries in it. Of what is due in a lane the
+//! longest due goes first, where a step of priority (RFC 6710) counts as much as [`PRIORITY_LEAD`]
+//! of waiting: whatever comes later and is more urgent overtakes, but not for ever.
+
+mod lane;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use merpati_mail::{
-    Cause, Class, DeliveryId, Domain, Event, Hold, IdMap, NextHop, Outcome, QueueId, Time,
+    Cause, Class, DeliverBy, DeliveryId, Domain, Event, Hold, IdMap, NextHop, Outcome, Priority,
+    QueueId, Requests, Time,
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
 };
 
+pub use self::lane::PRIORITY_LEAD;
+use self::lane::{Lane, Place};
 use crate::route::{self, Router, Rule, RulePlace};
 
 /// All deliveries for which we are responsible.
@@ -22,6 +29,8 @@ pub struct Queue {
     router: Router,
     hostname: Domain,
     messages: IdMap<Message>,
+    /// Of the few messages with which times were asked for.
+    terms: BTreeMap<QueueId, Terms>,
     lanes: BTreeMap<LaneId, Lane>,
     next_lane: u32,
     names: BTreeMap<LaneKey, LaneId>,
@@ -77,6 +86,13 @@ struct Message {
     deliveries: Deliveries,
 }
 
+/// The times that were asked for with a message.
+#[derive(Clone, Debug)]
+struct Terms {
+    deliver_by: Option<DeliverBy>,
+    release_at: Option<Time>,
+}
+
 /// The living deliveries of a message, in the order of its recipients. Most messages have one.
 #[derive(Clone, Debug)]
 enum Deliveries {
@@ -91,6 +107,7 @@ struct Delivery {
     lane: LaneId,
     attempts: u32,
     note: Option<CauseNote>,
+    priority: Priority,
     /// Whether an attempt goes on: whatever the status becomes meanwhile, there is no second one.
     is_taken: bool,
 }
@@ -101,15 +118,6 @@ enum Status {
     Waiting(Time),
 }
 
-#[derive(Clone, Debug)]
-struct Lane {
-    key: LaneKey,
-    waiting: BTreeSet<(Time, DeliveryId)>,
-    /// Living deliveries, waiting or not; a lane without any is forgotten.
-    members: usize,
-    is_parked: bool,
-}
-
 impl Queue {
     /// An empty queue. `hostname` is where `<Postmaster>` without a domain lives.
     pub const fn new(router: Router, hostname: Domain) -> Self {
@@ -117,6 +125,7 @@ impl Queue {
             router,
             hostname,
             messages: IdMap::new(),
+            terms: BTreeMap::new(),
             lanes: BTreeMap::new(),
             next_lane: 0,
             names: BTreeMap::new(),
@@ -129,10 +138,9 @@ impl Queue {
     pub fn apply(&mut self, at: Time, event: &Event) {
         match event {
             Event::Accepted(accepted) => self.insert(accepted, |_| {
-                Some(DeliveryState {
-                    attempts: 0,
-                    waiting: Waiting::Until { time: at, cause: None },
-                })
+                let release_at = accepted.envelope.requests.release_at;
+                let time = release_at.map_or(at, |release| release.max(at));
+                Some(DeliveryState { attempts: 0, waiting: Waiting::Until { time, cause: None } })
             }),
             Event::Carried(carried) => self.replace(carried),
             Event::Attempted(attempted) => self.attempted(attempted),
@@ -148,7 +156,8 @@ impl Queue {
         }
     }
 
-    /// Takes due deliveries of one message in one lane, the longest due first, for one attempt.
+    /// Takes due deliveries of one message in one lane for one attempt: of the lane with what is
+    /// longest due, whatever is to go first.
     ///
     /// They are taken until an event about them is applied, or until [`Self::put_back`].
     pub fn take(&mut self, now: Time, most: usize) -> Option<(LaneId, QueueId, Vec<u32>)> {
@@ -156,13 +165,13 @@ impl Queue {
         if due > now {
             return None;
         }
-        let (_, first) = *self.lane(lane)?.waiting.first()?;
+        let first = self.lane(lane)?.first_due(now)?;
         let message = self.messages.get(first.message)?;
         let mut recipients: Vec<u32> = message
             .deliveries
             .as_slice()
             .iter()
-            .filter(|d| d.lane == lane && d.place().is_some_and(|(_, due)| due <= now))
+            .filter(|d| d.lane == lane && d.place().is_some_and(|place| place.due <= now))
             .map(|d| d.recipient)
             .collect();
         recipients.truncate(most);
@@ -214,6 +223,19 @@ impl Queue {
     /// When the message was accepted; `None` where nothing of it is left.
     pub fn accepted_at(&self, message: QueueId) -> Option<Time> {
         self.messages.get(message).map(|m| m.accepted_at)
+    }
+
+    /// When the age of a message begins: with its release where it was to be held (RFC 4865), else
+    /// with its acceptance; `None` where nothing of it is left.
+    pub fn released_at(&self, message: QueueId) -> Option<Time> {
+        let accepted_at = self.accepted_at(message)?;
+        let release_at = self.terms.get(&message).and_then(|terms| terms.release_at);
+        Some(release_at.map_or(accepted_at, |release| release.max(accepted_at)))
+    }
+
+    /// By when the message is to be delivered (RFC 2852); `None` where that was not asked for.
+    pub fn deliver_by(&self, message: QueueId) -> Option<DeliverBy> {
+        self.terms.get(&message)?.deliver_by
     }
 
     /// Whether the message has no living delivery besides these.
@@ -277,7 +299,10 @@ impl Queue {
         let (next, hold) = match &delivery.status {
             Status::Held(hold) => (hold.until, Some((**hold).clone())),
             Status::Waiting(due) if delivery.is_taken => (Some(*due), None),
-            Status::Waiting(due) => (Some(*due), self.parking(delivery.lane)),
+            Status::Waiting(due) => {
+                let hold = self.future_release(message, delivery, *due);
+                (Some(*due), hold.or_else(|| self.parking(delivery.lane)))
+            }
         };
         let class = match (&delivery.status, delivery.note) {
             (Status::Held(_), _) => Class::Held,
@@ -292,6 +317,17 @@ impl Queue {
             hold,
             is_taken: delivery.is_taken,
         }
+    }
+
+    /// What holds a delivery that waits for the time at which the client wants it to be released.
+    fn future_release(&self, message: QueueId, delivery: &Delivery, due: Time) -> Option<Hold> {
+        let release_at = self.terms.get(&message)?.release_at?;
+        (delivery.attempts == 0 && release_at == due).then(|| Hold {
+            limit: "future-release".to_owned(),
+            value: "asked for by the client (RFC 4865)".to_owned(),
+            source: "HOLDFOR or HOLDUNTIL".to_owned(),
+            until: Some(release_at),
+        })
     }
 
     fn parking(&self, lane: LaneId) -> Option<Hold> {
@@ -323,11 +359,16 @@ impl Queue {
                 None => LaneKey::Unrouted(domain),
             };
             let lane = self.join(key);
-            deliveries.push(Delivery::new(recipient, lane, state));
+            let priority = accepted.envelope.requests.urgency();
+            deliveries.push(Delivery::new(recipient, lane, state, priority));
         }
         let accepted_at = accepted.envelope.origin.received_at;
         let deliveries = Deliveries::new(deliveries);
         self.messages.insert(accepted.id, Message { accepted_at, deliveries });
+        let Requests { deliver_by, release_at, .. } = accepted.envelope.requests;
+        if deliver_by.is_some() || release_at.is_some() {
+            self.terms.insert(accepted.id, Terms { deliver_by, release_at });
+        }
         let recipients: Vec<u32> = self.recipients(accepted.id);
         for recipient in recipients {
             self.index(DeliveryId { message: accepted.id, recipient });
@@ -363,6 +404,7 @@ impl Queue {
             self.remove(DeliveryId { message: id, recipient });
         }
         self.messages.remove(id);
+        self.terms.remove(&id);
     }
 
     fn remove(&mut self, id: DeliveryId) {
@@ -393,21 +435,21 @@ impl Queue {
     }
 
     fn index(&mut self, id: DeliveryId) {
-        let Some((lane, due)) = self.delivery(id).and_then(Delivery::place) else { return };
-        self.unlist(lane);
-        if let Some(lane) = self.lane_mut(lane) {
-            lane.waiting.insert((due, id));
+        let Some(place) = self.delivery(id).and_then(Delivery::place) else { return };
+        self.unlist(place.lane);
+        if let Some(lane) = self.lane_mut(place.lane) {
+            lane.insert(place, id);
         }
-        self.list(lane);
+        self.list(place.lane);
     }
 
     fn unindex(&mut self, id: DeliveryId) {
-        let Some((lane, due)) = self.delivery(id).and_then(Delivery::place) else { return };
-        self.unlist(lane);
-        if let Some(lane) = self.lane_mut(lane) {
-            lane.waiting.remove(&(due, id));
+        let Some(place) = self.delivery(id).and_then(Delivery::place) else { return };
+        self.unlist(place.lane);
+        if let Some(lane) = self.lane_mut(place.lane) {
+            lane.remove(place, id);
         }
-        self.list(lane);
+        self.list(place.lane);
     }
 
     fn list(&mut self, id: LaneId) {
@@ -428,12 +470,7 @@ impl Queue {
             self.next_lane = self.next_lane.wrapping_add(1);
             LaneId(self.next_lane)
         });
-        let lane = self.lanes.entry(id).or_insert_with(|| Lane {
-            key,
-            waiting: BTreeSet::new(),
-            members: 0,
-            is_parked: false,
-        });
+        let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(key));
         lane.members += 1;
         self.living += 1;
         id
@@ -456,13 +493,6 @@ impl Queue {
 
     fn lane_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
         self.lanes.get_mut(&id)
-    }
-}
-
-impl Lane {
-    fn entry(&self, id: LaneId) -> Option<(Time, LaneId)> {
-        let (due, _) = self.waiting.first()?;
-        (!self.is_parked).then_some((*due, id))
     }
 }
 
@@ -515,18 +545,20 @@ impl Deliveries {
 }
 
 impl Delivery {
-    fn new(recipient: u32, lane: LaneId, state: DeliveryState) -> Self {
+    fn new(recipient: u32, lane: LaneId, state: DeliveryState, priority: Priority) -> Self {
         let (status, note) = match state.waiting {
             Waiting::Held { hold, cause } => (Status::Held(Box::new(hold)), cause),
             Waiting::Until { time, cause } => (Status::Waiting(time), cause),
         };
-        Self { recipient, lane, attempts: state.attempts, note, status, is_taken: false }
+        Self { recipient, lane, attempts: state.attempts, note, priority, status, is_taken: false }
     }
 
     /// Where it is indexed; `None` where it is held or taken.
-    const fn place(&self) -> Option<(LaneId, Time)> {
+    const fn place(&self) -> Option<Place> {
         match self.status {
-            Status::Waiting(due) if !self.is_taken => Some((self.lane, due)),
+            Status::Waiting(due) if !self.is_taken => {
+                Some(Place { lane: self.lane, priority: self.priority, due })
+            }
             Status::Held(_) | Status::Waiting(_) => None,
         }
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use merpati_mail::{
     BodyType, Envelope, ForwardPath, Mailbox, NodeId, Origin, Overlay, Protocol, Recipient, Reply,
-    ReversePath, Scope, envelope::Utf8, route::HostPort,
+    Requests, ReversePath, Scope, envelope::Utf8, route::HostPort,
 };
 
 use super::*;
@@ -48,6 +48,7 @@ fn accepted(counter: u32, recipients: &[&str]) -> Accepted {
             utf8: Utf8::NotDeclared,
             ret: None,
             envid: None,
+            requests: Requests::default(),
             origin: Origin {
                 listener: "mx".to_owned(),
                 peer: None,
@@ -65,6 +66,16 @@ fn accepted(counter: u32, recipients: &[&str]) -> Accepted {
 fn accept(queue: &mut Queue, secs: u64, counter: u32, recipients: &[&str]) {
     let event = Event::Accepted(Box::new(accepted(counter, recipients)));
     queue.apply(Time::from_secs(secs), &event);
+}
+
+fn accept_with(queue: &mut Queue, secs: u64, counter: u32, requests: Requests) {
+    let mut accepted = accepted(counter, &["a@x.example"]);
+    accepted.envelope.requests = requests;
+    queue.apply(Time::from_secs(secs), &Event::Accepted(Box::new(accepted)));
+}
+
+fn urgent(priority: i8) -> Requests {
+    Requests { priority: Priority::new(priority), ..Requests::default() }
 }
 
 fn deferred(until: u64) -> Outcome {
@@ -248,7 +259,109 @@ fn events_about_what_is_gone_change_nothing() {
 }
 
 #[test]
+fn what_is_more_urgent_goes_first_among_what_is_due() {
+    let mut queue = queue();
+    for (counter, priority) in [(1, 0), (2, -9), (3, 9), (4, 4), (5, 9)] {
+        accept_with(&mut queue, 100, counter, urgent(priority));
+    }
+    // The most urgent of all, but not due yet.
+    accept_with(&mut queue, 102, 6, urgent(9));
+    let order: Vec<QueueId> = std::iter::from_fn(|| take(&mut queue, 101)).map(|t| t.0).collect();
+    assert_eq!(order, [3, 5, 4, 1, 2].map(id));
+    assert_eq!(queue.deadline(), Some(Time::from_secs(102)));
+    assert_eq!(take(&mut queue, 102), Some((id(6), vec![0])));
+    assert_eq!(queue.deadline(), None);
+}
+
+#[test]
+fn the_least_urgent_waits_at_most_eighteen_minutes_longer() {
+    let mut queue = queue();
+    let low_at = 1_000;
+    accept_with(&mut queue, low_at, 1, urgent(-9));
+    let mut counter = 1;
+    // Every ten seconds two of the most urgent come, and one may go.
+    let mut taken_at = None;
+    for secs in (low_at..low_at + 3_600).step_by(10) {
+        for _ in 0..2 {
+            counter += 1;
+            accept_with(&mut queue, secs, counter, urgent(9));
+        }
+        let (first, _) = take(&mut queue, secs).unwrap();
+        if first == id(1) {
+            taken_at = Some(secs);
+            break;
+        }
+    }
+    // Those that go before it came within 18 minutes; half of them have gone in that time.
+    assert_eq!(taken_at, Some(low_at + 2 * 18 * 60));
+}
+
+#[test]
+fn an_urgent_delivery_is_put_back_held_and_gone_like_any_other() {
+    let mut queue = queue();
+    accept_with(&mut queue, 10, 1, urgent(5));
+    let delivery = DeliveryId { message: id(1), recipient: 0 };
+    assert_eq!(take(&mut queue, 10), Some((id(1), vec![0])));
+    queue.put_back(delivery, Time::from_secs(20));
+    assert_eq!((take(&mut queue, 19), queue.deadline()), (None, Some(Time::from_secs(20))));
+    let carried = queue.carried(&{
+        let mut accepted = accepted(1, &["a@x.example"]);
+        accepted.envelope.requests = urgent(5);
+        accepted
+    });
+    queue.apply(Time::from_secs(21), &Event::Carried(Box::new(carried.unwrap())));
+    accept_with(&mut queue, 19, 2, urgent(0));
+    assert_eq!(take(&mut queue, 30), Some((id(1), vec![0])), "it is as urgent as before");
+    queue.apply(Time::from_secs(31), &attempted(1, vec![(0, delivered())]));
+    queue.apply(Time::from_secs(31), &Event::Retired(id(1)));
+    queue
+        .apply(Time::from_secs(31), &Event::Cancelled(DeliveryId { message: id(2), recipient: 0 }));
+    queue.apply(Time::from_secs(31), &Event::Retired(id(2)));
+    assert!(queue.is_empty() && queue.lanes.is_empty() && queue.agenda.is_empty());
+}
+
+#[test]
+fn what_is_to_be_released_later_waits_with_the_reason_and_has_no_age_before() {
+    let mut queue = queue();
+    let release_at = Some(Time::from_secs(500));
+    let requests = Requests { release_at, ..Requests::default() };
+    accept_with(&mut queue, 100, 1, requests.clone());
+    assert_eq!(take(&mut queue, 499), None);
+    let view = queue.views().next().unwrap();
+    assert_eq!((view.class, view.next), (Class::NotTried, release_at));
+    let hold = view.hold.unwrap();
+    assert_eq!((hold.limit.as_str(), hold.until), ("future-release", release_at));
+    assert_eq!(queue.released_at(id(1)), release_at);
+    // After a restart all of it is the same.
+    let mut again = self::queue();
+    accept_with(&mut again, 100, 1, requests);
+    assert_eq!(again.views().collect::<Vec<View>>(), queue.views().collect::<Vec<View>>());
+    assert_eq!(take(&mut queue, 500), Some((id(1), vec![0])));
+    queue.apply(Time::from_secs(501), &attempted(1, vec![(0, deferred(800))]));
+    let view = queue.views().next().unwrap();
+    assert_eq!(
+        (view.class, view.next, view.hold),
+        (Class::Greylisted, Some(Time::from_secs(800)), None)
+    );
+    queue.apply(Time::from_secs(900), &Event::Retired(id(1)));
+    assert!(queue.terms.is_empty());
+}
+
+#[test]
+fn an_operator_may_send_at_once_what_was_to_be_released_later() {
+    let mut queue = queue();
+    let requests = Requests { release_at: Some(Time::from_secs(500)), ..Requests::default() };
+    accept_with(&mut queue, 100, 1, requests);
+    let delivery = DeliveryId { message: id(1), recipient: 0 };
+    let until = Time::from_secs(110);
+    queue.apply(Time::from_secs(110), &Event::Released { delivery, until });
+    assert_eq!(queue.views().next().unwrap().hold, None);
+    assert_eq!(take(&mut queue, 110), Some((id(1), vec![0])));
+}
+
+#[test]
 fn sizes() {
     assert!(size_of::<Message>() <= 48, "{}", size_of::<Message>());
+    assert!(size_of::<Delivery>() <= 40, "{}", size_of::<Delivery>());
     assert!(size_of::<(Time, DeliveryId)>() <= 24);
 }

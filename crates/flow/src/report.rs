@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use merpati_mail::{
     BodyType, Cause, Domain, Envelope, ForwardPath, Origin, Overlay, Protocol, QueueId, Recipient,
-    ReversePath, Time,
+    Requests, ReversePath, Time,
     envelope::{Notify, Utf8},
     event::Accepted,
     header,
@@ -65,6 +65,7 @@ pub fn failed(
         utf8: if is_global { Utf8::Declared } else { Utf8::NotDeclared },
         ret: None,
         envid: None,
+        requests: Requests::default(),
         origin: Origin {
             listener: "internal".to_owned(),
             peer: None,
@@ -264,6 +265,7 @@ mod tests {
                 utf8: Utf8::NotDeclared,
                 ret: None,
                 envid: None,
+                requests: Requests::default(),
                 origin: Origin {
                     listener: "mx".to_owned(),
                     peer: None,

@@ -28,6 +28,10 @@ pub fn received(by: &Domain, envelope: &Envelope, id: QueueId, date: Time) -> St
             let _ = write!(field, "\r\n\tfor {path}");
         }
     }
+    // RFC 6710 §4.1: each host tells which priority it gave to the message.
+    if let Some(priority) = envelope.requests.priority {
+        let _ = write!(field, "\r\n\tPRIORITY {priority}");
+    }
     let _ = write!(field, ";\r\n\t{}\r\n", date.rfc5322());
     field
 }
@@ -62,8 +66,8 @@ const FOR_OCTETS_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use merpati_mail::{
-        BodyType, ForwardPath, Mailbox, NodeId, Origin, Protocol, Recipient, ReversePath, TlsFacts,
-        envelope::Utf8,
+        BodyType, ForwardPath, Mailbox, NodeId, Origin, Priority, Protocol, Recipient, Requests,
+        ReversePath, TlsFacts, envelope::Utf8,
     };
 
     use super::*;
@@ -73,14 +77,24 @@ mod tests {
     }
 
     fn named_field(name: Option<&str>, hello: &str, recipients: &[&str]) -> String {
+        written(&envelope(name, hello, recipients))
+    }
+
+    fn written(envelope: &Envelope) -> String {
+        let by = Domain::parse("mx.ours.example").unwrap();
+        received(&by, envelope, QueueId::new(NodeId::default(), 1, 1), Time::from_secs(0))
+    }
+
+    fn envelope(name: Option<&str>, hello: &str, recipients: &[&str]) -> Envelope {
         let to = |a: &&str| Recipient::new(ForwardPath::Mailbox(Mailbox::parse(a).unwrap()));
-        let envelope = Envelope {
+        Envelope {
             reverse_path: ReversePath(None),
             recipients: recipients.iter().map(to).collect(),
             body: BodyType::SevenBit,
             utf8: Utf8::NotDeclared,
             ret: None,
             envid: None,
+            requests: Requests::default(),
             origin: Origin {
                 listener: "mx".to_owned(),
                 peer: Some(Peer {
@@ -96,9 +110,7 @@ mod tests {
                 }),
                 received_at: Time::EPOCH,
             },
-        };
-        let by = Domain::parse("mx.ours.example").unwrap();
-        received(&by, &envelope, QueueId::new(NodeId::default(), 1, 1), Time::from_secs(0))
+        }
     }
 
     #[test]
@@ -128,6 +140,14 @@ mod tests {
             let from = format!("Received: from client.example {want}\r\n\tby mx.ours.example");
             assert!(field.starts_with(&from), "{field}");
         }
+    }
+
+    #[test]
+    fn a_priority_that_was_asked_for_is_told() {
+        let mut envelope = envelope(None, "c.example", &["u@ours.example", "v@ours.example"]);
+        envelope.requests.priority = Priority::new(-3);
+        let field = written(&envelope);
+        assert!(field.ends_with("\r\n\tPRIORITY -3;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr};
 
-use crate::{Domain, ForwardPath, ReversePath, Time};
+use crate::{Domain, ForwardPath, Requests, ReversePath, Time};
 
 /// The envelope of a message (RFC 5321 §2.3.1), with where it came from; never the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Envelope {
     pub ret: Option<Ret>,
     /// The envelope identifier in xtext, as given (RFC 3461 §4.4); `None` where there was none.
     pub envid: Option<String>,
+    /// What else was asked for with it.
+    pub requests: Requests,
     /// Who handed it over, and how.
     pub origin: Origin,
 }

@@ -3,9 +3,10 @@
 //! Invariant: nothing here decides, and nothing here touches a socket, a clock, a file or a random
 //! generator. The crate is pure; the only libraries below it are `base64`, `idna` and `memchr`.
 //!
-//! In the order of the flow: who ([`address`]), what ([`envelope`], [`header`]), what we answer
-//! ([`reply`], [`stage`]), what we ask the world ([`question`]), where it goes ([`route`]) and in
-//! which form ([`transfer`]), what came of it ([`outcome`]), and what is written down ([`event`]).
+//! In the order of the flow: who ([`address`]), what ([`envelope`], [`header`]) and with which
+//! wishes ([`request`]), what we answer ([`reply`], [`stage`]), what we ask the world
+//! ([`question`]), where it goes ([`route`]) and in which form ([`transfer`]), what came of it
+//! ([`outcome`]), and what is written down ([`event`]).
 
 pub mod address;
 mod draw;
@@ -17,6 +18,7 @@ mod id_map;
 pub mod outcome;
 pub mod question;
 pub mod reply;
+pub mod request;
 pub mod route;
 pub mod stage;
 mod time;
@@ -32,6 +34,7 @@ pub use id_map::IdMap;
 pub use outcome::{Attempt, Cause, Class, Outcome, Scope};
 pub use question::{Answer, Question};
 pub use reply::{EnhancedCode, Reply};
+pub use request::{ByMode, DeliverBy, Priority, Requests, TlsRequest};
 pub use route::{EgressPath, Hold, NextHop, Route};
 pub use stage::{Stage, Verdict};
 pub use time::{Civil, Time};

@@ -136,8 +136,13 @@ pub enum Fact {
 /// What a message may need of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// DELIVERBY (RFC 2852) with a shortest time that can be kept, because the message is to be
+    /// returned where it cannot be delivered in time.
+    DeliverBy,
     /// 8BITMIME (RFC 6152), and the content must not be encoded anew.
     EightBitMime,
+    /// REQUIRETLS (RFC 8689).
+    RequireTls,
     /// A `SIZE` limit above the size of the message (RFC 1870).
     Size,
     /// SMTPUTF8 (RFC 6531).

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::{BodyType, ForwardPath, Reply, ReversePath, envelope::Utf8};
+use crate::{BodyType, ForwardPath, Priority, Reply, Requests, ReversePath, envelope::Utf8};
 
 /// A point of a session at which somebody else decides how it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Stage {
         body: BodyType,
         /// The `SMTPUTF8` parameter.
         utf8: Utf8,
+        /// What else is asked for.
+        requests: Requests,
     },
     /// RCPT, well-formed and in sequence.
     Recipient {
@@ -67,6 +69,9 @@ impl Verdict {
 pub enum Decision {
     /// Go on.
     Accept,
+    /// Go on, but with this lower priority than the one asked for (RFC 6710 §5); an answer to
+    /// [`Stage::Mail`] only, elsewhere the same as [`Self::Accept`].
+    AcceptLowered(Priority),
     /// Say no with this 4yz or 5yz and end the connection.
     Disconnect(Reply),
     /// Say no with this 4yz or 5yz.

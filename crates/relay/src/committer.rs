@@ -660,8 +660,8 @@ const HOUSEKEEPING_PACE: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use merpati_mail::{
-        BodyType, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol, Recipient, ReversePath,
-        Time, envelope::Utf8, event::Accepted,
+        BodyType, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol, Recipient, Requests,
+        ReversePath, Time, envelope::Utf8, event::Accepted,
     };
     use merpati_spool::{Memory, MemoryOptions};
 
@@ -708,6 +708,7 @@ mod tests {
                     utf8: Utf8::NotDeclared,
                     ret: None,
                     envid: None,
+                    requests: Requests::default(),
                     origin: Origin {
                         listener: "mx".to_owned(),
                         peer: None,

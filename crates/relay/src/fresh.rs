@@ -74,8 +74,8 @@ const ENVELOPE_OCTETS: usize = 1_024;
 #[cfg(test)]
 mod tests {
     use merpati_mail::{
-        BodyType, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol, Recipient, ReversePath,
-        Time, envelope::Utf8,
+        BodyType, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol, Recipient, Requests,
+        ReversePath, Time, envelope::Utf8,
     };
 
     use super::*;
@@ -90,6 +90,7 @@ mod tests {
                 utf8: Utf8::NotDeclared,
                 ret: None,
                 envid: None,
+                requests: Requests::default(),
                 origin: Origin {
                     listener: "mx".to_owned(),
                     peer: None,

@@ -25,7 +25,7 @@ use common::{
 use merpati_flow::admit::{ListenerKind, Policy, Strangers};
 use merpati_mail::{
     BodyType, Draw, Envelope, Event, ForwardPath, Mailbox, NodeId, Origin, Overlay, Protocol,
-    QueueId, Recipient, ReversePath, Time, envelope::Utf8, event::Accepted,
+    QueueId, Recipient, Requests, ReversePath, Time, envelope::Utf8, event::Accepted,
 };
 use merpati_relay::{
     auth::Credentials,
@@ -509,6 +509,7 @@ fn accepted_at(dir: &TempDir, at: Time) -> String {
             utf8: Utf8::NotDeclared,
             ret: None,
             envid: None,
+            requests: Requests::default(),
             origin: Origin {
                 listener: "mx".to_owned(),
                 peer: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use merpati_flow::{Finding, Input, Job, JobId, Report, outcome};
 use merpati_mail::{
-    BodyType, EgressPath, QueueId, Recipient, Time,
+    BodyType, EgressPath, QueueId, Recipient, Requests, Time,
     envelope::Utf8,
     outcome::{Fact, Finding as Found, Need, Phase},
     route::{Endpoint, Remote},
@@ -284,6 +284,7 @@ impl World {
             header: EightBit::Absent,
             ret: None,
             envid: None,
+            requests: Requests::default(),
         };
         Some((transaction, mail.content.clone()))
     }
@@ -309,6 +310,7 @@ impl World {
             header: EightBit::Absent,
             ret: None,
             envid: None,
+            requests: accepted.envelope.requests.clone(),
         };
         Some((transaction, content))
     }

@@ -3,7 +3,9 @@
 //! Invariant: a parameter is taken only where its extension is offered in the present state of the
 //! session, and only once. Nothing of it is decided here. Pure.
 
-use merpati_mail::{BodyType, envelope::Utf8};
+use std::time::Duration;
+
+use merpati_mail::{BodyType, ByMode, Priority, Time, envelope::Utf8};
 
 use crate::command::Fault;
 
@@ -16,8 +18,16 @@ pub struct Offered(u16);
 pub enum Extension {
     /// AUTH (RFC 4954).
     Auth,
+    /// DELIVERBY (RFC 2852).
+    DeliverBy,
     /// 8BITMIME (RFC 6152).
     EightBitMime,
+    /// FUTURERELEASE (RFC 4865).
+    FutureRelease,
+    /// MT-PRIORITY (RFC 6710).
+    MtPriority,
+    /// REQUIRETLS (RFC 8689).
+    RequireTls,
     /// SIZE (RFC 1870).
     Size,
     /// SMTPUTF8 (RFC 6531).
@@ -52,6 +62,34 @@ pub struct MailParameters {
     pub body: BodyType,
     /// `SMTPUTF8` (RFC 6531 §3.4).
     pub utf8: Utf8,
+    /// `BY=` (RFC 2852 §4); `None` where there was none.
+    pub by: Option<By>,
+    /// `HOLDFOR=` or `HOLDUNTIL=` (RFC 4865 §4); `None` where there was neither.
+    pub hold: Option<HoldTime>,
+    /// `MT-PRIORITY=` (RFC 6710 §4); `None` where there was none.
+    pub priority: Option<Priority>,
+    /// Whether there was `REQUIRETLS` (RFC 8689 §2).
+    pub requires_tls: bool,
+}
+
+/// By when a message is to be delivered (RFC 2852 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By {
+    /// Seconds from now, at most nine digits; with [`ByMode::Return`] at least 1.
+    pub seconds: i64,
+    /// What happens then.
+    pub mode: ByMode,
+    /// Whether each hand-over is to be reported.
+    pub is_traced: bool,
+}
+
+/// Before when a message is not to be sent (RFC 4865 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldTime {
+    /// So long.
+    For(Duration),
+    /// Until then.
+    Until(Time),
 }
 
 /// Reads what stands behind the reverse-path.
@@ -76,6 +114,11 @@ const MAIL: &[Keyword<MailParameters>] = &[
     Keyword { name: "BODY", extension: Extension::EightBitMime, take: body },
     Keyword { name: "SMTPUTF8", extension: Extension::Smtputf8, take: smtputf8 },
     Keyword { name: "AUTH", extension: Extension::Auth, take: auth },
+    Keyword { name: "BY", extension: Extension::DeliverBy, take: by },
+    Keyword { name: "HOLDFOR", extension: Extension::FutureRelease, take: hold_for },
+    Keyword { name: "HOLDUNTIL", extension: Extension::FutureRelease, take: hold_until },
+    Keyword { name: "MT-PRIORITY", extension: Extension::MtPriority, take: mt_priority },
+    Keyword { name: "REQUIRETLS", extension: Extension::RequireTls, take: require_tls },
 ];
 
 const RECIPIENT: &[Keyword<()>] = &[];
@@ -149,6 +192,80 @@ fn auth(_: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
     } else {
         Err(Fault::Argument("AUTH= takes an address in xtext"))
     }
+}
+
+/// `by-value` of RFC 2852 §4: a time of one to nine digits, a mode and perhaps a trace.
+fn by(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    const WRONG: Fault = Fault::Argument("BY= takes seconds, a semicolon, N or R, and perhaps T");
+    let (time, mode) = value.unwrap_or_default().split_once(';').ok_or(WRONG)?;
+    let digits = time.strip_prefix(['+', '-']).unwrap_or(time);
+    let number = i64::try_from(number(digits).ok_or(WRONG)?).map_err(|_| WRONG)?;
+    let seconds = if time.starts_with('-') { -number } else { number };
+    let (mode, is_traced) = match mode.as_bytes() {
+        [b'N' | b'n'] => (ByMode::Notify, false),
+        [b'N' | b'n', b'T' | b't'] => (ByMode::Notify, true),
+        [b'R' | b'r'] => (ByMode::Return, false),
+        [b'R' | b'r', b'T' | b't'] => (ByMode::Return, true),
+        _ => return Err(WRONG),
+    };
+    if mode == ByMode::Return && seconds <= 0 {
+        return Err(Fault::Argument("BY= with R takes a time above 0"));
+    }
+    mail.by = Some(By { seconds, mode, is_traced });
+    Ok(())
+}
+
+fn hold_for(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    let digits = value.unwrap_or_default();
+    // RFC 4865 §4: the first digit is not 0.
+    let secs = number(digits).filter(|_| !digits.starts_with('0'));
+    let secs = secs.ok_or(Fault::Argument("HOLDFOR= takes seconds, at least 1"))?;
+    hold(mail, HoldTime::For(Duration::from_secs(secs)))
+}
+
+fn hold_until(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    let time = Time::parse_rfc3339(value.unwrap_or_default())
+        .ok_or(Fault::Argument("HOLDUNTIL= takes a date and time of RFC 3339"))?;
+    hold(mail, HoldTime::Until(time))
+}
+
+/// RFC 4865 §4: only one of the two may be given.
+fn hold(mail: &mut MailParameters, time: HoldTime) -> Result<(), Fault> {
+    match mail.hold.replace(time) {
+        None => Ok(()),
+        Some(_) => Err(Fault::Argument("Only one of HOLDFOR and HOLDUNTIL may be given")),
+    }
+}
+
+/// `priority-value` of RFC 6710 §8: neither a plus sign nor a leading 0.
+fn mt_priority(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    let value = value.unwrap_or_default();
+    let digit = match value.as_bytes() {
+        [b'0'] => Some(0),
+        [digit @ b'1'..=b'9'] => Some((digit - b'0').cast_signed()),
+        [b'-', digit @ b'1'..=b'9'] => Some(-(digit - b'0').cast_signed()),
+        _ => None,
+    };
+    mail.priority = digit.and_then(Priority::new);
+    match mail.priority {
+        Some(_) => Ok(()),
+        None => Err(Fault::Argument("MT-PRIORITY= takes a number from -9 to 9")),
+    }
+}
+
+fn require_tls(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    if value.is_some() {
+        return Err(Fault::Argument("REQUIRETLS takes no value"));
+    }
+    mail.requires_tls = true;
+    Ok(())
+}
+
+/// One to nine digits, as RFC 2852 §4 and RFC 4865 §4 have them.
+fn number(digits: &str) -> Option<u64> {
+    let is_number =
+        (1..=9).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit());
+    if is_number { digits.parse().ok() } else { None }
 }
 
 /// Xtext (RFC 3461 §4) of printable octets, at least one; a hidden line end is refused.

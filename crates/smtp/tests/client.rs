@@ -15,7 +15,8 @@ use std::{fmt::Write as _, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use merpati_mail::{
-    BodyType, Domain, NodeId, QueueId, Recipient, ReversePath, Time, TlsFacts,
+    BodyType, ByMode, DeliverBy, Domain, NodeId, Priority, QueueId, Recipient, Requests,
+    ReversePath, Time, TlsFacts, TlsRequest,
     address::{ForwardPath, Utf8Rule},
     envelope::{Notify, Ret, Utf8},
 };
@@ -47,6 +48,7 @@ fn transaction(sender: &str, recipients: &[&str]) -> Transaction {
         header: EightBit::Absent,
         ret: None,
         envid: None,
+        requests: Requests::default(),
     }
 }
 
@@ -1551,4 +1553,65 @@ fn a_verification_ends_before_data() {
         R: 0 not Recipient cut
         E: closed";
     check("PIPELINING", 1, cut);
+}
+
+/// What asks for nothing that a peer must know of; the session is at 1,000,000 seconds.
+fn asking(requests: Requests) -> Transaction {
+    Transaction { requests, ..transaction("a@us.example", &["b@x.example"]) }
+}
+
+fn deliver_by(seconds: i64, mode: ByMode, is_traced: bool) -> Requests {
+    let deadline = Time::from_secs(1_000_000u64.checked_add_signed(seconds).unwrap());
+    let deliver_by = Some(DeliverBy { deadline, mode, is_traced });
+    Requests { deliver_by, ..Requests::default() }
+}
+
+#[test]
+fn what_was_asked_for_goes_on_where_it_is_offered() {
+    use ByMode::{Notify, Return};
+    let priority = |n| Requests { priority: Priority::new(n), ..Requests::default() };
+    let required = || Requests { tls: TlsRequest::Required, ..Requests::default() };
+    let released = Requests { release_at: Some(Time::from_secs(9)), ..Requests::default() };
+    let all = Requests { tls: TlsRequest::Required, priority: Priority::new(-3), ..released };
+    for (requests, offered, parameters) in [
+        (deliver_by(120, Return, false), "DELIVERBY", " BY=120;R"),
+        (deliver_by(120, Return, true), "DELIVERBY 120", " BY=120;RT"),
+        (deliver_by(120, Notify, false), "DELIVERBY 240", " BY=120;N"),
+        (deliver_by(-7, Notify, true), "DELIVERBY", " BY=-7;NT"),
+        (deliver_by(0, Notify, false), "DELIVERBY", " BY=0;N"),
+        (deliver_by(-7, Return, false), "DELIVERBY", " BY=1;R"),
+        (deliver_by(120, Notify, false), "DSN", ""),
+        (deliver_by(5_000_000_000, Notify, false), "DELIVERBY", " BY=999999999;N"),
+        (priority(4), "MT-PRIORITY", " MT-PRIORITY=4"),
+        (priority(0), "MT-PRIORITY", " MT-PRIORITY=0"),
+        (priority(4), "DSN", ""),
+        (required(), "REQUIRETLS", " REQUIRETLS"),
+        (Requests::default(), "REQUIRETLS,MT-PRIORITY,DELIVERBY", ""),
+        (all, "REQUIRETLS,FUTURERELEASE 9 x,MT-PRIORITY", " MT-PRIORITY=-3 REQUIRETLS"),
+    ] {
+        let script = format!("I: start\nC: MAIL FROM:<a@us.example>{parameters}");
+        check_with(options(), asking(requests), &behind_hello(Dialect::Smtp, offered, &script));
+    }
+}
+
+#[test]
+fn what_must_not_be_done_without_is_not_handed_over() {
+    let required = || Requests { tls: TlsRequest::Required, ..Requests::default() };
+    let returned = || deliver_by(120, ByMode::Return, false);
+    for (requests, offered, need) in [
+        (required(), "DELIVERBY,STARTTLS", "RequireTls"),
+        (returned(), "REQUIRETLS", "DeliverBy"),
+        (returned(), "DELIVERBY 121", "DeliverBy"),
+        (Requests { tls: TlsRequest::Required, ..returned() }, "DELIVERBY", "RequireTls"),
+    ] {
+        let script = format!("I: start\nE: results Fresh\nR: 0 not Mail lacks {need}\nE: ready");
+        let options = Options { tls: TlsUse::Never, ..options() };
+        check_with(options, asking(requests), &behind_hello(Dialect::Smtp, offered, &script));
+    }
+    // A store is the last hop.
+    for requests in [required(), returned()] {
+        let options = Options { dialect: Dialect::Lmtp, ..options() };
+        let script = "I: start\nC: MAIL FROM:<a@us.example>";
+        check_with(options, asking(requests), &behind_hello(Dialect::Lmtp, "DSN", script));
+    }
 }

@@ -6,8 +6,9 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use merpati_mail::{
-    Attempt, BodyType, Cause, Domain, EgressPath, EnhancedCode, Envelope, ForwardPath, Hold,
-    Mailbox, Origin, Outcome, Peer, Protocol, Recipient, Reply, ReversePath, Scope, TlsFacts,
+    Attempt, BodyType, ByMode, Cause, DeliverBy, Domain, EgressPath, EnhancedCode, Envelope,
+    ForwardPath, Hold, Mailbox, Origin, Outcome, Peer, Priority, Protocol, Recipient, Reply,
+    Requests, ReversePath, Scope, TlsFacts, TlsRequest,
     address::DomainName,
     envelope::{Notify, Ret, Utf8},
     route::Remote,
@@ -22,7 +23,7 @@ use crate::{
 /// place for.
 pub(crate) fn envelope_version(envelope: &Envelope) -> u8 {
     let has_name = envelope.origin.peer.as_ref().is_some_and(|peer| peer.name.is_some());
-    u8::from(has_name)
+    u8::from(has_name || !envelope.requests.are_none())
 }
 
 pub(crate) fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope, version: u8) {
@@ -43,6 +44,9 @@ pub(crate) fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope, version: u8) 
     });
     put_option(out, envelope.envid.as_ref(), |out, text| put_text(out, text));
     put_origin(out, &envelope.origin, version);
+    if version > 0 {
+        put_requests(out, &envelope.requests);
+    }
 }
 
 pub(crate) fn read_envelope(from: &mut Reader<'_>, version: u8) -> Result<Envelope, CodecError> {
@@ -67,6 +71,58 @@ pub(crate) fn read_envelope(from: &mut Reader<'_>, version: u8) -> Result<Envelo
         },
         envid: from.option(Reader::string)?,
         origin: read_origin(from, version)?,
+        requests: if version > 0 { read_requests(from)? } else { Requests::default() },
+    })
+}
+
+fn put_requests(out: &mut Vec<u8>, requests: &Requests) {
+    put_option(out, requests.deliver_by.as_ref(), |out, by| {
+        put_u64(out, by.deadline.as_micros());
+        out.push(match by.mode {
+            ByMode::Notify => 0,
+            ByMode::Return => 1,
+        });
+        out.push(u8::from(by.is_traced));
+    });
+    put_option(out, requests.priority.as_ref(), |out, priority| {
+        out.push(priority.value().wrapping_add(PRIORITY_ZERO).cast_unsigned());
+    });
+    put_option(out, requests.release_at.as_ref(), |out, time| put_u64(out, time.as_micros()));
+    out.push(match requests.tls {
+        TlsRequest::AsRouted => 0,
+        TlsRequest::Required => 1,
+    });
+}
+
+fn read_requests(from: &mut Reader<'_>) -> Result<Requests, CodecError> {
+    Ok(Requests {
+        deliver_by: from.option(read_deliver_by)?,
+        priority: from.option(|from| {
+            let value = from.u8()?.cast_signed().wrapping_sub(PRIORITY_ZERO);
+            Priority::new(value).ok_or_else(|| CodecError::new("the priority is none"))
+        })?,
+        release_at: from.option(read_time)?,
+        tls: match from.u8()? {
+            0 => TlsRequest::AsRouted,
+            1 => TlsRequest::Required,
+            _ => return Err(CodecError::new("what is asked of TLS is unknown")),
+        },
+    })
+}
+
+fn read_deliver_by(from: &mut Reader<'_>) -> Result<DeliverBy, CodecError> {
+    Ok(DeliverBy {
+        deadline: read_time(from)?,
+        mode: match from.u8()? {
+            0 => ByMode::Notify,
+            1 => ByMode::Return,
+            _ => return Err(CodecError::new("the by-mode is unknown")),
+        },
+        is_traced: match from.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(CodecError::new("the by-trace is unknown")),
+        },
     })
 }
 
@@ -385,3 +441,6 @@ pub(crate) fn read_hold(from: &mut Reader<'_>) -> Result<Hold, CodecError> {
         until: from.option(read_time)?,
     })
 }
+
+/// A priority is written so much higher, which makes the lowest one 0.
+const PRIORITY_ZERO: i8 = 9;

@@ -8,9 +8,10 @@ use std::{
 };
 
 use merpati_mail::{
-    Attempt, BodyType, Cause, Class, DeliveryId, Domain, EgressPath, EnhancedCode, Envelope, Event,
-    ForwardPath, Hold, Mailbox, Origin, Outcome, Overlay, Peer, Protocol, QueueId, Recipient,
-    Reply, ReversePath, Scope, Time, TlsFacts,
+    Attempt, BodyType, ByMode, Cause, Class, DeliverBy, DeliveryId, Domain, EgressPath,
+    EnhancedCode, Envelope, Event, ForwardPath, Hold, Mailbox, Origin, Outcome, Overlay, Peer,
+    Priority, Protocol, QueueId, Recipient, Reply, Requests, ReversePath, Scope, Time, TlsFacts,
+    TlsRequest,
     envelope::{Notify, Ret, Utf8},
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
     route::Remote,
@@ -90,6 +91,23 @@ fn origin() -> BoxedStrategy<Origin> {
         .boxed()
 }
 
+fn requests() -> BoxedStrategy<Requests> {
+    let mode = select(vec![ByMode::Notify, ByMode::Return]);
+    let deliver_by = (any::<u64>(), mode, any::<bool>()).prop_map(|(deadline, mode, is_traced)| {
+        DeliverBy { deadline: Time::from_micros(deadline), mode, is_traced }
+    });
+    let priority = (-9i8..=9).prop_map(|value| Priority::new(value).unwrap());
+    let tls = select(vec![TlsRequest::AsRouted, TlsRequest::Required]);
+    (option::of(deliver_by), option::of(priority), option::of(any::<u64>()), tls)
+        .prop_map(|(deliver_by, priority, release_at, tls)| Requests {
+            deliver_by,
+            priority,
+            release_at: release_at.map(Time::from_micros),
+            tls,
+        })
+        .boxed()
+}
+
 fn envelope() -> BoxedStrategy<Envelope> {
     (
         option::of(mailbox()).prop_map(ReversePath),
@@ -98,15 +116,17 @@ fn envelope() -> BoxedStrategy<Envelope> {
         select(vec![Utf8::Declared, Utf8::NotDeclared]),
         option::of(select(vec![Ret::Full, Ret::Headers])),
         option::of(".*"),
+        prop_oneof![Just(Requests::default()), requests()],
         origin(),
     )
-        .prop_map(|(reverse_path, recipients, body, utf8, ret, envid, origin)| Envelope {
+        .prop_map(|(reverse_path, recipients, body, utf8, ret, envid, requests, origin)| Envelope {
             reverse_path,
             recipients,
             body,
             utf8,
             ret,
             envid,
+            requests,
             origin,
         })
         .boxed()
@@ -252,6 +272,7 @@ fn a_name_of_the_client_makes_an_event_of_version_1() {
             utf8: Utf8::NotDeclared,
             ret: None,
             envid: None,
+            requests: Requests::default(),
             origin: Origin {
                 listener: "m".to_owned(),
                 peer: Some(peer),
@@ -271,11 +292,16 @@ fn a_name_of_the_client_makes_an_event_of_version_1() {
     let mut want = without.clone();
     want[1] = 1;
     want.splice(hello..hello, *b"\x01\0\x03\0\0\0a.b");
+    // Nothing is asked for; behind that are edits and size.
+    let requests = want.len() - 16;
+    want.splice(requests..requests, [0; 4]);
     assert_eq!((without[1], with), (0, want));
     // Version 1 without a name, as nobody writes it, is read all the same.
     let mut bare = without.clone();
     bare[1] = 1;
     bare.insert(hello, 0);
+    let requests = bare.len() - 16;
+    bare.splice(requests..requests, [0; 4]);
     assert_eq!(decode(&bare), Ok(message(None)));
     bare[1] = 2;
     assert!(decode(&bare).is_err());
@@ -334,6 +360,7 @@ fn the_octets_are_those_of_format_1() {
             utf8: Utf8::NotDeclared,
             ret: Some(Ret::Headers),
             envid: None,
+            requests: Requests::default(),
             origin: Origin {
                 listener: "mx".to_owned(),
                 peer: Some(Peer {
@@ -405,4 +432,55 @@ fn the_octets_are_those_of_format_1() {
         assert_eq!(decode(&octets(&event)), Ok(event));
     }
     assert_eq!(lines.next(), None);
+}
+
+/// Version 1 of the events that hold an envelope; what asks for nothing is still version 0.
+#[test]
+fn what_is_asked_for_is_written_behind_the_origin() {
+    let mut accepted = Accepted {
+        id: QueueId::from_bits(0x0102),
+        envelope: Envelope {
+            reverse_path: ReversePath(None),
+            recipients: vec![Recipient::new(ForwardPath::Postmaster)],
+            body: BodyType::SevenBit,
+            utf8: Utf8::NotDeclared,
+            ret: None,
+            envid: None,
+            requests: Requests {
+                deliver_by: Some(DeliverBy {
+                    deadline: Time::from_micros(5),
+                    mode: ByMode::Return,
+                    is_traced: true,
+                }),
+                priority: Priority::new(3),
+                release_at: Some(Time::from_micros(7)),
+                tls: TlsRequest::Required,
+            },
+            origin: Origin {
+                listener: String::new(),
+                peer: None,
+                credential: None,
+                protocol: Protocol::Internal,
+                tls: None,
+                received_at: Time::EPOCH,
+            },
+        },
+        edits: Overlay::default(),
+        size_bytes: 0,
+    };
+    let head = "0201000000000000 00 01000000 00 00 00 01 01 00 00";
+    let origin = "00000000 00 00 04 00 0000000000000000";
+    let requests = "01 0500000000000000 01 01 01 0c 01 0700000000000000 01";
+    let tail = "00000000 00000000 0000000000000000";
+    for (version, requests) in [("01 01", requests), ("01 00", "")] {
+        let event = Event::Accepted(Box::new(accepted.clone()));
+        let mut hex = String::new();
+        for octet in octets(&event) {
+            write!(hex, "{octet:02x}").unwrap();
+        }
+        let want = [version, head, origin, requests, tail].concat().replace(' ', "");
+        assert_eq!(hex, want, "see docs/format.md");
+        assert_eq!(decode(&octets(&event)), Ok(event));
+        accepted.envelope.requests = Requests::default();
+    }
 }

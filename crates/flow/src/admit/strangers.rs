@@ -141,8 +141,9 @@ pub fn ahead(policy: &Policy, facts: &Facts<'_>) -> Vec<Question> {
 /// that it is unknown.
 pub fn step(policy: &Policy, facts: &Facts<'_>, stage: &Stage, answers: &Answers) -> Step {
     let verdict = decide(policy, facts, stage);
-    if verdict.decision != Decision::Accept {
-        return Step::Verdict(verdict);
+    match verdict.decision {
+        Decision::Accept | Decision::AcceptLowered(_) => {}
+        Decision::Disconnect(_) | Decision::Refuse(_) => return Step::Verdict(verdict),
     }
     let mut asking = Asking { answers, missing: Vec::new() };
     let refusal = match stage {

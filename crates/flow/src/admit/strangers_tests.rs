@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use merpati_mail::{BodyType, Time, address::Utf8Rule, envelope::Utf8};
+use merpati_mail::{BodyType, Requests, Time, address::Utf8Rule, envelope::Utf8};
 
 use super::*;
 use crate::admit::{
@@ -70,6 +70,7 @@ fn walk(
             size_bytes: None,
             body: BodyType::SevenBit,
             utf8: Utf8::NotDeclared,
+            requests: Requests::default(),
         },
         Some(rcpt) => Stage::Recipient {
             path: ForwardPath::parse_prefix(rcpt, Utf8Rule::AsciiOnly).unwrap().0,
@@ -114,7 +115,7 @@ fn unknown(question: &Question) -> Answer {
 
 fn said(verdict: &Verdict) -> String {
     match &verdict.decision {
-        Decision::Accept => "ok".to_owned(),
+        Decision::Accept | Decision::AcceptLowered(_) => "ok".to_owned(),
         Decision::Disconnect(reply) | Decision::Refuse(reply) => {
             let enhanced = reply.enhanced.unwrap();
             format!("{} {enhanced} {}", reply.code, verdict.rule)

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use merpati_mail::{
     BodyType, Envelope, ForwardPath, Mailbox, NextHop, Origin, Overlay, Protocol, QueueId,
-    Recipient, ReversePath, Time, envelope::Utf8, event::Accepted, route::Endpoint,
+    Recipient, Requests, ReversePath, Time, envelope::Utf8, event::Accepted, route::Endpoint,
 };
 
-use super::{Dialect, Job, JobId, Loaded};
+use super::{Dialect, Job, JobId, Loaded, Protection};
 use crate::route::{Facts, Router, Target};
 
 impl Job {
@@ -37,7 +37,16 @@ impl Job {
         let recipient = Recipient::new(ForwardPath::Mailbox(mailbox.clone()));
         let recipients = vec![(0, recipient.clone())];
         let message = Arc::new(nothing(vec![recipient]));
-        Some(Self { id: JobId(0), message, rule: route.rule, recipients, dialect, targets })
+        let protection = Protection::AsRouted;
+        Some(Self {
+            id: JobId(0),
+            message,
+            rule: route.rule,
+            recipients,
+            dialect,
+            protection,
+            targets,
+        })
     }
 }
 
@@ -50,6 +59,7 @@ fn nothing(recipients: Vec<Recipient>) -> Loaded {
         utf8: Utf8::NotDeclared,
         ret: None,
         envid: None,
+        requests: Requests::default(),
         origin: Origin {
             listener: "internal".to_owned(),
             peer: None,

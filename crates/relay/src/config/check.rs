@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use merpati_flow::admit::recipients::KnownRecipient;
 
@@ -57,6 +57,7 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
     for (table, listener) in parts.with_tables("listener", parts.listeners) {
         diagnostics.extend(tls(listener, table));
         diagnostics.extend(auth(listener, table));
+        diagnostics.extend(spans(listener, table));
         for address in listener.listen.iter().filter(|address| address.port() != 0) {
             let at = place_of(table, "listen");
             if let Some(first) = taken.insert(*address, at.clone()) {
@@ -127,6 +128,23 @@ fn auth(listener: &Listener, table: &Table) -> Option<Diagnostic> {
         (AuthUse::AllowClear | AuthUse::Off | AuthUse::TlsOnly, _) => return None,
     };
     Some(Diagnostic::new(why, place_of(table, "auth")).help(help))
+}
+
+/// Spans of time that EHLO cannot tell: RFC 2852 §3 and RFC 4865 §4 give them nine digits of
+/// seconds.
+fn spans(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
+    let longest = Duration::from_secs(999_999_999);
+    let of_by = listener.deliver_by_min.map(|min| ("deliver_by_min", min, Duration::ZERO));
+    let shortest = Duration::from_secs(1);
+    let of_hold = listener.future_release_max.map(|max| ("future_release_max", max, shortest));
+    let both = [of_by, of_hold].into_iter().flatten();
+    both.filter(|(_, span, least)| !(*least..=longest).contains(span))
+        .map(|(option, _, least)| {
+            let why = format!("`{option}` is {} to 999999999 s", least.as_secs());
+            let help = "write `off` where the extension is not to be offered";
+            Diagnostic::new(why, place_of(table, option)).help(help)
+        })
+        .collect()
 }
 
 /// Credentials that could log in and then send as nobody.

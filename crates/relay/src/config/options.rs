@@ -73,11 +73,27 @@ section! {
         connections_per_address_max: NonZeroU32 = Default::Value("100");
         /// The longest message, told as SIZE (RFC 1870); a longer one is refused with 552.
         message_size_max: Bytes = Default::Value("50 MiB");
-        /// Recipients of one message; more are refused with 452. RFC 5321 §4.5.3.1.8 asks for at
-        /// least 100.
+        /// Recipients of one message, told as RCPTMAX of LIMITS (RFC 9422); more are refused with
+        /// 452. RFC 5321 §4.5.3.1.8 asks for at least 100.
         recipients_max: NonZeroU32 = Default::Value("1000");
-        /// Messages on one connection; then 421.
+        /// Messages on one connection; then 421. Told as MAILMAX of LIMITS (RFC 9422) where it is
+        /// at most 10,000.
         transactions_max: NonZeroU32 = Default::Value("100000");
+        /// The shortest time within which a client may have a message delivered or returned by
+        /// DELIVERBY (RFC 2852, `BY=…;R`); a shorter one is refused with 555. `0 s`: any. `off`:
+        /// DELIVERBY is not offered.
+        deliver_by_min: Option<Duration> = Default::Value("0 s");
+        /// How long a client may have a message held back by FUTURERELEASE (RFC 4865, `HOLDFOR=`
+        /// and `HOLDUNTIL=`); longer is refused with 501. It is offered by listeners of kind
+        /// `submission`, and by others to clients that have authenticated. `off`: nowhere.
+        future_release_max: Option<Duration> = Default::Value("30 d");
+        /// Whether MT-PRIORITY (RFC 6710) is offered: among the deliveries that are due for one
+        /// next hop, those of a higher priority go first. A priority above 0 is granted to
+        /// credentials and `relay.networks`; that of others is lowered to 0.
+        mt_priority: bool = Default::Value("true");
+        /// Whether REQUIRETLS (RFC 8689) is offered under TLS. Such a message leaves only by TLS
+        /// with a host that has proven its name and offers REQUIRETLS itself; else it is returned.
+        requiretls: bool = Default::Value("true");
         /// Commands that are unknown, malformed or out of order, in one session; then 421.
         bad_commands_max: NonZeroU32 = Default::Value("50");
         /// How VRFY is answered: `cannot-verify` with 252 for every name (RFC 5321 §7.3), or `off`

@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::Context;
 use merpati_flow::{
-    Dialect, Finding, Job, Report,
+    Dialect, Finding, Job, Protection, Report,
     attempt::{self, HostPlace, Progress},
     route::Target,
 };
@@ -126,7 +126,7 @@ pub struct Deliverer {
 
 struct Shared {
     options: Options,
-    connectors: BTreeMap<Arc<str>, TlsConnector>,
+    connectors: BTreeMap<Arc<str>, Connectors>,
     resolver: Resolver,
     clock: Arc<Clock>,
     pool: Pool,
@@ -149,12 +149,8 @@ impl Deliverer {
     pub fn new(options: Options, resolver: Resolver, clock: Arc<Clock>) -> anyhow::Result<Self> {
         let mut connectors = BTreeMap::new();
         for (rule, profile) in &options.profiles {
-            let trust = match &profile.trust {
-                CertificateTrust::Any => Trust::Any,
-                CertificateTrust::File(path) => Trust::File(path),
-                CertificateTrust::System => Trust::System,
-            };
-            let connector = tls::connector(trust).with_context(|| format!("route {rule}"))?;
+            let connector =
+                Connectors::new(&profile.trust).with_context(|| format!("route {rule}"))?;
             connectors.insert(Arc::clone(rule), connector);
         }
         let pool = Pool::new(options.connections_max, options.connections_per_host_max);
@@ -187,9 +183,9 @@ impl Deliverer {
             is_verified: false,
         };
         match (shared.options.profiles.get(&job.rule), shared.connectors.get(&job.rule)) {
-            (Some(profile), Some(connector)) => {
+            (Some(profile), Some(connectors)) => {
                 match Outgoing::new(content, &job.message.accepted.edits).await {
-                    Ok(message) => run.go(profile, connector, &message).await,
+                    Ok(message) => run.go(profile, connectors, &message).await,
                     Err(error) => {
                         tracing::error!(%error, "a content cannot be read");
                         run.stop("our spool could not give the content");
@@ -228,6 +224,38 @@ async fn reap(shared: std::sync::Weak<Shared>) {
     }
 }
 
+/// How a rule speaks TLS.
+struct Connectors {
+    /// As it says.
+    own: TlsConnector,
+    /// With hosts that must prove their names; `None` where no issuer is known.
+    verifying: Option<TlsConnector>,
+}
+
+impl Connectors {
+    /// Reads the trusted certificates. Where the rule trusts anybody, those who must prove their
+    /// names are trusted as this machine says, which may have no issuer at all.
+    fn new(trust: &CertificateTrust) -> anyhow::Result<Self> {
+        let trust = match trust {
+            CertificateTrust::Any => {
+                let verifying = tls::connector(Trust::System).ok();
+                return Ok(Self { own: tls::connector(Trust::Any)?, verifying });
+            }
+            CertificateTrust::File(path) => Trust::File(path),
+            CertificateTrust::System => Trust::System,
+        };
+        let own = tls::connector(trust)?;
+        Ok(Self { verifying: Some(own.clone()), own })
+    }
+
+    fn of(&self, protection: Protection) -> Option<&TlsConnector> {
+        match protection {
+            Protection::AsRouted => Some(&self.own),
+            Protection::Verified => self.verifying.as_ref(),
+        }
+    }
+}
+
 /// An attempt under way.
 struct Run<'a> {
     shared: &'a Shared,
@@ -246,12 +274,23 @@ struct Run<'a> {
 struct Way<'a> {
     profile: &'a Profile,
     connector: &'a TlsConnector,
+    tls: TlsUse,
     message: &'a Outgoing,
 }
 
 impl Run<'_> {
-    async fn go(&mut self, profile: &Profile, connector: &TlsConnector, message: &Outgoing) {
-        let way = Way { profile, connector, message };
+    async fn go(&mut self, profile: &Profile, connectors: &Connectors, message: &Outgoing) {
+        let protection = self.job.protection;
+        let Some(connector) = connectors.of(protection) else {
+            let why = "this machine knows no CA that could prove the name of a host";
+            let found = Found { phase: Phase::StartTls, fact: Fact::Tls(why.to_owned()) };
+            return self.progress.stop(&found, None);
+        };
+        let tls = match protection {
+            Protection::AsRouted => profile.tls,
+            Protection::Verified => profile.tls.required(),
+        };
+        let way = Way { profile, connector, tls, message };
         for target in &self.job.targets {
             if self.progress.is_over() || self.is_verified || self.is_late() {
                 break;
@@ -352,7 +391,7 @@ impl Run<'_> {
         channel: Option<attempt::Channel>,
         remote: &Remote,
     ) -> bool {
-        let is_open = way.profile.tls == TlsUse::Opportunistic && way.profile.login.is_none();
+        let is_open = way.tls == TlsUse::Opportunistic && way.profile.login.is_none();
         let channel = channel.unwrap_or(attempt::Channel::Clear);
         let falls = is_open && attempt::is_tls_trouble(found, channel);
         if falls {
@@ -373,6 +412,7 @@ impl Run<'_> {
             address,
             place,
             is_lmtp: self.job.dialect == Dialect::Lmtp,
+            protection: self.job.protection,
         }
     }
 
@@ -415,7 +455,7 @@ impl Run<'_> {
         };
         let mut stream = Stream::Clear(socket);
         let mut tls = None;
-        if way.profile.tls == TlsUse::Implicit {
+        if way.tls == TlsUse::Implicit {
             let handshake = stream.handshake(way.connector, &key.host);
             let done = timeout(shared.options.timeouts.tls, handshake).await;
             let failed = |why: String| Found { phase: Phase::StartTls, fact: Fact::Tls(why) };
@@ -427,7 +467,7 @@ impl Run<'_> {
         }
         let now = shared.clock.now();
         let may_protect = may_protect && !shared.clear.has(&remote, now);
-        let mut options = shared.session_options(way.profile, self.job.dialect, may_protect);
+        let mut options = shared.session_options(way, self.job.dialect, may_protect);
         if shared.lock_step.has(&remote, now) {
             options.pipelining = Pipelining::Never;
         }
@@ -583,6 +623,7 @@ impl Run<'_> {
             header: message.header,
             ret: accepted.envelope.ret,
             envid: accepted.envelope.envid.clone(),
+            requests: accepted.envelope.requests.clone(),
         }
     }
 
@@ -611,16 +652,17 @@ impl Run<'_> {
 impl Shared {
     fn session_options(
         &self,
-        profile: &Profile,
+        way: Way<'_>,
         dialect: Dialect,
         may_protect: bool,
     ) -> client::Options {
+        let profile = way.profile;
         let mut options = client::Options::new(profile.egress.hello.clone());
         options.dialect = match dialect {
             Dialect::Lmtp => client::Dialect::Lmtp,
             Dialect::Smtp => client::Dialect::Smtp,
         };
-        options.tls = match profile.tls {
+        options.tls = match way.tls {
             TlsUse::Opportunistic if !may_protect => TlsUse::Never,
             TlsUse::Implicit => TlsUse::Implicit,
             TlsUse::Never => TlsUse::Never,

@@ -12,6 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use merpati_flow::Protection;
 use merpati_mail::{Domain, Time};
 use tokio::sync::Notify;
 
@@ -32,6 +33,8 @@ pub(super) struct Key {
     pub(super) place: Arc<str>,
     /// Whether LMTP is spoken.
     pub(super) is_lmtp: bool,
+    /// Whether it is protected although the rule does not ask for it.
+    pub(super) protection: Protection,
 }
 
 /// A connection that waits. It goes from hand to hand, so it stays where it is.
@@ -250,6 +253,7 @@ mod tests {
             address: None,
             place: "25".into(),
             is_lmtp: false,
+            protection: Protection::AsRouted,
         }
     }
 

@@ -396,7 +396,7 @@ impl Connection<'_> {
         let head = admit::Head::of(&collected.head, collected.size_bytes);
         let verdict = admit::content(&self.plan.policy, self.session.credential(), &head);
         match verdict.decision {
-            Decision::Accept => {}
+            Decision::Accept | Decision::AcceptLowered(_) => {}
             Decision::Disconnect(_) | Decision::Refuse(_) => return Err(verdict),
         }
         let id = collected.id;

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use merpati_flow::admit::{ListenerKind, Policy, Strangers};
-use merpati_smtp::server::{self, Auth, MailNeeds, StartTls};
+use merpati_smtp::server::{self, Auth, MailNeeds, Offer, Offers, StartTls};
 
 use crate::{
     config::{
@@ -61,6 +61,13 @@ fn session_options(config: &Config, listener: &Listener, tls: &Tls) -> server::O
         Kind::Rehearsal | Kind::Relay | Kind::Sandbox => MailNeeds::Nothing,
     };
     options.vrfy = listener.vrfy;
+    let offer = |is_on: bool| if is_on { Offer::Offered } else { Offer::Absent };
+    options.offers = Offers {
+        deliver_by_min: listener.deliver_by_min,
+        future_release_max: listener.future_release_max,
+        mt_priority: offer(listener.mt_priority),
+        require_tls: offer(listener.requiretls),
+    };
     options.limits.message_bytes_max = listener.message_size_max.0;
     options.limits.recipients_max =
         usize::try_from(listener.recipients_max.get()).unwrap_or(usize::MAX);

@@ -13,6 +13,9 @@ pub struct Capabilities {
     mechanisms: BTreeSet<Mechanism>,
     /// The largest message in octets (RFC 1870 §3); `None` where the peer names no limit.
     pub size_octets_max: Option<u64>,
+    /// The shortest time in seconds that the peer takes for delivery or return (RFC 2852 §3); 0
+    /// where it names none.
+    pub deliver_by_min: u64,
     /// Most transactions on a connection (`MAILMAX`, RFC 9422); `None` where it is not said.
     pub transactions_max: Option<u32>,
     /// Most recipients in a transaction (`RCPTMAX`, RFC 9422); `None` where it is not said.
@@ -27,14 +30,20 @@ pub struct Capabilities {
 pub enum Extension {
     /// CHUNKING (RFC 3030).
     Chunking,
+    /// DELIVERBY (RFC 2852).
+    DeliverBy,
     /// DSN (RFC 3461).
     Dsn,
     /// 8BITMIME (RFC 6152).
     EightBitMime,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     EnhancedStatusCodes,
+    /// MT-PRIORITY (RFC 6710).
+    MtPriority,
     /// PIPELINING (RFC 2920).
     Pipelining,
+    /// REQUIRETLS (RFC 8689).
+    RequireTls,
     /// SIZE (RFC 1870).
     Size,
     /// SMTPUTF8 (RFC 6531).
@@ -87,10 +96,16 @@ impl Capabilities {
             "8BITMIME" => Extension::EightBitMime,
             "AUTH" => return words.for_each(|name| self.note_mechanism(name)),
             "CHUNKING" => Extension::Chunking,
+            "DELIVERBY" => {
+                self.deliver_by_min = words.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+                Extension::DeliverBy
+            }
             "DSN" => Extension::Dsn,
             "ENHANCEDSTATUSCODES" => Extension::EnhancedStatusCodes,
             "LIMITS" => return words.for_each(|limit| self.note_limit(limit)),
+            "MT-PRIORITY" => Extension::MtPriority,
             "PIPELINING" => Extension::Pipelining,
+            "REQUIRETLS" => Extension::RequireTls,
             "SIZE" => {
                 // RFC 1870 §3: no number and 0 both mean that no limit is named.
                 self.size_octets_max =
@@ -164,6 +179,22 @@ mod tests {
         ] {
             assert_eq!(offered(line).size_octets_max, want, "{line}");
         }
+    }
+
+    #[test]
+    fn the_shortest_time_of_delivery_is_a_number_or_none() {
+        for (line, want) in [
+            ("DELIVERBY", (true, 0)),
+            ("DeliverBy 240", (true, 240)),
+            ("DELIVERBY x", (true, 0)),
+            ("DELIVERBY -1", (true, 0)),
+            ("DELIVERBYE 5", (false, 0)),
+        ] {
+            let all = offered(line);
+            assert_eq!((all.offers(Extension::DeliverBy), all.deliver_by_min), want, "{line}");
+        }
+        let all = offered("MT-Priority STANAG4406\nRequireTLS");
+        assert!(all.offers(Extension::MtPriority) && all.offers(Extension::RequireTls));
     }
 
     #[test]

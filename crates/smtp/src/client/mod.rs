@@ -81,6 +81,7 @@
 mod capabilities;
 mod hello;
 mod options;
+mod requests;
 mod sasl;
 mod scram;
 mod transact;

@@ -85,6 +85,17 @@ pub enum TlsUse {
     Required,
 }
 
+impl TlsUse {
+    /// The same, but never without TLS.
+    #[must_use]
+    pub const fn required(self) -> Self {
+        match self {
+            Self::Implicit => Self::Implicit,
+            Self::Never | Self::Opportunistic | Self::Required => Self::Required,
+        }
+    }
+}
+
 /// What to do with 8-bit content where the peer does not offer 8BITMIME (RFC 6152 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EightBitPolicy {

@@ -41,7 +41,7 @@ impl Session {
         }
         let deadline = now + self.options.timeouts.transaction;
         let world = (&self.options, &self.capabilities);
-        let run = Box::new(Run::new((transaction, goal), connection, deadline, world));
+        let run = Box::new(Run::new((transaction, goal), connection, (now, deadline), world));
         self.state = if !self.reader.is_idle() {
             let fact = Fact::Protocol(EARLY_REPLY.to_owned());
             self.end_run(*run, Finding { phase: Phase::Mail, fact })

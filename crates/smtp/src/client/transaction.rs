@@ -7,12 +7,15 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use merpati_mail::{
-    BodyType, Mailbox, QueueId, Recipient, Reply, ReversePath, Time,
+    BodyType, Mailbox, QueueId, Recipient, Reply, Requests, ReversePath, Time,
     envelope::{Notify, Ret, Utf8},
     outcome::{Fact, Finding, Need, Phase},
 };
 
-use super::{Capabilities, EightBitPolicy, Extension, Options};
+use super::{
+    Capabilities, EightBitPolicy, Extension, Options,
+    requests::{self, Remaining},
+};
 use crate::stuff::Stuffer;
 
 /// One message for some of its recipients, as it is to be handed to the peer.
@@ -40,6 +43,9 @@ pub struct Transaction {
     pub ret: Option<Ret>,
     /// The envelope identifier in xtext; passed on where the peer offers DSN.
     pub envid: Option<String>,
+    /// What else was asked for; passed on where the peer offers the extension. What it may not go
+    /// without: [`Need::RequireTls`], and [`Need::DeliverBy`] where it is to be returned.
+    pub requests: Requests,
 }
 
 /// Whether octets above 127 occur.
@@ -111,6 +117,8 @@ pub(super) struct Run {
     sent: usize,
     answered: usize,
     is_mail_accepted: bool,
+    /// What is left of the time for its delivery.
+    remaining: Option<Remaining>,
 }
 
 /// How things stand for a recipient.
@@ -136,10 +144,11 @@ impl Run {
     pub(super) fn new(
         (transaction, goal): (Transaction, Goal),
         connection: ConnectionUse,
-        deadline: Time,
+        (now, deadline): (Time, Time),
         (options, offered): (&Options, &Capabilities),
     ) -> Self {
-        let standings = standings(&transaction, options, offered);
+        let remaining = transaction.requests.deliver_by.map(|by| Remaining::at(now, by));
+        let standings = standings(&transaction, remaining, options, offered);
         let mut steps = vec![Step::Mail];
         let waiting = |(at, s): (usize, &Standing)| {
             matches!(s, Standing::Waiting).then_some(Step::Recipient(at))
@@ -160,6 +169,7 @@ impl Run {
             sent: 0,
             answered: 0,
             is_mail_accepted: false,
+            remaining,
         }
     }
 
@@ -170,7 +180,11 @@ impl Run {
         for &step in self.steps.get(self.sent..end.min(self.steps.len())).unwrap_or_default() {
             match step {
                 Step::Data => text.push_str("DATA"),
-                Step::Mail => mail_command(&mut text, &self.transaction, offered),
+                Step::Mail => {
+                    mail_command(&mut text, &self.transaction, offered);
+                    let asked = &self.transaction.requests;
+                    requests::add(&mut text, asked, self.remaining, offered);
+                }
                 Step::Recipient(at) => {
                     if let Some((_, recipient)) = self.transaction.recipients.get(at) {
                         recipient_command(&mut text, recipient, offered);
@@ -311,6 +325,7 @@ pub(super) fn refused(
 /// What is known of each recipient before a command is sent.
 fn standings(
     transaction: &Transaction,
+    remaining: Option<Remaining>,
     options: &Options,
     offered: &Capabilities,
 ) -> Vec<Standing> {
@@ -319,7 +334,9 @@ fn standings(
         Standing::Known(RecipientResult::NotDelivered(finding))
     };
     let recipients = &transaction.recipients;
-    if let Some(need) = message_lacks(transaction, options.eight_bit, offered) {
+    let lacking = message_lacks(transaction, options.eight_bit, offered)
+        .or_else(|| requests::lacking(&transaction.requests, remaining, options.dialect, offered));
+    if let Some(need) = lacking {
         return recipients.iter().map(|_| lacks(Phase::Mail, need)).collect();
     }
     let limit = |peers: Option<u32>| peers.and_then(|n| usize::try_from(n).ok());

@@ -5,7 +5,7 @@
 
 use merpati_mail::question::PasswordAnswer;
 use merpati_mail::stage::Decision;
-use merpati_mail::{ForwardPath, QueueId, Recipient, Reply, Time, TlsFacts, Verdict};
+use merpati_mail::{ForwardPath, Priority, QueueId, Recipient, Reply, Time, TlsFacts, Verdict};
 
 use super::transaction::Transaction;
 use super::{Discipline, Hello, HelloKind, Phase, Session, SessionEnd};
@@ -27,13 +27,17 @@ impl Session {
             Phase::Hello(hello) => {
                 self.since = now;
                 if !self.has_refused(verdict) {
-                    self.after_hello(hello);
+                    self.after_hello(now, hello);
                 }
             }
             Phase::Mail(transaction) => {
                 self.since = now;
+                let lowered = match verdict.decision {
+                    Decision::AcceptLowered(priority) => Some(priority),
+                    Decision::Accept | Decision::Disconnect(_) | Decision::Refuse(_) => None,
+                };
                 if !self.has_refused(verdict) {
-                    self.after_mail(transaction);
+                    self.after_mail(transaction, lowered);
                 }
             }
             Phase::Recipient(path) => {
@@ -102,14 +106,16 @@ impl Session {
             Decision::Disconnect(reply) | Decision::Refuse(reply) => {
                 self.dismiss(verdict.rule, refusing(reply));
             }
-            Decision::Accept if self.has_talked_early => match self.options.early_talkers {
-                Discipline::Enforced => {
-                    let text = "You talked before the greeting";
-                    self.dismiss("early-talker", Reply::new(554, (5, 5, 1), text));
+            Decision::Accept | Decision::AcceptLowered(_) if self.has_talked_early => {
+                match self.options.early_talkers {
+                    Discipline::Enforced => {
+                        let text = "You talked before the greeting";
+                        self.dismiss("early-talker", Reply::new(554, (5, 5, 1), text));
+                    }
+                    Discipline::Tolerated => self.greet(),
                 }
-                Discipline::Tolerated => self.greet(),
-            },
-            Decision::Accept => self.greet(),
+            }
+            Decision::Accept | Decision::AcceptLowered(_) => self.greet(),
         }
     }
 
@@ -121,23 +127,32 @@ impl Session {
         }
     }
 
-    fn after_hello(&mut self, hello: Hello) {
+    fn after_hello(&mut self, now: Time, hello: Hello) {
         // RFC 5321 §4.1.4: EHLO in a transaction is RSET.
         self.drop_transaction();
         self.summary.hello = Some(hello.name.clone());
         let kind = hello.kind;
         self.client.hello = Some(hello);
         let reply = match kind {
-            HelloKind::Ehlo => self.ehlo_reply(),
+            HelloKind::Ehlo => self.ehlo_reply(now),
             HelloKind::Helo => Reply::bare(250, self.options.hostname.clone()),
         };
         self.outbox.reply(&reply);
     }
 
-    fn after_mail(&mut self, transaction: Box<Transaction>) {
+    fn after_mail(&mut self, mut transaction: Box<Transaction>, lowered: Option<Priority>) {
         self.transactions += 1;
+        // RFC 6710 §5: the text begins with the priority that is granted.
+        let reply = match lowered {
+            Some(priority) => {
+                transaction.requests.priority = Some(priority);
+                let text = format!("{priority} is the priority that it gets");
+                Reply::with_text(250, (2, 3, 6), text)
+            }
+            None => Reply::new(250, (2, 1, 0), "Sender OK"),
+        };
         self.transaction = Some(transaction);
-        self.outbox.reply(&Reply::new(250, (2, 1, 0), "Sender OK"));
+        self.outbox.reply(&reply);
     }
 
     fn after_recipient(&mut self, path: ForwardPath) {
@@ -150,7 +165,7 @@ impl Session {
     /// Carries out a refusal; false where the verdict is to go on.
     fn has_refused(&mut self, verdict: Verdict) -> bool {
         match verdict.decision {
-            Decision::Accept => false,
+            Decision::Accept | Decision::AcceptLowered(_) => false,
             Decision::Disconnect(reply) => {
                 self.dismiss(verdict.rule, refusing(reply));
                 true

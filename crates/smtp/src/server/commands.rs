@@ -2,15 +2,12 @@
 //!
 //! Invariant: every command is answered exactly once, here or when its question is answered. Pure.
 
-use std::fmt::Write;
-
 use merpati_mail::{Question, Reply, Stage, Time};
 
 use super::auth::{self, Step};
 use super::outbox::Ending;
 use super::{Auth, Client, Hello, HelloKind, Output, Phase, Session, SessionEnd, StartTls, Vrfy};
 use crate::command::Command;
-use crate::parameters::{Extension, Offered};
 
 impl Session {
     /// Takes a line; `has_more` tells whether octets behind it were there already.
@@ -95,23 +92,6 @@ impl Session {
         self.refuse("auth-denied", Reply::new(535, (5, 7, 8), "The credentials are not valid"));
     }
 
-    /// The reply to EHLO: who we are, whom we see, what we have.
-    pub(super) fn ehlo_reply(&self) -> Reply {
-        let options = &self.options;
-        let mut text = format!("{} greets [{}]", options.hostname, self.client.address.ip());
-        let size = options.limits.message_bytes_max;
-        let extensions = "PIPELINING\n8BITMIME\nSMTPUTF8\nCHUNKING\nENHANCEDSTATUSCODES\nHELP";
-        // Writing into a `String` cannot fail.
-        let _ = write!(text, "\nSIZE {size}\n{extensions}");
-        if options.starttls == StartTls::Offered && self.client.tls.is_none() {
-            text.push_str("\nSTARTTLS");
-        }
-        if self.may_authenticate() && self.client.credential.is_none() {
-            text.push_str("\nAUTH PLAIN LOGIN");
-        }
-        Reply::bare(250, text)
-    }
-
     fn hello(&mut self, name: &str, kind: HelloKind, has_more: bool) {
         if self.is_improper(has_more) {
             return self.improper_pipelining();
@@ -184,7 +164,7 @@ impl Session {
         self.outbox.reply(&Reply::new(214, (2, 0, 0), text));
     }
 
-    fn may_authenticate(&self) -> bool {
+    pub(super) fn may_authenticate(&self) -> bool {
         match self.options.auth {
             Auth::Anywhere => true,
             Auth::Off => false,
@@ -194,18 +174,5 @@ impl Session {
 
     fn has_said_ehlo(&self) -> bool {
         self.client.hello.as_ref().is_some_and(|hello| hello.kind == HelloKind::Ehlo)
-    }
-
-    /// The extensions with parameters that the client may use just now. RFC 5321 §4.1.1.1: none
-    /// of them after HELO.
-    fn offered(&self) -> Offered {
-        let always = [Extension::EightBitMime, Extension::Size, Extension::Smtputf8];
-        match &self.client.hello {
-            Some(hello) if hello.kind == HelloKind::Helo => Offered::default(),
-            _ => always
-                .into_iter()
-                .chain(self.may_authenticate().then_some(Extension::Auth))
-                .collect(),
-        }
     }
 }

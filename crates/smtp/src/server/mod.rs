@@ -65,6 +65,7 @@ mod answers;
 mod auth;
 mod commands;
 mod content;
+mod extensions;
 mod options;
 mod outbox;
 mod seam;
@@ -76,7 +77,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use merpati_mail::{ForwardPath, Reply, ReversePath, Stage, Time, TlsFacts};
 
-pub use self::options::{Auth, Discipline, Limits, MailNeeds, Options, StartTls, Vrfy, Waits};
+pub use self::options::{
+    Auth, Discipline, Limits, MailNeeds, Offer, Offers, Options, StartTls, Vrfy, Waits,
+};
 pub use self::seam::{Input, Output, Wants};
 pub use self::summary::{SessionEnd, Summary};
 

@@ -26,6 +26,8 @@ pub struct Options {
     pub pipelining: Discipline,
     /// What becomes of clients that talk before the greeting (RFC 5321 §3.1); default tolerated.
     pub early_talkers: Discipline,
+    /// What clients may ask for besides delivery; default nothing.
+    pub offers: Offers,
     /// How much.
     pub limits: Limits,
     /// How long.
@@ -45,6 +47,7 @@ impl Options {
             mail_needs: MailNeeds::Nothing,
             pipelining: Discipline::Tolerated,
             early_talkers: Discipline::Tolerated,
+            offers: Offers::default(),
             limits: Limits::default(),
             waits: Waits::default(),
         }
@@ -99,6 +102,32 @@ pub enum MailNeeds {
     Tls,
 }
 
+/// What clients may ask for besides delivery. The default is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// DELIVERBY (RFC 2852), with the shortest time that is taken for mode `R`; shorter: 555 5.5.4.
+    /// `None` where it is not offered.
+    pub deliver_by_min: Option<Duration>,
+    /// FUTURERELEASE (RFC 4865), with the longest time that a message may be held; longer: 501
+    /// 5.5.4. It is a service for authors: offered where [`MailNeeds::Auth`] holds, and elsewhere
+    /// to clients that have authenticated. `None` where it is not offered.
+    pub future_release_max: Option<Duration>,
+    /// MT-PRIORITY (RFC 6710).
+    pub mt_priority: Offer,
+    /// REQUIRETLS (RFC 8689); only ever under TLS.
+    pub require_tls: Offer,
+}
+
+/// Whether an extension is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offer {
+    /// It is not: its parameters are told 555 5.5.4.
+    #[default]
+    Absent,
+    /// It is.
+    Offered,
+}
+
 /// What becomes of a client that does not keep to the order of the dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discipline {
@@ -126,10 +155,11 @@ pub struct Limits {
     /// How many octets of content that is too long are read in order to go on behind them; more:
     /// 552 and the end. Default 1 GiB.
     pub drained_bytes_max: u64,
-    /// The most recipients of one transaction; more: 452 4.5.3. At least 100 (RFC 5321
-    /// §4.5.3.1.8); default 1,000.
+    /// The most recipients of one transaction, told as `RCPTMAX` (RFC 9422); more: 452 4.5.3. At
+    /// least 100 (RFC 5321 §4.5.3.1.8); default 1,000.
     pub recipients_max: usize,
-    /// The most transactions of one connection; more: 421 4.7.0. Default 100,000.
+    /// The most transactions of one connection; more: 421 4.5.3. Told as `MAILMAX` (RFC 9422) where
+    /// it is at most 10,000, beyond which no client plans. Default 100,000.
     pub transactions_max: u32,
     /// The number of bad commands at which a session ends: 421 4.7.0. Default 50.
     pub bad_commands_max: u32,

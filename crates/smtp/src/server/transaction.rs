@@ -5,7 +5,8 @@
 
 use merpati_mail::envelope::{Utf8, without_repetitions};
 use merpati_mail::{
-    AddressError, Envelope, ForwardPath, Origin, Peer, Protocol, Recipient, Reply, Stage, Time,
+    AddressError, Envelope, ForwardPath, Origin, Peer, Protocol, Recipient, Reply, Requests, Stage,
+    Time,
 };
 
 use super::content::{Content, ContentFault};
@@ -16,6 +17,7 @@ use crate::command::{MailCommand, address_reply};
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) mail: MailCommand,
+    pub(super) requests: Requests,
     pub(super) started: Time,
     pub(super) recipients: Vec<Recipient>,
     /// Whether RCPT was tried at all.
@@ -65,20 +67,26 @@ impl Session {
         }
         if self.transactions >= limits.transactions_max {
             let text = "Too many transactions on this connection";
-            return self.dismiss("transactions", Reply::new(421, (4, 7, 0), text));
+            return self.dismiss("transactions", Reply::new(421, (4, 5, 3), text));
         }
         if mail.parameters.size_bytes.is_some_and(|size| size > limits.message_bytes_max) {
             return self.refuse("message-size", self.too_big());
         }
+        let requests = match self.requests(now, &mail.parameters) {
+            Ok(requests) => requests,
+            Err(reply) => return self.refuse("request-limit", reply),
+        };
         let stage = Stage::Mail {
             reverse_path: mail.reverse_path.clone(),
             size_bytes: mail.parameters.size_bytes,
             body: mail.parameters.body,
             utf8: mail.parameters.utf8,
+            requests: requests.clone(),
         };
         self.outbox.outputs.push_back(Output::Ask(stage));
         self.phase = Phase::Mail(Box::new(Transaction {
             mail,
+            requests,
             started: now,
             recipients: Vec::new(),
             has_tried: false,
@@ -248,7 +256,7 @@ impl Session {
     fn ask_for_commit(&mut self, now: Time) {
         self.phase = Phase::Command;
         let Some(transaction) = self.transaction.take() else { return };
-        let Transaction { mail, recipients, .. } = *transaction;
+        let Transaction { mail, requests, recipients, .. } = *transaction;
         let envelope = Envelope {
             reverse_path: mail.reverse_path,
             recipients: without_repetitions(recipients),
@@ -256,6 +264,7 @@ impl Session {
             utf8: mail.parameters.utf8,
             ret: None,
             envid: None,
+            requests,
             origin: Origin {
                 listener: self.options.listener.clone(),
                 peer: Some(Peer {

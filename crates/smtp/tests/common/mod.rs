@@ -4,15 +4,16 @@
 //! same segment as what follows; escapes `\r \n \0 \\ \xNN`. `E:` EHLO, reply skipped. `S:` the
 //! beginning of the next line of ours. `S-` no reply is due. `T:` seconds go by. `Q:` the next
 //! verdict at a stage (`connect hello mail rcpt end`), such as `Q: rcpt 550 5.1.1 unknown` or
-//! `Q: hello disconnect 554 5.7.1 no`. `P:` the next answer about a password. `B:` the content of
-//! the last committed message. `M:` how many were committed. `I:` `closed`, `shutdown`, `hold` (the
-//! commit waits), `commit`. `X:` the session has ended.
+//! `Q: hello disconnect 554 5.7.1 no` or `Q: mail lowered 0`. `P:` the next answer about a
+//! password. `B:` the content of the last committed message. `M:` how many were committed. `I:`
+//! `closed`, `shutdown`, `hold` (the commit waits), `commit`. `X:` the session has ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use merpati_mail::question::PasswordAnswer;
-use merpati_mail::{Envelope, Question, QueueId, Reply, Stage, Time, TlsFacts, Verdict};
+use merpati_mail::stage::Decision;
+use merpati_mail::{Envelope, Priority, Question, QueueId, Reply, Stage, Time, TlsFacts, Verdict};
 use merpati_smtp::server::{Input, Options, Output, Session};
 
 /// A session with a shell around it that has no sockets.
@@ -226,6 +227,13 @@ fn instruct(world: &mut World, kind: &str, text: &str) {
             let (stage, rest) = text.split_once(' ').unwrap();
             let stage =
                 ["connect", "hello", "mail", "rcpt", "end"].into_iter().find(|s| *s == stage);
+            if let Some(priority) = rest.strip_prefix("lowered ") {
+                let priority = Priority::new(priority.parse().unwrap()).unwrap();
+                let decision = Decision::AcceptLowered(priority);
+                let verdict = Verdict { decision, rule: "test".into() };
+                world.verdicts.entry(stage.unwrap()).or_default().push_back(verdict);
+                return;
+            }
             let reply = rest.trim_start_matches("disconnect ");
             let (code, reply_text) = reply.split_once(' ').unwrap();
             let reply = Reply::bare(code.parse().unwrap(), reply_text.to_owned());

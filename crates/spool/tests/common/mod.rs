@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use merpati_mail::{
     Attempt, BodyType, Cause, Class, Envelope, Event, ForwardPath, Mailbox, Origin, Outcome,
-    Overlay, Protocol, QueueId, Recipient, Record, Reply, ReversePath, Scope, Time,
+    Overlay, Protocol, QueueId, Recipient, Record, Reply, Requests, ReversePath, Scope, Time,
     envelope::Utf8,
     event::{Accepted, Attempted, Carried, DeliveryState, Waiting},
 };
@@ -21,6 +21,7 @@ pub(crate) fn accepted(id: QueueId, size_bytes: u64) -> Accepted {
             utf8: Utf8::NotDeclared,
             ret: None,
             envid: None,
+            requests: Requests::default(),
             origin: Origin {
                 listener: "mx".to_owned(),
                 peer: None,

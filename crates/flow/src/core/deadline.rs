@@ -1,0 +1,31 @@
+//! What the deadline of a message means for its attempts (DELIVERBY, RFC 2852).
+//!
+//! Invariant: where there is a deadline something happens at it, by itself: a delivery that waits
+//! is due no later than then. Pure.
+
+use std::time::Duration;
+
+use merpati_mail::{ByMode, QueueId, Time};
+
+use super::Core;
+
+impl Core {
+    /// Whether the message is to be returned because the time for its delivery is over (mode `R`).
+    pub(super) fn is_overdue(&self, now: Time, message: QueueId) -> bool {
+        let by = self.queue.deliver_by(message);
+        by.is_some_and(|by| by.mode == ByMode::Return && by.deadline <= now)
+    }
+
+    /// When a delivery that waits so long is due: no later than its deadline, at which it is
+    /// returned, or tried once more before the originator is told.
+    pub(super) fn due_after(&self, now: Time, message: QueueId, wait: Duration) -> Time {
+        let due = now + wait;
+        let deadline = self.queue.deliver_by(message).map(|by| by.deadline);
+        deadline.filter(|deadline| *deadline > now).map_or(due, |deadline| due.min(deadline))
+    }
+
+    /// How old the message is. What was held back for its author has no age before its release.
+    pub(super) fn age(&self, now: Time, message: QueueId) -> Duration {
+        self.queue.released_at(message).map_or(Duration::ZERO, |released| now.since(released))
+    }
+}
