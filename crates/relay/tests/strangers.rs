@@ -8,7 +8,7 @@ mod common;
 use std::{
     net::{IpAddr, Ipv4Addr, TcpStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{
@@ -340,6 +340,48 @@ fn who_is_in_a_list_is_refused_and_no_list_blocks_everybody() {
     let metrics = String::from_utf8(relay.get("/metrics").1).unwrap();
     assert!(metrics.contains("merpati_list_believed{list=\"wild\"} 0"), "{metrics}");
     assert!(metrics.contains("merpati_list_believed{list=\"good\"} 1"), "{metrics}");
+}
+
+#[test]
+fn a_list_that_does_not_answer_costs_a_moment_and_is_then_left_alone() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    knows_senders(&net);
+    for last in 10..20 {
+        listed(&net, last, "silent.list", &["SILENCE"]);
+    }
+    let more = [
+        "list.silent.zone=silent.list",
+        "list.silent.test_points=false",
+        "dns.query_wait=200 ms",
+        "dns.tries=1",
+        "strangers.wait=30 s",
+    ];
+    let relay = relay(&net, &dir, &more);
+    for last in 10..20 {
+        let mut smtp = stranger(&net, last, &relay);
+        smtp.say("MAIL FROM:<a@a.example>", "250");
+        smtp.say("RCPT TO:<u@ours.example>", "250");
+    }
+    let line = relay.wait_for(|line| line["event"] == "ListChanged").unwrap();
+    assert_eq!(line["reason"], "its name servers do not answer");
+    let asked = (10..20).filter(|last| {
+        let [a, b, c, d] = net.ip(*last).octets();
+        net.dns.asked(&format!("{d}.{c}.{b}.{a}.silent.list"), RecordType::A).udp > 0
+    });
+    assert!(asked.count() < 10, "it was asked to the end");
+}
+
+#[test]
+fn a_command_waits_no_longer_than_it_may() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    knows_senders(&net);
+    net.set("silent.example", &["SILENCE"]);
+    let more = ["dns.query_wait=50 s", "strangers.wait=100 ms"];
+    let relay = relay(&net, &dir, &more);
+    let mut smtp = stranger(&net, 10, &relay);
+    let began = Instant::now();
+    smtp.say("MAIL FROM:<a@silent.example>", "250");
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
 }
 
 #[test]

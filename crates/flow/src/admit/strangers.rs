@@ -122,10 +122,14 @@ impl Answers {
     }
 }
 
-/// What to begin asking as soon as a client is there, so that it is known when it is needed.
-/// Nobody waits for it.
-pub fn ahead(policy: &Policy, facts: &Facts<'_>) -> Vec<Question> {
+/// What to begin asking at this stage, so that it is known when it is needed: what is about the
+/// client, as soon as it is there. Nobody waits for it.
+pub fn ahead(policy: &Policy, facts: &Facts<'_>, stage: &Stage) -> Vec<Question> {
     let mut questions = Vec::new();
+    match stage {
+        Stage::Connect => {}
+        Stage::Hello { .. } | Stage::Mail { .. } | Stage::Recipient { .. } => return questions,
+    }
     if asks_name(policy, facts) {
         questions.push(Question::HostName(facts.peer));
     }

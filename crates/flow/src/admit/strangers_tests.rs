@@ -167,7 +167,10 @@ fn what_begins_with_the_connection_is_the_name_and_the_lists_of_clients() {
             room: Room::Roomy,
             reverse_path: None,
         };
-        assert_eq!(ahead(&policy(kind), &facts).len(), want, "{peer} {kind:?}");
+        let asked = ahead(&policy(kind), &facts, &Stage::Connect);
+        assert_eq!(asked.len(), want, "{peer} {kind:?}");
+        let hello = Stage::Hello { name: "x".to_owned() };
+        assert!(ahead(&policy(kind), &facts, &hello).is_empty(), "{peer} {kind:?}");
     }
 }
 
@@ -263,7 +266,7 @@ fn the_lists_that_hit_are_named_for_the_log() {
     let mut answers = Answers::default();
     let codes = vec![[127, 0, 0, 2].into()];
     let yes = Answer::Listed(ListedAnswer::Yes { codes, reason: None });
-    for question in ahead(&policy, &facts) {
+    for question in ahead(&policy, &facts, &Stage::Connect) {
         let answer = match &question {
             Question::Listed { zone, .. } if *zone == domain("odd.example") => yes.clone(),
             other => unknown(other),

@@ -79,7 +79,6 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, plan: &Plan, shar
         ahead: None,
         listed: BTreeSet::new(),
     };
-    connection.ahead = shared.world.ask_ahead(admit::ahead(&plan.policy, &connection.facts()));
     let ended = connection.run().await;
     if ended == Ended::Panicked {
         connection.apologise().await;
@@ -284,6 +283,10 @@ impl Connection<'_> {
         {
             return verdict;
         }
+        let ahead = admit::ahead(&self.plan.policy, &self.facts(), stage);
+        if let Some(ahead) = self.shared.world.ask_ahead(ahead) {
+            self.ahead = Some(ahead);
+        }
         self.answers.forget_transaction();
         self.look_ahead().await;
         loop {
@@ -389,7 +392,7 @@ impl Connection<'_> {
     async fn take(&mut self, mut envelope: Envelope) -> Result<QueueId, Verdict> {
         self.look_ahead().await;
         if let Some(peer) = &mut envelope.origin.peer {
-            peer.name = self.name();
+            peer.name = peer.name.take().or_else(|| self.name());
         }
         let spool = &self.shared.spool;
         let collected = self.body.finish(spool).await.map_err(|error| refused_by(&error))?;
