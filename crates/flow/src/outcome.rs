@@ -56,6 +56,13 @@ pub fn classify(finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
             Fate::Passing,
             Reply::with_text(421, (4, 7, 5), format!("TLS failed: {why}")),
         ),
+        // Whatever was said there, TLS did not come about.
+        Fact::Protocol(why) if phase == Phase::StartTls => (
+            Class::Tls,
+            Scope::Host,
+            Fate::Passing,
+            Reply::with_text(421, (4, 7, 5), format!("TLS failed: {why}")),
+        ),
         // No mechanism that we have, or a challenge that is none: the operator will mend it.
         Fact::Protocol(why) if phase == Phase::Auth => (
             Class::AuthTrouble,
@@ -675,6 +682,7 @@ mod tests {
             (Phase::Connect, Fact::Unreachable(why())),
             (Phase::StartTls, Fact::Tls(why())),
             (Phase::Auth, Fact::Protocol(why())),
+            (Phase::StartTls, Fact::Protocol(why())),
             (Phase::EndOfData, Fact::Protocol(why())),
             (Phase::Mail, Fact::Lacks(Need::EightBitMime)),
             (Phase::Mail, Fact::NotConvertible(NotConvertible::Signed)),
@@ -721,6 +729,7 @@ mod tests {
         connection Host Passing 421 4.4.1 cannot connect: x
         tls Host Passing 421 4.7.5 TLS failed: x
         authentication Us Passing 421 4.7.0 cannot authenticate: x
+        tls Host Passing 421 4.7.5 TLS failed: x
         protocol Host Passing 421 4.5.0 protocol broken: x
         missing-extension Message Final 550 5.6.3 the next hop does not take 8-bit content
         missing-extension Message Final 550 5.6.3 the next hop does not take 8-bit content, and \

@@ -242,6 +242,33 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_are_those_that_are_named_to_the_octet_and_the_line() {
+        let limits = ReplyLimits { line_octets_max: 10, lines_max: 3, octets_max: 25 };
+        let read = |octets: &str| match ReplyReader::new(limits).read(octets.as_bytes()) {
+            Read::Broken(error) => error.to_string(),
+            Read::Incomplete(used) => format!("incomplete {used}"),
+            Read::Reply(reply, used) => format!("{used} {}", reply.code),
+        };
+        for (octets, want) in [
+            ("250 45678\n", "10 250"),
+            ("250 456789\n", "a line of a reply is too long"),
+            ("250 45678", "incomplete 0"),
+            ("250 456789", "a line of a reply is too long"),
+            ("250-\n250-\n250 \n", "15 250"),
+            ("250-\n250-\n250-\n250 \n", "a reply has too many lines"),
+            ("250-5678\n250-5678\n250 56\n", "25 250"),
+            ("250-5678\n250-5678\n250 567\n", "a reply is too long"),
+        ] {
+            assert_eq!(read(octets), want, "{octets:?}");
+        }
+        // Each reply has its own.
+        let mut reader = ReplyReader::new(limits);
+        for _ in 0..3 {
+            assert!(matches!(reader.read(b"250-5678\n250-5678\n250 56\n"), Read::Reply(_, 25)));
+        }
+    }
+
+    #[test]
     fn a_reply_of_30_lines_in_single_octets_is_read() {
         let octets = format!("{}250 end\r\n", "250-line\r\n".repeat(29)).into_bytes();
         let mut reader = ReplyReader::new(ReplyLimits::default());

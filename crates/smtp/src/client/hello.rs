@@ -48,6 +48,11 @@ impl Session {
                 return self.fail(now, self.esmtp_is_missed());
             }
         }
+        // The operator named this host, and will mend that.
+        if greeter == Greeter::Lhlo && is_not_known(&reply) {
+            let fact = Fact::Protocol(NO_LHLO.to_owned());
+            return self.fail(now, Finding { phase: Phase::Hello, fact });
+        }
         self.fail(now, Finding { phase: Phase::Hello, fact: judged(reply) })
     }
 
@@ -157,3 +162,4 @@ pub(super) fn judged(reply: Reply) -> Fact {
 }
 
 const NO_EHLO: &str = "EHLO is not known, and so there is no AUTH";
+const NO_LHLO: &str = "LHLO is not known: this is no server for LMTP";
