@@ -289,6 +289,23 @@ mod tests {
     }
 
     #[test]
+    fn who_writes_often_is_not_written_down_each_time() {
+        let mut table = Greylist::new(OPTIONS);
+        assert!(table.is_empty());
+        let known = triplet("192.0.2.1", "a.example", "u@ours.example");
+        table.ask(at(0), &known);
+        table.ask(at(5), &known);
+        assert!(table.news().is_some());
+        // A fiftieth of 36 days is some 17 hours.
+        for (hours, is_news) in [(1, false), (17, false), (18, true), (19, false), (36, true)] {
+            assert_eq!(table.ask(at(hours * 60), &known), GreylistAnswer::Passed);
+            assert_eq!(table.news().is_some(), is_news, "{hours} h");
+        }
+        assert_eq!((table.len(), table.is_empty()), (1, false));
+        assert_ne!(table.ask(at(36 * 60 + 36 * 24 * 60), &known), GreylistAnswer::Passed);
+    }
+
+    #[test]
     fn what_is_kept_is_read_again_and_damage_is_an_empty_table() {
         let mut table = Greylist::new(OPTIONS);
         assert_eq!(table.news(), None);

@@ -378,10 +378,11 @@ fn is_stranger(policy: &Policy, facts: &Facts<'_>) -> bool {
 }
 
 fn asks_name(policy: &Policy, facts: &Facts<'_>) -> bool {
-    match policy.strangers.names {
-        Names::All => true,
-        Names::Off => false,
-        Names::Public => !is_private(facts.peer),
+    match (policy.kind, policy.strangers.names) {
+        // Nothing leaves a sandbox, and a question is something.
+        (ListenerKind::Sandbox, _) | (_, Names::Off) => false,
+        (ListenerKind::Relay | ListenerKind::Submission, Names::All) => true,
+        (ListenerKind::Relay | ListenerKind::Submission, Names::Public) => !is_private(facts.peer),
     }
 }
 

@@ -160,6 +160,7 @@ fn what_begins_with_the_connection_is_the_name_and_the_lists_of_clients() {
         ("127.0.0.1", ListenerKind::Relay, 2),
         ("192.0.2.9", ListenerKind::Relay, 1),
         (STRANGER, ListenerKind::Submission, 1),
+        (STRANGER, ListenerKind::Sandbox, 0),
     ] {
         let facts = Facts {
             peer: peer.parse().unwrap(),
@@ -349,4 +350,85 @@ fn a_first_contact_waits_unless_it_is_refused_or_must_be_heard() {
     let to = ("a@a.example", Some("<u@ours.example>"));
     let (asked, _) = walk(&policy, (STRANGER, None), to, &listed);
     assert!(!asked.contains(&"greylist".to_owned()), "{asked:?}");
+}
+
+#[test]
+fn only_addresses_that_the_public_dns_can_name_are_asked_about() {
+    for (address, want) in [
+        ("9.255.255.255", false),
+        ("10.0.0.0", true),
+        ("0.0.0.1", true),
+        ("127.0.0.1", true),
+        ("::ffff:127.0.0.1", true),
+        ("100.63.255.255", false),
+        ("100.64.0.0", true),
+        ("100.127.255.255", true),
+        ("100.128.0.0", false),
+        ("169.253.0.1", false),
+        ("169.254.0.1", true),
+        ("172.15.255.255", false),
+        ("172.16.0.0", true),
+        ("172.31.255.255", true),
+        ("172.32.0.0", false),
+        ("192.167.0.1", false),
+        ("192.168.0.1", true),
+        ("203.0.113.7", false),
+        ("::1", true),
+        ("::2", false),
+        ("fbff::1", false),
+        ("fc00::1", true),
+        ("fdff::1", true),
+        ("fe00::1", false),
+        ("fe80::1", true),
+        ("febf::1", true),
+        ("fec0::1", false),
+        ("2001:db8::1", false),
+    ] {
+        assert_eq!(is_private(address.parse().unwrap()), want, "{address}");
+    }
+    let names = |names| {
+        let mut policy = policy(ListenerKind::Relay);
+        policy.strangers.names = names;
+        let (asked, _) = walk(&policy, ("10.0.0.1", None), ("", None), &unknown);
+        asked.len()
+    };
+    assert_eq!([Names::All, Names::Off, Names::Public].map(names), [1, 0, 0]);
+}
+
+#[test]
+fn what_is_about_the_client_is_kept_and_what_is_about_a_command_is_not() {
+    let peer: IpAddr = STRANGER.parse().unwrap();
+    let name = domain("client.example");
+    let triplet = Triplet {
+        network: greylist::network(peer),
+        sender: domain("a.example"),
+        recipient: Mailbox::parse("u@ours.example").unwrap(),
+    };
+    let zone = domain("bad.example");
+    let about_client = Question::Listed { zone: zone.clone(), entry: ListEntry::Address(peer) };
+    let entry = ListEntry::Domain(domain("a.example"));
+    let about_sender = Question::Listed { zone, entry };
+    let questions = [
+        (about_client, true),
+        (about_sender, false),
+        (Question::Greylist(triplet), false),
+        (Question::MailDomain(domain("a.example")), false),
+        (Question::Recipient(Mailbox::parse("u@ours.example").unwrap()), false),
+    ];
+    let mut answers = Answers::default();
+    assert_eq!(answers.name_of(peer), None);
+    let confirmed = Answer::HostName(HostNameAnswer::Confirmed(name.clone()));
+    answers.add([(Question::HostName(peer), confirmed)]);
+    answers.add(questions.iter().map(|(question, _)| (question.clone(), unknown(question))));
+    answers.forget_transaction();
+    assert_eq!(answers.name_of(peer), Some(&name));
+    assert_eq!(answers.name_of("203.0.113.8".parse().unwrap()), None);
+    for (question, want) in questions {
+        assert_eq!(answers.about(&question).is_some(), want, "{question:?}");
+    }
+    for unnamed in [HostNameAnswer::None, HostNameAnswer::Unknown] {
+        let mut answers = Answers::default();
+        answers.add([(Question::HostName(peer), Answer::HostName(unnamed))]);
+        assert_eq!(answers.name_of(peer), None);
+    }
 }
