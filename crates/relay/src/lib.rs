@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod committer;

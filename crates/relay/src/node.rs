@@ -36,6 +36,7 @@ use self::recovery::Recovered;
 use crate::{
     admin::{Control, Socket},
     auth::Credentials,
+    certificates::Certificates,
     clock::Clock,
     committer::{Committer, Told},
     conductor::{Conductor, Hands, Inbox},
@@ -175,9 +176,10 @@ impl Node {
         tokio::spawn(async move { committer.tell().await });
         tokio::spawn(self.watch().run());
         let mut sockets = Vec::new();
-        let mut loops = Vec::new();
+        let (mut loops, mut certificates) = (Vec::new(), Vec::new());
         for (listener, gate) in self.config.listeners.iter().zip(&self.gates) {
             let plan = Arc::new(plan::plan(&self.config, listener, gate)?);
+            certificates.extend(plan.certificates.clone());
             for address in &listener.listen {
                 let socket = listen::bind(*address)?;
                 sockets.push(Socket {
@@ -190,7 +192,7 @@ impl Node {
             }
         }
         // Before anybody learns that we listen: a signal must not find us without a handler.
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(certificates)?;
         let own = sockets.iter().map(|socket| socket.address).collect();
         self.start_outbound(own)?;
         let shared = Arc::new(self.shared()?);
@@ -381,14 +383,17 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Read again at a hang-up, and now and then.
+    certificates: Vec<Arc<Certificates>>,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    fn new(certificates: Vec<Arc<Certificates>>) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            certificates,
         })
     }
 
@@ -399,9 +404,20 @@ impl Signals {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hang_up.recv() => {
-                    tracing::warn!("no reload yet: restart to read the configuration");
+                    tracing::warn!("certificates are read again; the configuration is not");
+                    self.refresh().await;
                 }
+                () = tokio::time::sleep(CERTIFICATES_LOOK) => self.refresh().await,
             }
+        }
+    }
+
+    /// Reads the certificates that have changed.
+    async fn refresh(&self) {
+        let certificates = self.certificates.clone();
+        let read = move || certificates.iter().for_each(|one| one.refresh());
+        if tokio::task::spawn_blocking(read).await.is_err() {
+            tracing::error!("reading the certificates panicked");
         }
     }
 }
@@ -474,6 +490,8 @@ const WORKERS_MIN: usize = 2;
 const FAILED_WAIT: Duration = Duration::from_secs(5);
 /// How often draining looks whether all sessions have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How often it is looked whether files of certificates have changed.
+const CERTIFICATES_LOOK: Duration = Duration::from_mins(1);
 /// How long tasks that block may hold up the end.
 const SHUTDOWN_WAIT: Duration = Duration::from_millis(500);
 /// `EX_IOERR` of sysexits: the journal failed.

@@ -1,5 +1,4 @@
-//! With which certificate a listener speaks TLS, which certificates of others we believe, and what
-//! was negotiated.
+//! How a listener speaks TLS, which certificates of others we believe, and what was negotiated.
 //!
 //! Invariant: one provider, aws-lc-rs, for the whole process; TLS 1.2 and 1.3 only; also where any
 //! certificate will do, the other end shows that it has the key to it. Not pure: reads files.
@@ -20,21 +19,17 @@ use rustls::{
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// An acceptor with the certificate chain and the private key of these PEM files.
-pub fn acceptor(certificates: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
-    let chain = certificates_of(certificates)?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("cannot read a private key from {}", key.display()))?;
+use crate::certificates::Certificates;
+
+/// An acceptor that shows these certificates.
+pub fn acceptor(certificates: Arc<Certificates>) -> anyhow::Result<TlsAcceptor> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .with_context(|| {
-            format!("{} and {} do not belong together", certificates.display(), key.display())
-        })?;
+        .with_cert_resolver(certificates);
     // The client keeps its session in a ticket (RFC 8446 §4.6.1, RFC 5077): it costs us no memory,
     // and devices that connect anew for each message are spared the handshake. The keys live only
     // in memory and change by themselves.
@@ -101,7 +96,8 @@ fn facts_of(connection: &CommonState) -> TlsFacts {
     TlsFacts { version, cipher }
 }
 
-fn certificates_of(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+/// All certificates of a PEM file.
+pub(crate) fn certificates_of(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("cannot read certificates from {}", path.display()))
@@ -124,7 +120,8 @@ fn system_roots() -> anyhow::Result<Arc<RootCertStore>> {
     Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The cryptography of the whole process.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
 }
@@ -181,6 +178,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+    use crate::certificates::Pair;
 
     #[tokio::test]
     async fn a_second_connection_resumes_the_session_of_the_first() {
@@ -189,8 +187,9 @@ mod tests {
         let (chain, key) = (folder.path().join("chain"), folder.path().join("key"));
         std::fs::write(&chain, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let certificates = Arc::new(Certificates::load(Pair { chain, key }, []));
         let (acceptor, connector) =
-            (acceptor(&chain, &key).unwrap(), connector(Trust::Any).unwrap());
+            (acceptor(certificates).unwrap(), connector(Trust::Any).unwrap());
         let mut kinds = Vec::new();
         for _ in 0..3 {
             let (ours, theirs) = duplex(65_536);

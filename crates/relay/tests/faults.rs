@@ -117,8 +117,11 @@ impl Bench {
 
 fn plan() -> Plan {
     let limits = Limits { connections_max: 100, connections_per_address_max: 100 };
+    let options = Arc::new(SessionOptions::new("sandbox", "mx.ours.example".to_owned()));
     Plan {
-        options: Arc::new(SessionOptions::new("sandbox", "mx.ours.example".to_owned())),
+        options_without_tls: Arc::clone(&options),
+        options,
+        certificates: None,
         policy: Arc::new(Policy {
             kind: ListenerKind::Sandbox,
             local_domains: std::collections::BTreeSet::new(),

@@ -124,13 +124,22 @@ pub(super) fn harmless_line(line: &str) -> String {
     line.chars().map(visible).collect()
 }
 
-/// Whether a terminal does something at this character other than showing it: controls, and marks
-/// that turn the direction of what is around them.
+/// Whether a terminal does something at this character other than showing it: controls, marks that
+/// turn the direction of what is around them, and what is not seen at all. The joiners U+200C and
+/// U+200D stay: words of Persian and of Indic scripts need them.
 fn steers(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{feff}'
         )
 }
 
@@ -143,7 +152,8 @@ mod tests {
     #[test]
     fn mail_cannot_control_the_terminal() {
         assert_eq!(harmless("a\x1b[2Jb\r\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
-        assert_eq!(harmless("a\u{202e}b"), "a\u{fffd}b");
+        assert_eq!(harmless("a\u{202e}b\u{200b}c"), "a\u{fffd}b\u{fffd}c");
+        assert_eq!(harmless("a\u{200c}b"), "a\u{200c}b");
         assert_eq!(harmless(&"x".repeat(100)).chars().count(), CELL_CHARS_MAX + 1);
     }
 }

@@ -41,7 +41,9 @@ use self::{
     check::Parts,
     diagnostic::Diagnostic,
     next_hop::To,
-    options::{CredentialEntry, Limits, Listener, Log, Relay, Sandbox, Server, Spool},
+    options::{
+        CertificateEntry, CredentialEntry, Limits, Listener, Log, Relay, Sandbox, Server, Spool,
+    },
     outbound::{Delivery, Dns, Egress, EgressEntry, Retry, RouteEntry},
     reader::Reader,
     section::SectionDoc,
@@ -65,6 +67,8 @@ pub struct Config {
     pub server: Server,
     /// Where mail comes in; at least one, each with a name of its own.
     pub listeners: Vec<Listener>,
+    /// Certificates beside those of the listeners; each with a name of its own.
+    pub certificates: Vec<CertificateEntry>,
     /// Who may send where.
     pub relay: Relay,
     /// Who may authenticate; each with a name of its own.
@@ -148,6 +152,7 @@ impl Config {
             Reading { tree: &tree, diagnostics: &mut diagnostics, effective: &mut effective };
         let server = reading.one(&Server::DOC, Server::read);
         let listeners = reading.all(&Listener::DOC, Listener::read);
+        let certificates = reading.all(&CertificateEntry::DOC, CertificateEntry::read);
         let relay = reading.one(&Relay::DOC, Relay::read);
         let credentials = reading.all(&CredentialEntry::DOC, CredentialEntry::read);
         let recipients = reading.one(&KnownRecipients::DOC, KnownRecipients::read);
@@ -178,6 +183,7 @@ impl Config {
             Some(Self {
                 server: server?,
                 listeners: without_places(listeners),
+                certificates: without_places(certificates),
                 relay: relay?,
                 credentials: without_places(credentials),
                 recipients: recipients?,

@@ -56,7 +56,8 @@ section! {
         /// Whether TLS is offered by STARTTLS (RFC 3207), spoken from the first octet (RFC 8314),
         /// or not there.
         tls: TlsUse = Default::Value("none");
-        /// The PEM file with the certificate and those that lead to its root.
+        /// The PEM file with the certificate and those that lead to its root. While it cannot be
+        /// used, STARTTLS is not offered, and answered with 454; mail goes on in the clear.
         tls_certificate: Option<PathBuf> = Default::Value("off");
         /// The PEM file with the private key of the certificate.
         tls_key: Option<PathBuf> = Default::Value("off");
@@ -108,6 +109,21 @@ section! {
         data_block_wait: Duration = Default::Value("3 min");
         /// How long a client may take from MAIL to the end of the content.
         transaction_wait: Duration = Default::Value("2 h");
+    }
+}
+
+section! {
+    /// A certificate beside those of the listeners, as often as needed. Every listener with TLS
+    /// shows it to clients that name (SNI, RFC 6066 §3) a host in it. Files of certificates and
+    /// keys are read again within a minute when they change, and at once after SIGHUP; sessions go
+    /// on. A file that cannot be used is told on standard error, and what was read before stays.
+    Named "certificate" CertificateEntry {
+        /// Its name; each certificate has its own.
+        name: Name = Default::Required;
+        /// The PEM file with the certificate and those that lead to its root.
+        chain: PathBuf = Default::Required;
+        /// The PEM file with the private key of the certificate.
+        key: PathBuf = Default::Required;
     }
 }
 
@@ -192,6 +208,7 @@ section! {
 pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Server::DOC,
     Listener::DOC,
+    CertificateEntry::DOC,
     Relay::DOC,
     CredentialEntry::DOC,
     Recipients::DOC,
@@ -209,4 +226,4 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Log::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 17;
+pub(super) const SECTIONS_COUNT: usize = 18;

@@ -67,7 +67,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, plan: &Plan, shar
         shared,
         peer,
         stream: Some(stream),
-        session: Session::new(began, plan.options.clone(), peer, tls),
+        session: Session::new(began, plan.session_options(), peer, tls),
         buffer: BytesMut::with_capacity(READ_OCTETS),
         body: Collector::default(),
         alarm: Box::pin(sleep(ALARM_LONGEST)),

@@ -23,6 +23,7 @@ use self::descriptors::Descriptors;
 pub use self::gate::{Gate, Limits, Pass};
 use crate::{
     auth::Credentials,
+    certificates::Certificates,
     clock::Clock,
     committer::Committer,
     fresh::Fresh,
@@ -58,6 +59,10 @@ pub struct Shared {
 pub struct Plan {
     /// What its sessions offer and bear.
     pub options: Arc<Options>,
+    /// The same while no certificate can be used: STARTTLS is 454 (RFC 3207 §4).
+    pub options_without_tls: Arc<Options>,
+    /// The certificates it shows; `None` where it has no TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// What it admits.
     pub policy: Arc<Policy>,
     /// What becomes of what it admits.
@@ -70,6 +75,16 @@ pub struct Plan {
     pub write_wait: Duration,
     /// How long a TLS handshake may take. Default 60 seconds.
     pub handshake_wait: Duration,
+}
+
+impl Plan {
+    /// What a session that begins now offers and bears.
+    fn session_options(&self) -> Arc<Options> {
+        match &self.certificates {
+            Some(certificates) if !certificates.are_usable() => self.options_without_tls.clone(),
+            Some(_) | None => self.options.clone(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Plan {

@@ -9,6 +9,7 @@ use merpati_flow::admit::{ListenerKind, Policy, Strangers};
 use merpati_smtp::server::{self, Auth, MailNeeds, Offer, Offers, StartTls};
 
 use crate::{
+    certificates::{Certificates, Pair},
     config::{
         AfterCapture, AuthUse, Config, Kind, TlsUse, options::Listener, strangers::ListEntry,
     },
@@ -16,15 +17,14 @@ use crate::{
     tls,
 };
 
-/// The plan of one listener; errs where its certificate or key cannot be used.
+/// The plan of one listener. Where its certificate cannot be used there is no TLS, until it can.
 pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> anyhow::Result<Plan> {
-    let tls = match (listener.tls, &listener.tls_certificate, &listener.tls_key) {
-        (TlsUse::Implicit, Some(chain), Some(key)) => Tls::Implicit(tls::acceptor(chain, key)?),
-        (TlsUse::StartTls, Some(chain), Some(key)) => Tls::Starttls(tls::acceptor(chain, key)?),
-        (TlsUse::None, _, _) => Tls::Never,
-        (TlsUse::Implicit | TlsUse::StartTls, _, _) => {
-            anyhow::bail!("listener {}: TLS needs a certificate and a key", listener.name)
-        }
+    let certificates = certificates(config, listener)?;
+    let acceptor = certificates.as_ref().map(|certificates| tls::acceptor(certificates.clone()));
+    let tls = match (listener.tls, acceptor.transpose()?) {
+        (TlsUse::Implicit, Some(acceptor)) => Tls::Implicit(acceptor),
+        (TlsUse::StartTls, Some(acceptor)) => Tls::Starttls(acceptor),
+        (TlsUse::None | TlsUse::Implicit | TlsUse::StartTls, _) => Tls::Never,
     };
     let sink = match (listener.kind, config.sandbox.after_capture) {
         (Kind::Relay, _) => Sink::Queue(Header::AsItIs),
@@ -32,8 +32,18 @@ pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> an
         (Kind::Rehearsal | Kind::Sandbox, AfterCapture::Discard) => Sink::Discard,
         (Kind::Rehearsal | Kind::Sandbox, AfterCapture::Keep) => Sink::Capture,
     };
+    let options = session_options(config, listener, &tls);
+    let without_tls = server::Options {
+        starttls: match options.starttls {
+            StartTls::Offered | StartTls::Unavailable => StartTls::Unavailable,
+            StartTls::Absent => StartTls::Absent,
+        },
+        ..options.clone()
+    };
     Ok(Plan {
-        options: Arc::new(session_options(config, listener, &tls)),
+        options: Arc::new(options),
+        options_without_tls: Arc::new(without_tls),
+        certificates,
         policy: Arc::new(policy(config, listener)?),
         sink,
         tls,
@@ -41,6 +51,22 @@ pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> an
         write_wait: listener.command_wait,
         handshake_wait: HANDSHAKE_WAIT,
     })
+}
+
+/// The certificates that a listener shows; `None` where it has no TLS.
+fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<Arc<Certificates>>> {
+    let own = match (listener.tls, &listener.tls_certificate, &listener.tls_key) {
+        (TlsUse::None, _, _) => return Ok(None),
+        (TlsUse::Implicit | TlsUse::StartTls, Some(chain), Some(key)) => {
+            Pair { chain: chain.clone(), key: key.clone() }
+        }
+        (TlsUse::Implicit | TlsUse::StartTls, _, _) => {
+            anyhow::bail!("listener {}: TLS needs a certificate and a key", listener.name)
+        }
+    };
+    let others = config.certificates.iter();
+    let others = others.map(|one| Pair { chain: one.chain.clone(), key: one.key.clone() });
+    Ok(Some(Arc::new(Certificates::load(own, others))))
 }
 
 fn session_options(config: &Config, listener: &Listener, tls: &Tls) -> server::Options {
