@@ -1,6 +1,6 @@
 //! Where content goes while it arrives: into memory, or into a file of the spool where it is large.
 //!
-//! Invariant: a connection holds at most [`PIECE_OCTETS`] of a large content in memory, and a
+//! Invariant: a connection holds at most [`LARGE_OCTETS`] of a content in memory, and a
 //! content that is not finished leaves nothing behind. Not pure: the file.
 
 use bytes::Bytes;
@@ -51,9 +51,12 @@ impl Collector {
             let announced = usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX);
             self.pending.reserve(announced.clamp(START_OCTETS, LARGE_OCTETS));
         }
+        // Before it grows: a thousand connections hold a quarter of a GiB, and not twice that.
+        if !self.pending.is_empty() && self.pending.len() + octets.len() > LARGE_OCTETS {
+            self.spill(spool).await;
+        }
         self.pending.extend_from_slice(octets);
-        let bound = if self.large.is_some() { PIECE_OCTETS } else { LARGE_OCTETS };
-        if self.pending.len() > bound {
+        if self.pending.len() > LARGE_OCTETS {
             self.spill(spool).await;
         }
     }
@@ -138,7 +141,5 @@ fn lost(_: JoinError) -> SpoolError {
 
 /// Room for a content whose size is not known.
 const START_OCTETS: usize = 16 << 10;
-/// Above it a content goes to a file of its own.
+/// Above it a content goes to a file of its own, in pieces of at most this length.
 const LARGE_OCTETS: usize = LARGE_BODY_BYTES;
-/// How much of a large content is written at once.
-const PIECE_OCTETS: usize = 1 << 20;
