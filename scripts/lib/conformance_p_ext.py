@@ -89,10 +89,10 @@ def require_tls_under_tls(t):
                  ("REQUIRETLS REQUIRETLS", "501 5.5.4")])
 
 
-def proven(t, tls, ca, **peer):
-    """A relay whose next hop is `peer`."""
+def proven(t, use, ca, **peer):
+    """A relay whose next hop is `peer`; `use`: what its route says of TLS."""
     hop = t.peer(**peer)
-    toml = PROVEN.replace("TLS", tls).replace("CA", ca)
+    toml = PROVEN.replace("TLS", use).replace("CA", ca)
     return t.own_relay(toml=toml, peer=hop), hop
 
 

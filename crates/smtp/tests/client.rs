@@ -1726,7 +1726,7 @@ fn a_verification_ends_before_data() {
         I: closed
         E: results Fresh
         R: 0 not Recipient cut
-        E: closed";
+        E: close";
     check("PIPELINING", 1, cut);
 }
 
