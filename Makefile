@@ -5,7 +5,7 @@ SEED ?= 1
 FOR ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill console sim docs fmt setup clean help
+.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill abuse console sim docs fmt setup clean help
 
 run: ## install what is missing, build, and start the sandbox on loopback
 	scripts/setup.sh
@@ -54,6 +54,10 @@ conformance-docs: ## the same, and writes docs/conformance.md
 kill: ## kill -9 of relay and next hop, 100 times under load: nothing acknowledged is lost
 	scripts/setup.sh
 	scripts/kill.sh
+
+abuse: ## 100,000 half-open, slow and hostile connections beside somebody who sends mail
+	scripts/setup.sh
+	scripts/abuse.sh
 
 console: ## the crate of the HTTP API
 	$(CARGO) build -p merpati-console

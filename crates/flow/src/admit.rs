@@ -311,6 +311,14 @@ fn sender(policy: &Policy, facts: &Facts<'_>, reverse_path: &ReversePath) -> Ver
             let text = "authentication is needed first";
             Verdict::refuse("auth-required", Reply::new(530, (5, 7, 0), text))
         }
+        // Somebody who was introduced by a name that is nobody's; also the null reverse-path is not
+        // for him.
+        (ListenerKind::Relay | ListenerKind::Submission, Some(credential), _)
+            if !policy.senders.contains_key(credential) =>
+        {
+            let reply = Reply::new(553, (5, 7, 1), "there is no such credential");
+            Verdict::refuse("credential-unknown", reply)
+        }
         (ListenerKind::Relay | ListenerKind::Submission, Some(credential), Some(mailbox))
             if !policy.senders.get(credential).is_some_and(|senders| senders.permit(mailbox)) =>
         {
@@ -542,7 +550,8 @@ mod tests {
             (Submission, Some("shop"), other, Err((553, "sender-not-allowed"))),
             (Submission, Some("shop"), "", Ok(())),
             (Submission, Some("any"), other, Ok(())),
-            (Submission, Some("unknown"), own, Err((553, "sender-not-allowed"))),
+            (Submission, Some("unknown"), own, Err((553, "credential-unknown"))),
+            (Relay, Some("unknown"), "", Err((553, "credential-unknown"))),
             (Submission, None, own, Err((530, "auth-required"))),
             (Submission, None, "", Err((530, "auth-required"))),
             (Relay, Some("shop"), other, Err((553, "sender-not-allowed"))),

@@ -1,9 +1,9 @@
 //! The decisions about mail, in the order of the flow.
 //!
-//! Who may hand what over ([`admit`]), what is mended in it ([`submission`]), what we
-//! write on top of it ([`trace`]), where it waits
-//! ([`queue`]), where it goes ([`route`]), what a reply means ([`outcome`]), when it is tried again
-//! ([`retry`]), what its originator is told ([`report`]); [`Core`] joins them.
+//! Who may hand what over ([`admit`]) and how often ([`rate`]), what is mended in it
+//! ([`submission`]), what we write on top of it ([`trace`]), where it waits ([`queue`]), where it
+//! goes ([`route`]), what a reply means ([`outcome`]), when it is tried again ([`retry`]), what its
+//! originator is told ([`report`]); [`Core`] joins them.
 //!
 //! Invariants: nothing here knows SMTP verbs, octets on a wire, sockets or the spool; time,
 //! randomness and answers are arguments. Decide → commit → apply: the queue changes only by
@@ -15,6 +15,7 @@ mod core;
 pub mod greylist;
 pub mod outcome;
 pub mod queue;
+pub mod rate;
 pub mod report;
 pub mod retry;
 pub mod route;

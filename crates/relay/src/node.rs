@@ -44,7 +44,7 @@ use crate::{
     deliver::Deliverer,
     fresh::Fresh,
     health::{Health, Life},
-    listen::{self, Gate, Limits, Shared},
+    listen::{self, Gate, Shared},
     pressure::watch::Watch,
     resolve::Resolver,
     sinks::{LogWriter, Metrics, Notice, Sinks, Target},
@@ -143,12 +143,7 @@ impl Node {
             // Where it cannot be taken, the journal failed, and the first message learns it.
             committer.commit_lazily(Group::of(clock.now(), event)).ok();
         }
-        let gates = config.listeners.iter().map(|listener| {
-            Gate::new(Limits {
-                connections_max: listener.connections_max.get(),
-                connections_per_address_max: listener.connections_per_address_max.get(),
-            })
-        });
+        let gates = config.listeners.iter().map(|listener| Gate::new(plan::limits(listener)));
         let (gates, started_at) = (gates.collect(), clock.now());
         Ok(Self {
             config,

@@ -33,7 +33,7 @@ use merpati_relay::{
     committer::{Committer, Told},
     fresh::Fresh,
     health::{Health, Life},
-    listen::{self, Gate, Limits, Plan, Shared, Sink, Tls},
+    listen::{self, Gate, Limits, Lists, Plan, Shared, Sink, Tls},
     pressure::Resource,
     sinks::{LogWriter, Sinks, Target},
     store::{Quota, Store},
@@ -116,8 +116,15 @@ impl Bench {
 }
 
 fn plan() -> Plan {
-    let limits = Limits { connections_max: 100, connections_per_address_max: 100 };
     let options = Arc::new(SessionOptions::new("sandbox", "mx.ours.example".to_owned()));
+    let limits = Limits {
+        connections_max: 100,
+        connections_per_address_max: 100,
+        connections_per_network_max: None,
+        connections_per_minute_max: None,
+        messages_per_minute_max: None,
+        recipients_per_minute_max: None,
+    };
     Plan {
         options_without_tls: Arc::clone(&options),
         options,
@@ -136,6 +143,7 @@ fn plan() -> Plan {
         gate: Gate::new(limits),
         write_wait: common::PATIENCE,
         handshake_wait: common::PATIENCE,
+        lists: Lists::default(),
     }
 }
 

@@ -53,6 +53,8 @@ pub enum Command<'a> {
     StartTls,
     /// VRFY with something behind it.
     Vrfy,
+    /// XCLIENT and its attributes, not read yet: most clients must not use it at all.
+    Xclient(&'a str),
 }
 
 /// MAIL with its parameters.
@@ -85,6 +87,9 @@ pub enum Fault {
     NotImplemented,
     /// The line is not UTF-8.
     NotUtf8,
+    /// The PROXY protocol from somebody who is not listed. Whoever it is speaks for others, and
+    /// must not be served as if he spoke for himself.
+    Proxy,
     /// The reverse-path of MAIL.
     ReversePath(AddressError),
     /// `SIZE=` beyond 64 bits.
@@ -112,6 +117,7 @@ impl Fault {
             Self::Http => Reply::new(421, (4, 7, 0), "This is not an HTTP server"),
             Self::NotImplemented => Reply::new(502, (5, 5, 1), "The command is not implemented"),
             Self::NotUtf8 => Reply::new(501, (5, 5, 2), "The command is not UTF-8 text"),
+            Self::Proxy => Reply::new(554, (5, 7, 1), "The PROXY protocol is not taken from you"),
             Self::ReversePath(error) => address_reply((5, 1, 7), error),
             Self::SizeOverflow => Reply::new(552, (5, 3, 4), "The message is too big"),
             Self::UnknownCommand => Reply::new(500, (5, 5, 2), "The command is not known"),
@@ -129,6 +135,7 @@ impl Fault {
             Self::Http => "http",
             Self::NotImplemented => "not-implemented",
             Self::NotUtf8 => "not-utf8",
+            Self::Proxy => "proxy-denied",
             Self::SizeOverflow => "message-size",
             Self::UnknownCommand => "unknown-command",
             Self::UnknownParameter => "unknown-parameter",
@@ -137,7 +144,7 @@ impl Fault {
 
     /// Whether nothing behind the line can be understood any more.
     pub const fn ends_session(self) -> bool {
-        matches!(self, Self::ChunkCount | Self::ChunkOverflow | Self::Http)
+        matches!(self, Self::ChunkCount | Self::ChunkOverflow | Self::Http | Self::Proxy)
     }
 }
 
@@ -176,15 +183,17 @@ enum Verb {
     Mail,
     Noop,
     NotImplemented,
+    Proxy,
     Quit,
     Rcpt,
     Rset,
     StartTls,
     Vrfy,
+    Xclient,
 }
 
 /// In the order in which clients use them.
-const VERBS: [(&[u8], Verb); 34] = [
+const VERBS: [(&[u8], Verb); 35] = [
     (b"RCPT", Verb::Rcpt),
     (b"MAIL", Verb::Mail),
     (b"DATA", Verb::Data),
@@ -208,7 +217,8 @@ const VERBS: [(&[u8], Verb); 34] = [
     (b"BURL", Verb::NotImplemented),
     (b"WIZ", Verb::NotImplemented),
     (b"DEBUG", Verb::NotImplemented),
-    (b"XCLIENT", Verb::NotImplemented),
+    (b"XCLIENT", Verb::Xclient),
+    (b"PROXY", Verb::Proxy),
     (b"GET", Verb::Http),
     (b"POST", Verb::Http),
     (b"HEAD", Verb::Http),
@@ -234,12 +244,14 @@ impl Verb {
             Self::Mail => mail(rest, offered),
             Self::Noop => Ok(Command::Noop),
             Self::NotImplemented => Err(Fault::NotImplemented),
+            Self::Proxy => Err(Fault::Proxy),
             Self::Quit => alone(rest, Command::Quit),
             Self::Rcpt => rcpt(rest, offered),
             Self::Rset => alone(rest, Command::Rset),
             Self::StartTls => alone(rest, Command::StartTls),
             Self::Vrfy if rest.is_empty() => Err(Fault::Argument("VRFY takes a name")),
             Self::Vrfy => Ok(Command::Vrfy),
+            Self::Xclient => Ok(Command::Xclient(rest)),
         }
     }
 }

@@ -3,13 +3,16 @@
 //! Invariant: no byte of the protocol is looked at outside this crate, and this crate knows of no
 //! queue. Pure: octets, answers and the time go in; octets, ranges and questions come out.
 //!
-//! In the order of the flow: what a client says ([`command`], [`parameters`], [`lines`]) and how it
-//! is answered ([`server`]); and the other end ([`client`], [`reply_reader`], [`stuff`]).
+//! In the order of the flow: who a client is ([`proxy`], [`xclient`]), what it says ([`command`],
+//! [`parameters`], [`lines`]) and how it is answered ([`server`]); and the other end ([`client`],
+//! [`reply_reader`], [`stuff`]).
 
 pub mod client;
 pub mod command;
 pub mod lines;
 pub mod parameters;
+pub mod proxy;
 pub mod reply_reader;
 pub mod server;
 pub mod stuff;
+pub mod xclient;

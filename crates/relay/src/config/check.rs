@@ -13,7 +13,7 @@ use super::{
     senders,
     source::{Span, Table, Tree},
     strangers::Recipients,
-    values::{AuthUse, Kind, TlsUse},
+    values::{AuthUse, Kind, Network, TlsUse},
 };
 
 /// What was read so far, each entry of a list with the place of its table.
@@ -58,6 +58,7 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.extend(tls(listener, table));
         diagnostics.extend(auth(listener, table));
         diagnostics.extend(spans(listener, table));
+        diagnostics.extend(trusted(listener, table));
         for address in listener.listen.iter().filter(|address| address.port() != 0) {
             let at = place_of(table, "listen");
             if let Some(first) = taken.insert(*address, at.clone()) {
@@ -107,6 +108,18 @@ fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
         }
     }
     wrong
+}
+
+/// Networks that are believed what they say about others, and are everybody.
+fn trusted(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
+    let lists = [("proxy_from", &listener.proxy_from), ("xclient_from", &listener.xclient_from)];
+    let open = lists.into_iter().filter(|(_, list)| list.iter().any(Network::is_everybody));
+    open.map(|(option, _)| {
+        let why = format!("with this `{option}` anybody could claim to be anybody");
+        let help = "name the addresses of your proxies";
+        Diagnostic::new(why, place_of(table, option)).help(help)
+    })
+    .collect()
 }
 
 fn auth(listener: &Listener, table: &Table) -> Option<Diagnostic> {

@@ -55,8 +55,8 @@ pub use self::{
     diagnostic::Errors,
     source::Source,
     values::{
-        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Recipients, RouteTls,
-        TlsUse,
+        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
+        Recipients, RouteTls, TlsUse,
     },
 };
 
@@ -296,8 +296,15 @@ fn found(tree: &mut Tree, environment: &BTreeMap<String, String>) {
         table.preset("control_socket", &control_socket(&directory).to_string_lossy());
     }
     for table in tree.tables.entry("listener").or_default() {
-        let is_submission = read::<Kind>(table, "kind") == Some(Kind::Submission);
+        let kind = read::<Kind>(table, "kind");
+        let is_submission = kind == Some(Kind::Submission);
         table.preset("auth", if is_submission { "tls-only" } else { "off" });
+        // Authors' programs are many and old, and have a password; strangers are mail servers.
+        let pipelining = match kind {
+            Some(Kind::Rehearsal | Kind::Relay) => Pipelining::Enforced,
+            Some(Kind::Sandbox | Kind::Submission) | None => Pipelining::Tolerated,
+        };
+        table.preset("pipelining", pipelining.word());
     }
     for table in tree.tables.entry("route").or_default() {
         let has_login = table.entries.contains_key("user");

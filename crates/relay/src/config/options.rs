@@ -13,7 +13,9 @@ use super::{
     outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry},
     section::{Default, SectionDoc, section},
     strangers::{Greylist, ListEntry, Recipients, Strangers},
-    values::{AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, TlsUse},
+    values::{
+        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Pipelining, TlsUse,
+    },
 };
 use crate::credential::Credential;
 
@@ -61,6 +63,8 @@ section! {
         tls_certificate: Option<PathBuf> = Default::Value("off");
         /// The PEM file with the private key of the certificate.
         tls_key: Option<PathBuf> = Default::Value("off");
+        /// How long a TLS handshake may take.
+        handshake_wait: Duration = Default::Value("1 min");
         /// Where AUTH PLAIN and LOGIN are offered (RFC 4954). `allow-clear` lets passwords travel
         /// without TLS: for loopback and tests. A listener of kind `submission` takes no mail
         /// without AUTH.
@@ -68,10 +72,44 @@ section! {
             Default::Found("`tls-only` for a listener of kind `submission`, else `off`");
         /// What the greeting says behind our name (RFC 5321 §4.2).
         greeting: String = Default::Value("ESMTP Merpati");
-        /// Open connections in all; one more is told 421.
-        connections_max: NonZeroU32 = Default::Value("10000");
-        /// Open connections from one address; one more is told 421.
+        /// Networks of proxies that speak the PROXY protocol, version 1 or 2, to this listener, and
+        /// must: a connection from there without its header is closed after 5 seconds. Whom the
+        /// header names counts as the client everywhere. From anybody else the header is refused.
+        proxy_from: Vec<Network> = Default::Value("");
+        /// Networks whose clients may introduce others with XCLIENT (as Postfix has it): addresses,
+        /// names and, where `auth` is not `off`, credentials that logged in to them. Only programs
+        /// that you trust to check passwords for you.
+        xclient_from: Vec<Network> = Default::Value("");
+        /// How long strangers wait for the greeting. Who talks before it is told 554 and sent away:
+        /// senders of spam often do (RFC 5321 §3.1 obliges a client to wait). Clients in
+        /// `relay.networks` are greeted at once. A few seconds are enough; each second is one more
+        /// for all mail. `off`: greeted at once, early talk tolerated.
+        greeting_wait: Option<Duration> = Default::Value("off");
+        /// What becomes of clients that send on without waiting where RFC 2920 §3.1 obliges them to
+        /// wait, behind EHLO and DATA: `enforced` tells them 554 and ends the session, unless they
+        /// have authenticated; `tolerated` serves them.
+        pipelining: Pipelining = Default::Found(
+            "`enforced` for a listener of kind `relay` or `rehearsal`, else `tolerated`",
+        );
+        /// Open connections in all; one more is told 421. When three quarters of them are taken,
+        /// strangers get no more than a tenth of `connections_per_address_max`, and who says
+        /// nothing for 10 seconds loses his place.
+        connections_max: NonZeroU32 = Default::Value("20000");
+        /// Open connections from one address, or one IPv6 /64; one more is told 421. Not for those
+        /// of `xclient_from`; behind a proxy of `proxy_from` the client's address counts.
         connections_per_address_max: NonZeroU32 = Default::Value("100");
+        /// The same for strangers from one IPv4 /24 or IPv6 /48. `off`: any number.
+        connections_per_network_max: Option<NonZeroU32> = Default::Value("off");
+        /// New connections from one address, or one IPv6 /64, in a minute; one more is told 421.
+        /// Like the next two it is for strangers: not for clients in `relay.networks` and for those
+        /// who authenticated. `off`: any number.
+        connections_per_minute_max: Option<NonZeroU32> = Default::Value("off");
+        /// Messages from one address, or one IPv6 /64, in a minute; one more is refused with 450,
+        /// except to `postmaster` and `abuse`. `off`: any number.
+        messages_per_minute_max: Option<NonZeroU32> = Default::Value("off");
+        /// Recipients from one address, or one IPv6 /64, in a minute; one more is refused with 450,
+        /// except `postmaster` and `abuse`. `off`: any number.
+        recipients_per_minute_max: Option<NonZeroU32> = Default::Value("off");
         /// The longest message, told as SIZE (RFC 1870); a longer one is refused with 552.
         message_size_max: Bytes = Default::Value("50 MiB");
         /// Recipients of one message, told as RCPTMAX of LIMITS (RFC 9422); more are refused with
@@ -107,8 +145,16 @@ section! {
         /// How long a client may take from one piece of content to the next (RFC 5321 §4.5.3.2.5
         /// asks for 3 minutes).
         data_block_wait: Duration = Default::Value("3 min");
+        /// How long content may take, whatever its size; beyond it, only as long as
+        /// `content_rate_min` is kept.
+        content_grace: Duration = Default::Value("10 min");
+        /// Octets of content in a second that a client must send on the whole, once
+        /// `content_grace` is over.
+        content_rate_min: NonZeroU32 = Default::Value("100");
         /// How long a client may take from MAIL to the end of the content.
         transaction_wait: Duration = Default::Value("2 h");
+        /// How long a client may take to read our replies; then the connection is closed.
+        write_wait: Duration = Default::Value("1 min");
     }
 }
 

@@ -16,8 +16,8 @@ use merpati_mail::Domain;
 use super::{
     source::{Node, Span},
     values::{
-        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Recipients, RouteTls,
-        TlsUse,
+        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
+        Recipients, RouteTls, TlsUse,
     },
 };
 use crate::credential::Credential;
@@ -362,6 +362,18 @@ impl Setting for AuthUse {
             Self::TlsOnly => "tls-only",
         };
         quoted(word)
+    }
+}
+
+impl Setting for Pipelining {
+    const FORM: &'static str = "\"enforced\" or \"tolerated\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choose(text, &[Self::Enforced, Self::Tolerated].map(|one| (one.word(), one)))
+    }
+
+    fn show(&self) -> String {
+        quoted(self.word())
     }
 }
 

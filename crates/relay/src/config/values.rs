@@ -55,6 +55,11 @@ impl Network {
         address.is_ipv4() == self.address.is_ipv4() && self.masked(address) == bits(self.address)
     }
 
+    /// Whether it holds every address of its family.
+    pub const fn is_everybody(&self) -> bool {
+        self.prefix_bits == 0
+    }
+
     /// What was probably meant by a network with bits behind its prefix.
     pub(super) fn correction(text: &str) -> Option<String> {
         let network = Self::loosely(text).ok()?;
@@ -192,6 +197,25 @@ pub enum AuthUse {
     Off,
     /// Under TLS only (RFC 4954 §4).
     TlsOnly,
+}
+
+/// What becomes of a client that does not wait where it must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pipelining {
+    /// It is sent away, unless it has authenticated.
+    Enforced,
+    /// Nothing.
+    Tolerated,
+}
+
+impl Pipelining {
+    /// The word of the configuration.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Tolerated => "tolerated",
+        }
+    }
 }
 
 /// What becomes of a captured message once it is durable.

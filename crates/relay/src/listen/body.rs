@@ -48,8 +48,9 @@ impl Collector {
             return;
         }
         if self.pending.capacity() == 0 {
+            // Whatever is announced may not come: room grows with what does.
             let announced = usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX);
-            self.pending.reserve(announced.clamp(START_OCTETS, LARGE_OCTETS));
+            self.pending.reserve(octets.len().max(announced.min(START_OCTETS)));
         }
         // Before it grows: a thousand connections hold a quarter of a GiB, and not twice that.
         if !self.pending.is_empty() && self.pending.len() + octets.len() > LARGE_OCTETS {

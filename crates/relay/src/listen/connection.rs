@@ -18,13 +18,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use merpati_console::Summary;
 use merpati_flow::{
     admit::{self, Answers, Room, Step},
-    submission, trace,
+    rate, submission, trace,
 };
 use merpati_mail::{
     Domain, Envelope, Event, Overlay, Question, QueueId, Reply, Stage, Time, Verdict,
     event::Accepted, question::PasswordAnswer, stage::Decision,
 };
-use merpati_smtp::server::{Input, Output, Session, Wants};
+use merpati_smtp::server::{Input, Output, Session, SessionEnd, Standing, Wants};
 use merpati_spool::{Body, Group, SpoolError};
 use tokio::{
     net::TcpStream,
@@ -33,9 +33,9 @@ use tokio::{
 };
 
 use super::{
-    Header, Plan, Shared, Sink, Tls,
+    Caller, Header, Pass, Plan, Shared, Sink, Tls, arrival,
     body::{Collected, Collector},
-    stream::Stream,
+    stream::{Closing, Stream},
 };
 use crate::{
     committer::{Proposal, Refused},
@@ -46,58 +46,90 @@ use crate::{
 };
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, plan: &Plan, shared: &Shared) {
+pub(super) async fn serve(
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    pass: &mut Pass,
+    (plan, shared): (&Plan, &Shared),
+) {
     // Replies are small and each is waited for.
-    stream.set_nodelay(true).ok();
-    let clear = Stream::Clear(stream);
+    socket.set_nodelay(true).ok();
+    let mut caller = Caller::direct(peer);
+    if plan.lists.is_proxy(peer.ip()) {
+        match arrival::client_of_proxy(&mut socket, peer).await {
+            Ok(client) => caller = Caller { client, proxy: Some(peer) },
+            Err(why) => return failed("proxy-header", caller, why, (plan, shared)),
+        }
+        if let Err(refused) = super::count(pass, caller.client, (plan, shared)) {
+            return super::refuse(&socket, caller, refused, (plan, shared));
+        }
+    }
+    let clear = Stream::Clear(socket);
     let (stream, tls) = match &plan.tls {
         Tls::Implicit(acceptor) => match clear.handshake(acceptor, plan.handshake_wait).await {
             Ok((stream, facts)) => (stream, Some(facts)),
             Err(error) => {
-                tracing::debug!(%error, %peer, "no TLS came about");
-                shared.sinks.metrics().refused("tls-handshake", 1);
-                return;
+                return failed("tls-handshake", caller, error.to_string(), (plan, shared));
             }
         },
         Tls::Never | Tls::Starttls(_) => (clear, None),
     };
     let began = shared.clock.now();
+    let standing = plan.lists.standing(caller.client.ip());
     let mut connection = Connection {
         plan,
         shared,
-        peer,
+        peer: caller.client,
+        proxy: caller.proxy,
+        standing,
         stream: Some(stream),
-        session: Session::new(began, plan.session_options(), peer, tls),
-        buffer: BytesMut::with_capacity(READ_OCTETS),
+        session: Session::new(began, plan.session_options(), caller.client, tls).standing(standing),
+        buffer: BytesMut::new(),
+        is_flooded: false,
         body: Collector::default(),
         alarm: Box::pin(sleep(ALARM_LONGEST)),
-        alarm_at: shared.clock.now() + ALARM_LONGEST,
+        alarm_at: began + ALARM_LONGEST,
         life: shared.health.watch(),
         is_told_of_end: false,
         has_carried: false,
         answers: Answers::default(),
         ahead: None,
         listed: BTreeSet::new(),
+        reason: None,
     };
     let ended = connection.run().await;
     if ended == Ended::Panicked {
         connection.apologise().await;
     }
     connection.tell(began);
+    let closing = connection.closing();
     if let Some(stream) = connection.stream.take() {
-        stream.close(CLOSE_WAIT).await;
+        stream.close(closing).await;
     }
+}
+
+/// Tells the log that no session came about.
+fn failed(rule: &'static str, caller: Caller, why: String, served: (&Plan, &Shared)) {
+    let mut summary = merpati_smtp::server::Summary::default();
+    summary.refusals.insert(rule.into(), 1);
+    super::tell(caller, summary, Some(why), served);
 }
 
 struct Connection<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
+    /// The client: who connected, for whom a proxy speaks, or whom XCLIENT introduced.
     peer: SocketAddr,
+    /// The proxy that speaks for it; `None` where it speaks for itself.
+    proxy: Option<SocketAddr>,
+    standing: Standing,
     /// `None` only while a handshake goes on, and after one that failed.
     stream: Option<Stream>,
     session: Session,
-    /// What was read and not consumed yet.
+    /// What was read and not consumed yet. It has no room while the client says nothing.
     buffer: BytesMut,
+    /// Whether the last read took all that the buffer had room for.
+    is_flooded: bool,
     body: Collector,
     /// Rings at or before the deadline of the session: moving it with each command would cost more
     /// than ringing too early now and then.
@@ -115,6 +147,8 @@ struct Connection<'a> {
     ahead: Option<Ahead>,
     /// The DNS lists that have the client, or a sender of it.
     listed: BTreeSet<Arc<str>>,
+    /// Why STARTTLS came to nothing; `None` where it did not.
+    reason: Option<String>,
 }
 
 /// How a connection came to its end.
@@ -131,7 +165,7 @@ enum Ended {
 enum Woken {
     Alarm,
     Life,
-    Read(io::Result<usize>),
+    Ready(io::Result<()>),
 }
 
 /// What a turn of the loop came to.
@@ -185,6 +219,7 @@ impl Connection<'_> {
             let Some(output) = output else { return Some(turn) };
             match output {
                 Output::Ask(stage) => {
+                    self.meet();
                     let verdict = self.decide(&stage).await;
                     self.step(Input::Verdict(verdict))?;
                     turn = Turn::Moved;
@@ -225,16 +260,10 @@ impl Connection<'_> {
 
     /// Waits for octets, for the deadline or for the end of the relay.
     async fn wait(&mut self) -> Option<()> {
+        self.session.hurry(self.plan.gate.is_strained());
         let deadline = self.session.deadline();
         if let Some(deadline) = deadline.filter(|deadline| *deadline < self.alarm_at) {
             self.set_alarm(deadline);
-        }
-        let wanted = match self.session.wants() {
-            Wants::Content { .. } if self.body.is_long() => LONG_READ_OCTETS,
-            Wants::Content { .. } | Wants::Commands | Wants::Answer | Wants::Nothing => READ_OCTETS,
-        };
-        if self.buffer.capacity() - self.buffer.len() < wanted / 2 {
-            self.buffer.reserve(wanted);
         }
         self.slow_down().await;
         let Some(stream) = &mut self.stream else { return self.step(Input::Closed).map(drop) };
@@ -242,7 +271,7 @@ impl Connection<'_> {
             biased;
             // First, so that a client that never pauses does not keep us from ending.
             _ = self.life.wait_for(is_over), if !self.is_told_of_end => Woken::Life,
-            read = stream.read(&mut self.buffer) => Woken::Read(read),
+            ready = stream.readable() => Woken::Ready(ready),
             () = &mut self.alarm => Woken::Alarm,
         };
         match woken {
@@ -251,12 +280,40 @@ impl Connection<'_> {
                 if deadline.is_some_and(|deadline| deadline <= now) {
                     self.step(Input::Timeout)?;
                 }
-                self.set_alarm(deadline.unwrap_or(now + ALARM_LONGEST).max(now + ALARM_SHORTEST));
+                let latest = now + ALARM_LONGEST;
+                let next = deadline.map_or(latest, |deadline| deadline.min(latest));
+                self.set_alarm(next.max(now + ALARM_SHORTEST));
+                // Who has said nothing for so long may have no room for it either.
+                if self.buffer.is_empty() {
+                    self.buffer = BytesMut::new();
+                }
             }
             Woken::Life => self.tell_of_end()?,
-            Woken::Read(Ok(1..)) => {}
+            Woken::Ready(Ok(())) => self.read().await?,
             // Whatever broke the connection: the client is gone.
-            Woken::Read(Ok(0) | Err(_)) => {
+            Woken::Ready(Err(_)) => {
+                self.step(Input::Closed)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Reads what is there.
+    async fn read(&mut self) -> Option<()> {
+        let wanted = match self.session.wants() {
+            Wants::Content { .. } if self.body.is_long() => LONG_READ_OCTETS,
+            Wants::Content { .. } => READ_OCTETS,
+            Wants::Commands | Wants::Answer | Wants::Nothing if self.is_flooded => READ_OCTETS,
+            Wants::Commands | Wants::Answer | Wants::Nothing => COMMAND_OCTETS,
+        };
+        if self.buffer.capacity() - self.buffer.len() < wanted / 2 {
+            self.buffer.reserve(wanted);
+        }
+        let Some(stream) = &mut self.stream else { return Some(()) };
+        match stream.read(&mut self.buffer).await {
+            Ok(1..) => self.is_flooded = self.buffer.len() == self.buffer.capacity(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => {
                 self.step(Input::Closed)?;
             }
         }
@@ -281,6 +338,9 @@ impl Connection<'_> {
             && health.room() == Room::Roomy
             && let Some(verdict) = health.levels().refuse_mail(self.mail())
         {
+            return verdict;
+        }
+        if let Some(verdict) = self.spend(stage) {
             return verdict;
         }
         let ahead = admit::ahead(&self.plan.policy, &self.facts(), stage);
@@ -324,6 +384,26 @@ impl Connection<'_> {
     /// The name of the client, as far as it was asked for.
     fn name(&self) -> Option<Domain> {
         self.answers.name_of(self.peer.ip()).cloned()
+    }
+
+    /// Takes note of another client, whom an introducer introduced: what is known of the last one
+    /// says nothing of this one.
+    fn meet(&mut self) {
+        let client = self.session.peer();
+        if client != self.peer {
+            (self.peer, self.answers, self.ahead) = (client, Answers::default(), None);
+            self.listed.clear();
+        }
+    }
+
+    /// Counts what a stranger does at a stage; a refusal where he has done it too often.
+    fn spend(&self, stage: &Stage) -> Option<Verdict> {
+        if self.standing == Standing::Known || self.session.credential().is_some() {
+            return None;
+        }
+        let (now, address) = (self.shared.clock.now(), self.peer.ip());
+        let is_refused = |counted: &&rate::Counted| !self.plan.gate.take(now, address, **counted);
+        rate::spent_at(stage).iter().find(is_refused).map(|counted| rate::refusal(*counted))
     }
 
     /// What becomes of the mail that comes in here.
@@ -381,7 +461,7 @@ impl Connection<'_> {
                 self.step(Input::TlsReady(facts)).map(drop)
             }
             Err(error) => {
-                tracing::debug!(%error, peer = %self.peer, "STARTTLS came to nothing");
+                self.reason = Some(error.to_string());
                 self.shared.sinks.metrics().refused("tls-handshake", 1);
                 self.step(Input::Closed).map(drop)
             }
@@ -477,17 +557,29 @@ impl Connection<'_> {
         self.send(&octets).await;
     }
 
-    fn tell(&self, began: Time) {
+    /// How to close the connection.
+    fn closing(&self) -> Closing {
+        match self.session.summary().end {
+            Some(SessionEnd::Refused | SessionEnd::Timeout) if !self.plan.gate.is_strained() => {
+                Closing::Heard
+            }
+            Some(_) | None => Closing::AtOnce,
+        }
+    }
+
+    fn tell(&mut self, began: Time) {
         let at = self.shared.clock.now();
         self.shared.sinks.session(SessionEnded {
             at,
             lasted: at.since(began),
             listener: self.plan.options.listener.clone(),
             peer: self.peer,
+            proxy: self.proxy,
             tls: self.session.tls().cloned(),
             credential: self.session.credential().map(str::to_owned),
             name: self.name(),
             listed: self.listed.clone(),
+            reason: self.reason.take(),
             summary: self.session.summary().clone(),
         });
     }
@@ -530,13 +622,14 @@ fn refused(refused: Refused) -> Verdict {
     }
 }
 
-/// Room for what is read at once: commands, and small messages whole.
+/// Room for what is read at once of commands,
+const COMMAND_OCTETS: usize = 2 << 10;
+/// of content, small messages whole, and of commands where many come together,
 const READ_OCTETS: usize = 16 << 10;
-/// The same within a content that is not small.
+/// and of a content that is not small.
 const LONG_READ_OCTETS: usize = 64 << 10;
-/// How long an alarm waits where no deadline is known.
-const ALARM_LONGEST: Duration = Duration::from_mins(1);
+/// How long an alarm waits at most: after it, a client that is silent has no buffer any more, and
+/// is asked for its place where others need it.
+const ALARM_LONGEST: Duration = Duration::from_secs(15);
 /// How long an alarm waits at least, so that it cannot spin.
 const ALARM_SHORTEST: Duration = Duration::from_millis(10);
-/// How long the end of a connection may take.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);

@@ -3,24 +3,32 @@
 //! Invariant: an accept loop never ends by itself and never spins; what a connection does ends at
 //! most that connection. Not pure: sockets.
 
+mod arrival;
 mod body;
 mod connection;
 mod descriptors;
 mod gate;
 mod stream;
 
-use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
-use merpati_flow::admit::Policy;
+use merpati_flow::admit::{Network, Policy};
 use merpati_mail::{Domain, Reply};
-use merpati_smtp::server::{Options, Summary};
+use merpati_smtp::server::{Options, Standing, Summary};
 use merpati_spool::Handle;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use self::descriptors::Descriptors;
-pub use self::gate::{Gate, Limits, Pass};
+pub use self::gate::{Gate, Limit, Limits, Pass, Share};
 use crate::{
     auth::Credentials,
     certificates::Certificates,
@@ -71,10 +79,54 @@ pub struct Plan {
     pub tls: Tls,
     /// Who may connect, and how many.
     pub gate: Arc<Gate>,
-    /// How long a client may take to read what we sent. Default 5 minutes.
+    /// How long a client may take to read what we sent.
     pub write_wait: Duration,
-    /// How long a TLS handshake may take. Default 60 seconds.
+    /// How long a TLS handshake may take.
     pub handshake_wait: Duration,
+    /// Whose lists say what of who connects.
+    pub lists: Lists,
+}
+
+/// The networks that are named for a listener.
+#[derive(Clone, Debug, Default)]
+pub struct Lists {
+    /// Those of the operator.
+    pub known: Vec<Network>,
+    /// The proxies that speak the PROXY protocol to us; they must.
+    pub proxies: Vec<Network>,
+    /// Those who may say XCLIENT.
+    pub introducers: Vec<Network>,
+}
+
+impl Lists {
+    fn have(networks: &[Network], address: IpAddr) -> bool {
+        networks.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether the PROXY protocol is spoken from there.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        Self::have(&self.proxies, address)
+    }
+
+    /// What they say of a client at this address.
+    pub fn standing(&self, address: IpAddr) -> Standing {
+        if Self::have(&self.introducers, address) {
+            Standing::Introducer
+        } else if Self::have(&self.known, address) {
+            Standing::Known
+        } else {
+            Standing::Stranger
+        }
+    }
+}
+
+/// Whose limits hold for a client of this standing.
+const fn share(standing: Standing) -> Share {
+    match standing {
+        Standing::Introducer => Share::Everybodys,
+        Standing::Known => Share::Known,
+        Standing::Stranger => Share::Strangers,
+    }
 }
 
 impl Plan {
@@ -130,6 +182,12 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A restart must not wait for the old connections to be forgotten.
         socket.set_reuseaddr(true)?;
+        // A client that is gone without a word is noticed also where nothing is due from it.
+        // Connections have these settings from the socket that accepts them.
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_PROBES)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
@@ -146,10 +204,10 @@ pub async fn accept(listener: TcpListener, plan: Arc<Plan>, shared: Arc<Shared>)
             _ = life.wait_for(|life| matches!(life, Life::Draining | Life::Failed(_))) => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let entered = enter(&stream, peer, descriptors, (&plan, &shared));
-                admit(stream, peer, entered, (&plan, &shared));
-            }
+            Ok((stream, peer)) => match enter(&stream, peer, descriptors, (&plan, &shared)) {
+                Ok(pass) => admit(stream, peer, pass, (&plan, &shared)),
+                Err(refused) => refuse(&stream, Caller::direct(peer), refused, (&plan, &shared)),
+            },
             // EMFILE and its kin do not go by themselves; the others concern one connection.
             Err(error) if is_exhaustion(&error) => {
                 tracing::warn!(%error, "cannot accept; trying again soon");
@@ -160,63 +218,119 @@ pub async fn accept(listener: TcpListener, plan: Arc<Plan>, shared: Arc<Shared>)
     }
 }
 
-/// Lets a client in, or gives the rule that keeps it out and what it is told.
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Caller {
+    /// The client.
+    client: SocketAddr,
+    /// The proxy that speaks for it; `None` where it speaks for itself.
+    proxy: Option<SocketAddr>,
+}
+
+impl Caller {
+    const fn direct(client: SocketAddr) -> Self {
+        Self { client, proxy: None }
+    }
+}
+
+/// Why a connection is not served: the rule, and what the client is told; `None`: nothing.
+type Refused = (&'static str, Option<Reply>);
+
+/// Lets a client in, or says why not.
 fn enter(
     stream: &TcpStream,
     peer: SocketAddr,
     descriptors: Descriptors,
     (plan, shared): (&Plan, &Shared),
-) -> Result<Pass, (&'static str, Reply)> {
-    if let Some(refused) = shared.health.levels().refuse_connection() {
-        return Err(refused);
+) -> Result<Pass, Refused> {
+    if let Some((rule, reply)) = shared.health.levels().refuse_connection() {
+        return Err((rule, Some(reply)));
     }
     if !descriptors.permit(stream) {
         let text = "not enough file descriptors now, try again later";
-        return Err(("descriptors", Reply::new(421, (4, 3, 2), text)));
+        return Err(("descriptors", Some(Reply::new(421, (4, 3, 2), text))));
     }
-    plan.gate
-        .enter(peer.ip())
-        .map_err(|rule| (rule, Reply::new(421, (4, 7, 0), "too many connections, try again later")))
+    let mut pass = plan.gate.enter().map_err(by_limit)?;
+    // For whom a proxy speaks is known only when it has said so.
+    if !plan.lists.is_proxy(peer.ip()) {
+        count(&mut pass, peer, (plan, shared))?;
+    }
+    Ok(pass)
 }
 
+/// Counts a connection as one of this client, or says why not.
+fn count(
+    pass: &mut Pass,
+    client: SocketAddr,
+    (plan, shared): (&Plan, &Shared),
+) -> Result<(), Refused> {
+    let share = share(plan.lists.standing(client.ip()));
+    pass.count(shared.clock.now(), client.ip(), share).map_err(by_limit)
+}
+
+fn by_limit(limit: Limit) -> Refused {
+    (limit, Some(gate::refusal(limit)))
+}
+
+/// Serves a connection in a task of its own.
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
-    entered: Result<Pass, (&'static str, Reply)>,
+    mut pass: Pass,
     (plan, shared): (&Arc<Plan>, &Arc<Shared>),
 ) {
-    let listener = &plan.options.listener;
-    match entered {
-        Ok(pass) => {
-            shared.sinks.metrics().session_began(listener);
-            let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
-            tokio::spawn(async move {
-                let open = Open { plan: &plan, shared: &shared };
-                connection::serve(stream, peer, &plan, &shared).await;
-                drop((open, pass));
-            });
-        }
-        Err((rule, reply)) => {
+    shared.sinks.metrics().session_began(&plan.options.listener);
+    let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
+    tokio::spawn(async move {
+        let open = Open { plan: &plan, shared: &shared };
+        connection::serve(stream, peer, &mut pass, (&plan, &shared)).await;
+        drop((open, pass));
+    });
+}
+
+/// Tells the client and the log why there is no session.
+fn refuse(
+    stream: &TcpStream,
+    caller: Caller,
+    (rule, reply): Refused,
+    (plan, shared): (&Plan, &Shared),
+) {
+    match (&plan.tls, &reply) {
+        (Tls::Never | Tls::Starttls(_), Some(reply)) => {
             let mut octets = Vec::new();
             reply.write(&mut octets);
             // An empty socket takes a line at once; where not, the client is not told.
             stream.try_write(&octets).ok();
-            let mut summary = Summary::default();
-            summary.refusals.insert(rule.into(), 1);
-            summary.last_refusal = Some((rule.into(), reply));
-            shared.sinks.session(SessionEnded {
-                at: shared.clock.now(),
-                lasted: Duration::ZERO,
-                listener: listener.clone(),
-                peer,
-                tls: None,
-                credential: None,
-                name: None,
-                listed: BTreeSet::new(),
-                summary,
-            });
         }
+        // Nobody understands a word before the handshake.
+        (Tls::Implicit(_), _) | (_, None) => {}
     }
+    let mut summary = Summary::default();
+    summary.refusals.insert(rule.into(), 1);
+    summary.last_refusal = reply.map(|reply| (rule.into(), reply));
+    tell(caller, summary, None, (plan, shared));
+}
+
+/// Tells the log of a connection without a session.
+fn tell(
+    caller: Caller,
+    summary: Summary,
+    reason: Option<String>,
+    (plan, shared): (&Plan, &Shared),
+) {
+    shared.sinks.session(SessionEnded {
+        at: shared.clock.now(),
+        lasted: Duration::ZERO,
+        listener: plan.options.listener.clone(),
+        peer: caller.client,
+        proxy: caller.proxy,
+        tls: None,
+        credential: None,
+        name: None,
+        listed: BTreeSet::new(),
+        reason,
+        summary,
+    });
 }
 
 /// Counts a connection as open for as long as it lives, also where its task panics.
@@ -246,4 +360,10 @@ const ENOBUFS: i32 = 105;
 /// How long no connection is accepted when the machine has no more of something.
 const EXHAUSTION_WAIT: Duration = Duration::from_millis(200);
 /// Connections that wait for us to accept them.
-const BACKLOG: u32 = 1_024;
+const BACKLOG: u32 = 4_096;
+/// How long a connection is silent before we ask whether anybody is there,
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+/// how often we ask then,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// and how many times without an answer.
+const KEEPALIVE_PROBES: u32 = 4;

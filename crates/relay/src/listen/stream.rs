@@ -7,7 +7,7 @@ use std::{io, time::Duration};
 use bytes::BytesMut;
 use merpati_mail::TlsFacts;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -24,10 +24,20 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Reads what is there into the free room of the buffer; 0 at the end of the stream.
+    /// Waits until there is something to read, or an end: a client that says nothing costs no
+    /// buffer.
+    pub(super) async fn readable(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(stream) => stream.readable().await,
+            Self::Tls(stream) => stream.fill_buf().await.map(drop),
+        }
+    }
+
+    /// Reads what is there into the free room of the buffer; 0 at the end of the stream, and an
+    /// error of the kind `WouldBlock` where there was nothing after all.
     pub(super) async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Self::Clear(stream) => stream.read_buf(buffer).await,
+            Self::Clear(stream) => stream.try_read_buf(buffer),
             Self::Tls(stream) => stream.read_buf(buffer).await,
         }
     }
@@ -61,13 +71,53 @@ impl Stream {
     }
 
     /// Says that nothing more will be sent; best effort, the client may be gone.
-    pub(super) async fn close(mut self, wait: Duration) {
+    pub(super) async fn close(mut self, how: Closing) {
         let shutdown = async {
             match &mut self {
                 Self::Clear(stream) => stream.shutdown().await,
                 Self::Tls(stream) => stream.shutdown().await,
             }
         };
-        timeout(wait, shutdown).await.ok();
+        timeout(CLOSE_WAIT, shutdown).await.ok();
+        match how {
+            Closing::AtOnce => {}
+            Closing::Heard => {
+                let socket = match &self {
+                    Self::Clear(stream) => stream,
+                    Self::Tls(stream) => stream.get_ref().0,
+                };
+                timeout(LINGER_WAIT, discard(socket)).await.ok();
+            }
+        }
     }
 }
+
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// The client expects it.
+    AtOnce,
+    /// The client may still be sending. What it sends is taken, so that the kernel does not answer
+    /// with a reset, at which many clients forget our last reply.
+    Heard,
+}
+
+/// Reads to the end of the stream, or as much as anybody can have sent without hearing us.
+async fn discard(socket: &TcpStream) {
+    let mut octets = 0;
+    while octets < LINGER_OCTETS && socket.readable().await.is_ok() {
+        match socket.try_read(&mut [0; 4_096]) {
+            Ok(0) => return,
+            Ok(read) => octets += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// How long the end of a connection may take.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long a client may take to hear that we have ended the session.
+const LINGER_WAIT: Duration = Duration::from_secs(1);
+/// What it may send meanwhile.
+const LINGER_OCTETS: usize = 1 << 20;

@@ -5,15 +5,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use merpati_flow::admit::{ListenerKind, Policy, Strangers};
-use merpati_smtp::server::{self, Auth, MailNeeds, Offer, Offers, StartTls};
+use merpati_flow::admit::{self, ListenerKind, Policy, Strangers};
+use merpati_smtp::server::{self, Auth, Discipline, MailNeeds, Offer, Offers, StartTls};
 
 use crate::{
     certificates::{Certificates, Pair},
     config::{
-        AfterCapture, AuthUse, Config, Kind, TlsUse, options::Listener, strangers::ListEntry,
+        AfterCapture, AuthUse, Config, Kind, Network, Pipelining, TlsUse, options::Listener,
+        strangers::ListEntry,
     },
-    listen::{Gate, Header, Plan, Sink, Tls},
+    listen::{Gate, Header, Limits, Lists, Plan, Sink, Tls},
     tls,
 };
 
@@ -48,8 +49,13 @@ pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> an
         sink,
         tls,
         gate: Arc::clone(gate),
-        write_wait: listener.command_wait,
-        handshake_wait: HANDSHAKE_WAIT,
+        write_wait: listener.write_wait,
+        handshake_wait: listener.handshake_wait,
+        lists: Lists {
+            known: networks(&config.relay.networks)?,
+            proxies: networks(&listener.proxy_from)?,
+            introducers: networks(&listener.xclient_from)?,
+        },
     })
 }
 
@@ -67,6 +73,22 @@ fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<A
     let others = config.certificates.iter();
     let others = others.map(|one| Pair { chain: one.chain.clone(), key: one.key.clone() });
     Ok(Some(Arc::new(Certificates::load(own, others))))
+}
+
+/// How many may be inside a listener.
+pub(super) fn limits(listener: &Listener) -> Limits {
+    Limits {
+        connections_max: listener.connections_max.get(),
+        connections_per_address_max: listener.connections_per_address_max.get(),
+        connections_per_network_max: listener.connections_per_network_max,
+        connections_per_minute_max: listener.connections_per_minute_max,
+        messages_per_minute_max: listener.messages_per_minute_max,
+        recipients_per_minute_max: listener.recipients_per_minute_max,
+    }
+}
+
+fn networks(named: &[Network]) -> anyhow::Result<Vec<admit::Network>> {
+    Ok(named.iter().map(|network| network.to_string().parse()).collect::<Result<_, _>>()?)
 }
 
 fn session_options(config: &Config, listener: &Listener, tls: &Tls) -> server::Options {
@@ -102,13 +124,23 @@ fn session_options(config: &Config, listener: &Listener, tls: &Tls) -> server::O
     options.limits.auth_failures_max = listener.auth_failures_max.get();
     options.waits.command_wait = listener.command_wait;
     options.waits.data_block_wait = listener.data_block_wait;
+    options.waits.content_grace = listener.content_grace;
+    options.waits.content_rate_min = listener.content_rate_min.get().into();
     options.waits.transaction_wait = listener.transaction_wait;
+    options.waits.greeting_wait = listener.greeting_wait.unwrap_or(Duration::ZERO);
+    options.early_talkers = match listener.greeting_wait {
+        Some(_) => Discipline::Enforced,
+        None => Discipline::Tolerated,
+    };
+    options.pipelining = match listener.pipelining {
+        Pipelining::Enforced => Discipline::Enforced,
+        Pipelining::Tolerated => Discipline::Tolerated,
+    };
     options
 }
 
 fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
     let relay = &config.relay;
-    let networks = relay.networks.iter().map(|network| network.to_string().parse());
     Ok(Policy {
         kind: match listener.kind {
             Kind::Rehearsal | Kind::Relay => ListenerKind::Relay,
@@ -116,7 +148,7 @@ fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
             Kind::Submission => ListenerKind::Submission,
         },
         local_domains: relay.local_domains.iter().cloned().collect(),
-        networks: networks.collect::<Result<_, _>>()?,
+        networks: networks(&relay.networks)?,
         senders: config.senders(),
         size_bytes_max: listener.message_size_max.0,
         hops_max: HOPS_MAX,
@@ -141,5 +173,3 @@ fn strangers(config: &Config) -> anyhow::Result<Strangers> {
 
 /// Received fields beyond which a message goes round (RFC 5321 §6.3: at least 100).
 const HOPS_MAX: usize = 100;
-/// How long a TLS handshake may take.
-const HANDSHAKE_WAIT: Duration = Duration::from_mins(1);

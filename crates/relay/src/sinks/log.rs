@@ -231,6 +231,9 @@ fn add_session<M: SerializeMap>(to: &mut M, ended: &SessionEnded) -> Result<(), 
     begin(to, ended.at, "SessionEnded")?;
     to.serialize_entry("listener", &ended.listener)?;
     to.serialize_entry("peer", &Text(ended.peer))?;
+    if let Some(proxy) = ended.proxy {
+        to.serialize_entry("proxy", &Text(proxy))?;
+    }
     to.serialize_entry("hello", &ended.summary.hello)?;
     to.serialize_entry("name", &ended.name.as_ref().map(Text))?;
     add_tls(to, ended.tls.as_ref())?;
@@ -250,6 +253,9 @@ fn add_session<M: SerializeMap>(to: &mut M, ended: &SessionEnded) -> Result<(), 
     if let Some((rule, reply)) = &ended.summary.last_refusal {
         to.serialize_entry("last_rule", rule.as_ref())?;
         to.serialize_entry("last_reply", &reply.one_line())?;
+    }
+    if let Some(reason) = &ended.reason {
+        to.serialize_entry("reason", reason)?;
     }
     Ok(())
 }
@@ -365,10 +371,12 @@ mod tests {
             lasted: Duration::from_millis(1_500),
             listener: "mx".to_owned(),
             peer: "[2001:db8::1]:25".parse().unwrap(),
+            proxy: None,
             tls: None,
             credential: None,
             name: Some(Domain::parse("client.example").unwrap()),
             listed: BTreeSet::from(["odd".into()]),
+            reason: None,
             summary,
         };
         let text = serde_json::to_string(&Line(&Notice::Session(Box::new(ended)))).unwrap();

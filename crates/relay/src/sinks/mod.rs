@@ -101,8 +101,10 @@ pub struct SessionEnded {
     pub lasted: Duration,
     /// The name of the listener.
     pub listener: String,
-    /// The other end.
+    /// The client.
     pub peer: SocketAddr,
+    /// The proxy that spoke for it; `None` where it spoke for itself.
+    pub proxy: Option<SocketAddr>,
     /// The TLS session; `None` in the clear.
     pub tls: Option<TlsFacts>,
     /// The credential that authenticated; `None` where none did.
@@ -112,6 +114,8 @@ pub struct SessionEnded {
     pub name: Option<Domain>,
     /// The DNS lists that have the client or a sender of it, those included that only note.
     pub listed: BTreeSet<Arc<str>>,
+    /// What went wrong below SMTP, such as a handshake; `None` where nothing did.
+    pub reason: Option<String>,
     /// What the machine counted.
     pub summary: Summary,
 }

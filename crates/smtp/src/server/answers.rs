@@ -8,7 +8,7 @@ use merpati_mail::stage::Decision;
 use merpati_mail::{ForwardPath, Priority, QueueId, Recipient, Reply, Time, TlsFacts, Verdict};
 
 use super::transaction::Transaction;
-use super::{Discipline, Hello, HelloKind, Phase, Session, SessionEnd};
+use super::{Discipline, Hello, HelloKind, Phase, Session, SessionEnd, Standing};
 
 impl Session {
     pub(super) fn take_verdict(&mut self, now: Time, verdict: Verdict) {
@@ -51,6 +51,7 @@ impl Session {
             | Phase::Closed
             | Phase::Command
             | Phase::Data(_)
+            | Phase::Greeting
             | Phase::Handshake
             | Phase::Password) => self.phase = other,
         }
@@ -93,7 +94,14 @@ impl Session {
     }
 
     pub(super) fn take_timeout(&mut self, now: Time) {
-        if self.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        if matches!(self.phase, Phase::Greeting) {
+            self.since = now;
+            self.phase = Phase::Command;
+            self.greet();
+        } else {
             let reply = self.closing_reply((4, 4, 2), "waited too long");
             self.refuse("timeout", reply);
             self.close(SessionEnd::Timeout);
@@ -106,17 +114,39 @@ impl Session {
             Decision::Disconnect(reply) | Decision::Refuse(reply) => {
                 self.dismiss(verdict.rule, refusing(reply));
             }
+            // Whom we know need not prove that he can wait.
+            Decision::Accept | Decision::AcceptLowered(_)
+                if self.standing != Standing::Stranger =>
+            {
+                self.greet();
+            }
             Decision::Accept | Decision::AcceptLowered(_) if self.has_talked_early => {
                 match self.options.early_talkers {
-                    Discipline::Enforced => {
-                        let text = "You talked before the greeting";
-                        self.dismiss("early-talker", Reply::new(554, (5, 5, 1), text));
-                    }
+                    Discipline::Enforced => self.dismiss_early_talker(),
                     Discipline::Tolerated => self.greet(),
                 }
             }
-            Decision::Accept | Decision::AcceptLowered(_) => self.greet(),
+            Decision::Accept | Decision::AcceptLowered(_)
+                if self.options.waits.greeting_wait.is_zero() =>
+            {
+                self.greet();
+            }
+            Decision::Accept | Decision::AcceptLowered(_) => self.phase = Phase::Greeting,
         }
+    }
+
+    /// Takes what came before the greeting, where we let the client wait for it.
+    pub(super) fn take_early(&mut self, octets: &[u8]) -> Option<usize> {
+        if octets.is_empty() || self.options.early_talkers == Discipline::Tolerated {
+            return None;
+        }
+        self.dismiss_early_talker();
+        Some(octets.len())
+    }
+
+    fn dismiss_early_talker(&mut self) {
+        let text = "You talked before the greeting";
+        self.dismiss("early-talker", Reply::new(554, (5, 5, 1), text));
     }
 
     fn greet(&mut self) {

@@ -46,6 +46,7 @@ impl Session {
             }
             Command::StartTls => self.starttls(),
             Command::Vrfy => self.vrfy(),
+            Command::Xclient(attributes) => self.xclient(attributes),
         }
     }
 
@@ -146,8 +147,7 @@ impl Session {
                 self.outbox.reply(&Reply::new(220, (2, 0, 0), "Begin TLS"));
                 self.drop_transaction();
                 // RFC 3207 §4.2: whatever was said in the clear may have been said by anybody.
-                let address = self.client.address;
-                self.client = Client { address, hello: None, credential: None, tls: None };
+                self.client = Client::at(self.client.address);
                 self.phase = Phase::Handshake;
                 self.outbox.end(Ending::StartTls);
             }

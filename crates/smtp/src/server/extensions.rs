@@ -8,8 +8,9 @@ use std::{fmt::Write as _, time::Duration};
 
 use merpati_mail::{ByMode, DeliverBy, Reply, Requests, Time, TlsRequest};
 
-use super::{HelloKind, MailNeeds, Offer, Session, StartTls};
+use super::{HelloKind, MailNeeds, Offer, Session, Standing, StartTls};
 use crate::parameters::{By, Extension, HoldTime, MailParameters, Offered};
+use crate::xclient::ATTRIBUTES;
 
 impl Session {
     /// The reply to EHLO: who we are, whom we see, what we have.
@@ -25,6 +26,9 @@ impl Session {
         }
         if self.may_authenticate() && self.client.credential.is_none() {
             text.push_str("\nAUTH PLAIN LOGIN");
+        }
+        if self.standing == Standing::Introducer {
+            let _ = write!(text, "\nXCLIENT {ATTRIBUTES}");
         }
         self.add_offers(&mut text, now);
         Reply::bare(250, text)

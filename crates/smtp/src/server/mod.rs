@@ -66,6 +66,7 @@ mod auth;
 mod commands;
 mod content;
 mod extensions;
+mod introduction;
 mod options;
 mod outbox;
 mod seam;
@@ -75,10 +76,10 @@ mod transaction;
 use std::borrow::Cow;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use merpati_mail::{ForwardPath, Reply, ReversePath, Stage, Time, TlsFacts};
+use merpati_mail::{Domain, ForwardPath, Reply, ReversePath, Stage, Time, TlsFacts};
 
 pub use self::options::{
-    Auth, Discipline, Limits, MailNeeds, Offer, Offers, Options, StartTls, Vrfy, Waits,
+    Auth, Discipline, Limits, MailNeeds, Offer, Offers, Options, Standing, StartTls, Vrfy, Waits,
 };
 pub use self::seam::{Input, Output, Wants};
 pub use self::summary::{SessionEnd, Summary};
@@ -103,19 +104,38 @@ pub struct Session {
     outbox: Outbox,
     is_shutting_down: bool,
     has_talked_early: bool,
+    standing: Standing,
+    pace: Pace,
     transactions: u32,
     bad_commands: u32,
     auth_failures: u32,
     summary: Summary,
 }
 
+/// How long we wait for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// As long as the RFC asks for.
+    Calm,
+    /// Not so long: others need the place.
+    Hurried,
+}
+
 /// What is known of the client, and forgotten at STARTTLS but for its address.
 #[derive(Clone, Debug)]
 struct Client {
     address: SocketAddr,
+    /// What an introducer found as its name; `None` where nobody told us.
+    name: Option<Domain>,
     hello: Option<Hello>,
     credential: Option<String>,
     tls: Option<TlsFacts>,
+}
+
+impl Client {
+    const fn at(address: SocketAddr) -> Self {
+        Self { address, name: None, hello: None, credential: None, tls: None }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +167,8 @@ enum Phase {
     Data(DataPhase),
     /// The fate of a whole message.
     EndOfData,
+    /// Nothing: the client is let wait for the greeting, to see whether it can.
+    Greeting,
     /// TLS.
     Handshake,
     /// The verdict on a name.
@@ -173,7 +195,7 @@ impl Session {
         outbox.outputs.push_back(Output::Ask(Stage::Connect));
         Self {
             options,
-            client: Client { address: peer, hello: None, credential: None, tls },
+            client: Client { tls, ..Client::at(peer) },
             transaction: None,
             phase: Phase::Connect,
             since: now,
@@ -181,11 +203,26 @@ impl Session {
             outbox,
             is_shutting_down: false,
             has_talked_early: false,
+            standing: Standing::Stranger,
+            pace: Pace::Calm,
             transactions: 0,
             bad_commands: 0,
             auth_failures: 0,
             summary: Summary::default(),
         }
+    }
+
+    /// The same session with a client of this standing; to be said before the first input.
+    #[must_use]
+    pub const fn standing(mut self, standing: Standing) -> Self {
+        self.standing = standing;
+        self
+    }
+
+    /// Says whether others need the place of a client that does nothing. Then a client that has not
+    /// authenticated is waited for no longer than [`Waits::hurried_wait`].
+    pub const fn hurry(&mut self, is_needed: bool) {
+        self.pace = if is_needed { Pace::Hurried } else { Pace::Calm };
     }
 
     /// Takes an input; returns how many octets of [`Input::Octets`] are consumed, else 0.
@@ -237,14 +274,22 @@ impl Session {
     pub fn deadline(&self) -> Option<Time> {
         let waits = &self.options.waits;
         let transaction = self.transaction.as_ref().map(|t| t.started + waits.transaction_wait);
+        let patience = match self.pace {
+            Pace::Hurried if self.is_unknown() => waits.hurried_wait,
+            Pace::Calm | Pace::Hurried => Duration::MAX,
+        };
+        let block_wait = waits.data_block_wait.min(patience);
         let (first, second) = match &self.phase {
-            Phase::Auth(_) | Phase::Command => (self.since + waits.command_wait, None),
+            Phase::Auth(_) | Phase::Command => {
+                (self.since + waits.command_wait.min(patience), None)
+            }
+            Phase::Greeting => (self.since + waits.greeting_wait, None),
             Phase::Chunk(chunk) => {
                 let size = self.chunked_bytes().saturating_add(chunk.swallowed);
-                (self.since + waits.data_block_wait, Some((chunk.started, size)))
+                (self.since + block_wait, Some((chunk.started, size)))
             }
             Phase::Data(data) => {
-                (self.since + waits.data_block_wait, Some((data.started, data.content.size_bytes)))
+                (self.since + block_wait, Some((data.started, data.content.size_bytes)))
             }
             Phase::Closed
             | Phase::Connect
@@ -265,7 +310,7 @@ impl Session {
     /// What is waited for.
     pub const fn wants(&self) -> Wants {
         match &self.phase {
-            Phase::Auth(_) | Phase::Command => Wants::Commands,
+            Phase::Auth(_) | Phase::Command | Phase::Greeting => Wants::Commands,
             Phase::Chunk(chunk) => Wants::Content { octets: Some(chunk.remaining) },
             Phase::Closed => Wants::Nothing,
             Phase::Data(_) => Wants::Content { octets: None },
@@ -277,6 +322,11 @@ impl Session {
             | Phase::Password
             | Phase::Recipient(_) => Wants::Answer,
         }
+    }
+
+    /// Whether nothing speaks for the client.
+    fn is_unknown(&self) -> bool {
+        self.standing == Standing::Stranger && self.client.credential.is_none()
     }
 
     /// How many octets of content the client announced by `SIZE=`; `None` where it did not, and
@@ -293,6 +343,17 @@ impl Session {
     /// What happened so far; complete after [`Output::Close`].
     pub const fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// The address and port of the client: that of the connection, or the one that an introducer
+    /// told us; 0.0.0.0 where he did not know it.
+    pub const fn peer(&self) -> SocketAddr {
+        self.client.address
+    }
+
+    /// The name of the client's address, as an introducer found it; `None` where nobody told us.
+    pub const fn peer_name(&self) -> Option<&Domain> {
+        self.client.name.as_ref()
     }
 
     /// The credential that authenticated; `None` where none did.
@@ -319,6 +380,7 @@ impl Session {
                     self.has_talked_early |= !rest.is_empty();
                     None
                 }
+                Phase::Greeting => self.take_early(rest),
                 Phase::Data(_) => self.take_data(now, rest, at),
                 Phase::EndOfData
                 | Phase::Hello(_)
@@ -390,7 +452,9 @@ impl Session {
 
     /// Ends the session if we shut down and the client is owed nothing.
     fn shut_down_between_commands(&mut self) {
-        if self.is_shutting_down && matches!(self.phase, Phase::Auth(_) | Phase::Command) {
+        if self.is_shutting_down
+            && matches!(self.phase, Phase::Auth(_) | Phase::Command | Phase::Greeting)
+        {
             let reply = self.closing_reply((4, 3, 2), "shuts down");
             self.outbox.reply(&reply);
             self.close(SessionEnd::Shutdown);
@@ -445,6 +509,7 @@ impl Session {
             | Phase::Command
             | Phase::Connect
             | Phase::EndOfData
+            | Phase::Greeting
             | Phase::Handshake
             | Phase::Hello(_)
             | Phase::Mail(_)

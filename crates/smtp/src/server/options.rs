@@ -137,6 +137,18 @@ pub enum Discipline {
     Tolerated,
 }
 
+/// What the lists of the operator say of who connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// He may introduce the clients that he speaks for, with XCLIENT.
+    Introducer,
+    /// We know him.
+    Known,
+    /// Nothing.
+    #[default]
+    Stranger,
+}
+
 /// How much a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -194,6 +206,11 @@ pub struct Waits {
     pub content_grace: Duration,
     /// How many octets of content buy a second more. At least 1; default 100.
     pub content_rate_min: u64,
+    /// How long a stranger waits for the greeting. Default 0: not at all.
+    pub greeting_wait: Duration,
+    /// For a command or the next octets of content where others need the place: see
+    /// [`Session::hurry`](super::Session::hurry). Default 10 seconds.
+    pub hurried_wait: Duration,
     /// From MAIL to the end of the content. Default 2 hours.
     pub transaction_wait: Duration,
 }
@@ -205,6 +222,8 @@ impl Default for Waits {
             data_block_wait: Duration::from_mins(3),
             content_grace: Duration::from_mins(10),
             content_rate_min: 100,
+            greeting_wait: Duration::ZERO,
+            hurried_wait: Duration::from_secs(10),
             transaction_wait: Duration::from_hours(2),
         }
     }
