@@ -227,6 +227,8 @@ http_listen = []
 to = "{folder / 'log'}"
 [relay]
 local_domains = ["ours.example"]
+[strangers]
+sender_domain = "any"
 [[route]]
 name = "all"
 to = "smtp://127.0.0.1:{next_hop}"
