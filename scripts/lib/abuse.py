@@ -36,6 +36,7 @@ RESET = struct.pack("ii", 1, 0)
 # What a connection is allowed to cost the relay, and how much may be left of it afterwards.
 CONNECTION_KIB_MAX = 16
 LEFT_MIB_MAX = 24
+COMES_BACK_SECONDS = 30
 # Seconds that the other client's slowest mail may take, and its 99th in a hundred.
 SLOWEST_SECONDS = 15
 SLOW_SECONDS = 5
@@ -265,15 +266,17 @@ to = "smtp://127.0.0.1:{next_hop}"
 class Friend:
     """The other client, in a process of its own."""
 
-    def __init__(self, port, per_second):
+    def __init__(self, port, per_second, notes):
         command = [sys.executable, __file__, "--friend", str(port), str(per_second)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.notes = notes
+        with open(notes, "wb") as output:
+            self.process = subprocess.Popen(command, stdout=output)
 
     def finish(self):
         """Of each message: when it began, how long it took, and what went wrong or nothing."""
         self.process.send_signal(signal.SIGTERM)
-        lines = self.process.communicate(timeout=60)[0].splitlines()
-        return [json.loads(line) for line in lines]
+        self.process.wait(90)
+        return [json.loads(line) for line in self.notes.read_text().splitlines()]
 
     def __enter__(self):
         return self
@@ -366,7 +369,7 @@ def trial(options, folder):
     rig = Rig(os.environ["MERPATI_RIG"])
     with Sink(rig, folder / "sink") as sink, \
             Watched(os.environ["MERPATI"], folder, sink.port, options) as relay, \
-            Friend(relay.ports["mx"], options.mails_per_second) as friend:
+            Friend(relay.ports["mx"], options.mails_per_second, folder / "friend") as friend:
         time.sleep(options.calm)
         before, handles = relay.memory(), relay.descriptors()
         began = time.monotonic()
@@ -383,7 +386,11 @@ def trial(options, folder):
         ended = time.monotonic()
         took = settle(relay, handles, 30 if not options.default_waits else 360)
         time.sleep(options.calm)
-        after, handles_after = relay.memory(), relay.descriptors()
+        # The allocator gives pages back some time after they became free.
+        end = time.monotonic() + COMES_BACK_SECONDS
+        while (after := relay.memory()) > before + LEFT_MIB_MAX and time.monotonic() < end:
+            time.sleep(1)
+        handles_after = relay.descriptors()
         messages = friend.finish()
         sink.wait_for(sum(1 for _, _, wrong in messages if not wrong), 60)
         print(f"abuse: {horde.made} connections in {ended - began:.0f} s from {options.addresses} "
@@ -416,7 +423,7 @@ def main():
     parser.add_argument("--at-once", type=int, default=15_000)
     parser.add_argument("--addresses", type=int, default=1_500, help="from so many of 127/8")
     parser.add_argument("--per-second", type=int, default=2_000, help="new ones, at most")
-    parser.add_argument("--life", type=float, default=20, help="seconds that one stays, at most")
+    parser.add_argument("--life", type=float, default=60, help="seconds that one stays, at most")
     parser.add_argument("--mails-per-second", type=float, default=20, help="of the other client")
     parser.add_argument("--default-waits", action="store_true", help="those of a new configuration")
     parser.add_argument("--seed", type=int, default=1)
