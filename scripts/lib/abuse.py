@@ -34,7 +34,7 @@ IP_BIND_ADDRESS_NO_PORT = 24
 TCP_REPAIR = 19
 RESET = struct.pack("ii", 1, 0)
 # What a connection is allowed to cost the relay, and how much may be left of it afterwards.
-CONNECTION_KIB_MAX = 16
+CONNECTION_KIB_MAX = 20
 LEFT_MIB_MAX = 24
 COMES_BACK_SECONDS = 30
 # Seconds that the other client's slowest mail may take, and its 99th in a hundred.
