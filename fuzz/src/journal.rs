@@ -59,6 +59,7 @@ impl State {
                 self.messages.remove(id);
             }
             Event::Cancelled(_)
+            | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. } => {}

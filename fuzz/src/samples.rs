@@ -97,12 +97,16 @@ pub(crate) fn carried(id: QueueId, size_bytes: u64, attempts: u32) -> Event {
         Waiting::Held { hold: hold(), cause: None },
     ];
     let deliveries =
-        (0..).zip(waiting.map(|waiting| DeliveryState { attempts, waiting })).collect();
+        (0..).zip(waiting).map(|(recipient, waiting)| {
+            let is_delay_told = recipient == 1;
+            (recipient, DeliveryState { attempts, waiting, is_delay_told })
+        });
+    let deliveries = deliveries.collect();
     Event::Carried(Box::new(Carried { accepted: accepted(id, size_bytes), deliveries }))
 }
 
 /// One event of each kind.
-pub(crate) fn events() -> [Event; 10] {
+pub(crate) fn events() -> [Event; 11] {
     let id = QueueId::from_bits(77);
     let delivery = DeliveryId { message: id, recipient: 1 };
     [
@@ -116,6 +120,7 @@ pub(crate) fn events() -> [Event; 10] {
         Event::Held { delivery, hold: hold() },
         Event::Released { delivery, until: Time::from_secs(9) },
         Event::Retired(id),
+        Event::Delayed { message: id, recipients: vec![0, 1] },
     ]
 }
 

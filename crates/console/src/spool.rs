@@ -141,6 +141,7 @@ impl Exported<'_> {
             Event::Attempted(_)
             | Event::Cancelled(_)
             | Event::ConfigChanged { .. }
+            | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. }

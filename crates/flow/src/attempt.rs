@@ -74,7 +74,7 @@ impl Progress {
                     left.is_crowded_out = true;
                 }
             }
-            Finding::Delivered(_) | Finding::NotDelivered(_) => {
+            Finding::Delivered(..) | Finding::NotDelivered(_) => {
                 self.left.remove(at);
                 self.settled.push((place, finding, Some(host)));
             }
@@ -234,6 +234,7 @@ mod tests {
     use merpati_mail::{ForwardPath, Reply};
 
     use super::*;
+    use crate::Handover;
 
     fn replied(phase: Phase, code: u16) -> Found {
         Found { phase, fact: Fact::Replied(Reply::bare(code, "so it is")) }
@@ -277,25 +278,25 @@ mod tests {
         progress.note_all(&found(Phase::Connect, Fact::TimedOut), Some(0));
         let unknown = replied(Phase::Recipient, 550);
         progress.note(0, Finding::NotDelivered(unknown.clone()), 1);
-        progress.note(1, Finding::Delivered(Reply::bare(250, "ok")), 1);
+        progress.note(1, Finding::Delivered(Reply::bare(250, "ok"), Handover::Relayed), 1);
         assert!(progress.is_over());
         let (findings, host) = progress.finish();
         assert_eq!(host, Some(1));
         assert_eq!(findings[0], (0, Finding::NotDelivered(unknown)));
-        assert!(matches!(findings[1], (1, Finding::Delivered(_))));
+        assert!(matches!(findings[1], (1, Finding::Delivered(..))));
     }
 
     #[test]
     fn whoever_is_crowded_out_stays_with_the_host_and_the_others_go_to_the_next() {
         let mut progress = progress(3);
-        progress.note(0, Finding::Delivered(Reply::bare(250, "ok")), 0);
+        progress.note(0, Finding::Delivered(Reply::bare(250, "ok"), Handover::Relayed), 0);
         progress.note(1, Finding::TryAgain, 0);
         progress.note(2, Finding::NotDelivered(replied(Phase::Data, 421)), 0);
         assert!(progress.is_crowded());
         progress.leave(0);
         assert_eq!(progress.left().map(|(place, _)| place).collect::<Vec<_>>(), [2]);
         assert!(!progress.is_crowded());
-        progress.note(2, Finding::Delivered(Reply::bare(250, "ok")), 1);
+        progress.note(2, Finding::Delivered(Reply::bare(250, "ok"), Handover::Relayed), 1);
         let (findings, host) = progress.finish();
         assert_eq!(findings[1], (1, Finding::TryAgain));
         assert_eq!((findings.len(), host), (3, Some(1)));

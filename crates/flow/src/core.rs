@@ -6,6 +6,7 @@
 //! after a restart. Pure: time, answers and the seed of all randomness are arguments.
 
 mod deadline;
+mod settle;
 mod verify;
 
 use std::{
@@ -16,18 +17,19 @@ use std::{
 
 use bytes::Bytes;
 use merpati_mail::{
-    Answer, Cause, Class, DeliveryId, Domain, Draw, EgressPath, Event, Hold, NextHop, NodeId,
-    Outcome, Question, QueueId, Recipient, Reply, Scope, Time, TlsFacts, TlsRequest,
-    event::{Accepted, Attempted, Carried},
-    outcome::{Attempt, Finding as Found},
+    Answer, Cause, Class, DeliveryId, Domain, Draw, EgressPath, Event, Hold, Mailbox, NextHop,
+    NodeId, Question, QueueId, Recipient, Reply, Scope, Time, TlsFacts, TlsRequest,
+    event::{Accepted, Carried},
+    outcome::Finding as Found,
     question::MxAnswer,
     route::Endpoint,
 };
 
+use self::settle::{Gathering, Verdict};
 use crate::{
     outcome::{self, Before, Fate},
     queue::{LaneId, LaneKey, Queue, View},
-    report::{self, Failure},
+    report::Desk,
     retry::RetryPlan,
     route::{self, Router, Rule, RulePlace, Target},
 };
@@ -49,6 +51,11 @@ pub struct Options {
     pub recipients_per_job_max: usize,
     /// The port of hosts found by MX.
     pub port: u16,
+    /// The age of a message at which its originator is told, once, that it is delayed; `None`:
+    /// never.
+    pub delay_report_after: Option<Duration>,
+    /// Who is told where a report of ours cannot be delivered; `None`: nobody.
+    pub postmaster: Option<Mailbox>,
 }
 
 impl Options {
@@ -62,6 +69,8 @@ impl Options {
             jobs_per_lane_max: 20,
             recipients_per_job_max: 100,
             port: 25,
+            delay_report_after: Some(Duration::from_hours(4)),
+            postmaster: None,
         }
     }
 }
@@ -79,6 +88,12 @@ pub struct Core {
     active: BTreeMap<LaneId, usize>,
     proposed: BTreeMap<Token, Group>,
     next_token: u64,
+    /// Failures of messages whose other recipients are still being tried.
+    gathering: BTreeMap<QueueId, Gathering>,
+    /// When the originators of these are told at the latest.
+    told_at: BTreeSet<(Time, QueueId)>,
+    /// Of these an attempt has ended.
+    ripe: Vec<QueueId>,
     /// Messages about which something is proposed and not yet committed.
     unsettled: BTreeMap<QueueId, Unsettled>,
     known: BTreeMap<Domain, (MxAnswer, Time)>,
@@ -211,11 +226,33 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// The next hop took responsibility.
-    Delivered(Reply),
+    Delivered(Reply, Handover),
     /// It did not.
     NotDelivered(Found),
     /// The transaction was full; the recipient belongs into another one, at once.
     TryAgain,
+}
+
+/// Who tells the originator of success from now on (RFC 3461 §5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// The message is in its mailbox: we do, that it is delivered.
+    Final,
+    /// The next hop knows nothing of DSN: we do, that it is relayed.
+    Relayed,
+    /// The next hop has taken over the parameters, and does.
+    Reporting,
+}
+
+impl Handover {
+    /// What it is when this was spoken with the next hop, which offered DSN or not.
+    pub const fn of(dialect: Dialect, is_dsn_offered: bool) -> Self {
+        match (dialect, is_dsn_offered) {
+            (_, true) => Self::Reporting,
+            (Dialect::Lmtp, false) => Self::Final,
+            (Dialect::Smtp, false) => Self::Relayed,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -268,6 +305,9 @@ impl Core {
             active: BTreeMap::new(),
             proposed: BTreeMap::new(),
             next_token: 0,
+            gathering: BTreeMap::new(),
+            told_at: BTreeSet::new(),
+            ripe: Vec::new(),
             unsettled: BTreeMap::new(),
             known: BTreeMap::new(),
             asking: BTreeMap::new(),
@@ -306,6 +346,7 @@ impl Core {
 
     /// What is to be done next; the caller polls until `None`.
     pub fn poll(&mut self, now: Time) -> Option<Output> {
+        self.tell_gathered(now);
         if self.outputs.is_empty() {
             self.start(now);
         }
@@ -315,7 +356,9 @@ impl Core {
     /// When [`Self::poll`] will have something to do by itself; `None` where only an input can
     /// bring that.
     pub fn deadline(&self) -> Option<Time> {
-        if self.has_room() { self.queue.deadline() } else { None }
+        let due = if self.has_room() { self.queue.deadline() } else { None };
+        let told = self.told_at.first().map(|(at, _)| *at);
+        due.into_iter().chain(told).min()
     }
 
     /// The whole state of a message for the journal; `None` where it is gone, or where something
@@ -529,109 +572,13 @@ impl Core {
         let remote = report.path.as_ref().map(|path| path.host.clone());
         let tls = self.tls_request(id);
         self.conclude(now, id, Some(report), &|recipient| match findings.get(&recipient)? {
-            Finding::Delivered(reply) => Some(Verdict::Yes(reply.clone())),
+            Finding::Delivered(reply, handover) => Some(Verdict::Yes(reply.clone(), *handover)),
             Finding::NotDelivered(found) => {
                 let (cause, fate) = outcome::classify_for(tls, found, remote.clone());
                 Some(Verdict::No(cause, fate))
             }
             Finding::TryAgain => None,
         });
-    }
-
-    /// Decides what is so for each recipient of an attempt, and proposes it as one group: the
-    /// outcomes, the report on failures, and the end of the message where nothing is left of it.
-    fn conclude(
-        &mut self,
-        now: Time,
-        id: JobId,
-        report: Option<&Report>,
-        verdict: &dyn Fn(u32) -> Option<Verdict>,
-    ) {
-        let Some(running) = self.jobs.get(&id).cloned() else { return };
-        let Some(loaded) = running.loaded.clone() else { return };
-        let mut tally = Tally::default();
-        for &recipient in &running.recipients {
-            let delivery = DeliveryId { message: running.message, recipient };
-            if !self.lives(delivery) {
-                continue;
-            }
-            match verdict(recipient) {
-                Some(verdict) => self.judge(now, delivery, verdict, &mut tally),
-                None => self.queue.put_back(delivery, now),
-            }
-        }
-        let attempt = Attempt {
-            number: tally.number.max(1),
-            path: report.and_then(|r| r.path.clone()),
-            began: report.map_or(now, |r| r.began),
-            ended: now,
-            tls: report.and_then(|r| r.tls.clone()),
-        };
-        let message = running.message;
-        let mut events = Vec::new();
-        if !tally.outcomes.is_empty() {
-            let outcomes = tally.outcomes;
-            events
-                .push((Event::Attempted(Box::new(Attempted { message, attempt, outcomes })), None));
-        }
-        events.extend(tally.expired.into_iter().map(|event| (event, None)));
-        if let Some(dsn) = self.report(now, &loaded, &tally.failures) {
-            events.push((Event::Accepted(Box::new(dsn.accepted)), Some(dsn.content)));
-        }
-        if !events.is_empty() {
-            self.propose_end(now, message, &tally.gone, events);
-        }
-        self.end(id);
-    }
-
-    fn judge(&mut self, now: Time, delivery: DeliveryId, verdict: Verdict, tally: &mut Tally) {
-        let attempts = self.queue.attempts(delivery).saturating_add(1);
-        tally.number = tally.number.max(attempts);
-        let recipient = delivery.recipient;
-        let (cause, fate) = match verdict {
-            Verdict::Yes(reply) => {
-                tally.gone.push(recipient);
-                tally.outcomes.push((recipient, Outcome::Delivered { reply }));
-                return;
-            }
-            Verdict::No(cause, fate) => (cause, fate),
-        };
-        let message = delivery.message;
-        let age = self.age(now, message);
-        let (cause, fate) = match fate {
-            Fate::Passing if self.is_overdue(now, message) => outcome::own(Before::Overdue),
-            Fate::Final | Fate::Passing => (cause, fate),
-        };
-        let wait = self.options.retry.wait(attempts, age, self.draw.fraction());
-        match (fate, wait) {
-            (Fate::Passing, Some(wait)) => {
-                let until = self.due_after(now, message, wait);
-                tally.outcomes.push((recipient, Outcome::Deferred { cause, until }));
-                return;
-            }
-            (Fate::Passing, None) => {
-                tally
-                    .outcomes
-                    .push((recipient, Outcome::Deferred { cause: cause.clone(), until: now }));
-                let cause = Cause { class: Class::Expired, scope: Scope::Message, ..cause };
-                tally.expired.push(Event::Expired { delivery, cause: cause.clone() });
-                tally.failures.push(Failure { recipient, cause, at: now });
-            }
-            (Fate::Final, _) => {
-                tally.failures.push(Failure { recipient, cause: cause.clone(), at: now });
-                tally.outcomes.push((recipient, Outcome::Failed { cause }));
-            }
-        }
-        tally.gone.push(recipient);
-    }
-
-    fn report(&mut self, now: Time, loaded: &Loaded, failures: &[Failure]) -> Option<report::Dsn> {
-        if failures.is_empty() {
-            return None;
-        }
-        let id = self.ids.next();
-        let by = &self.options.hostname;
-        report::failed(by, (id, now), &loaded.accepted, &loaded.header, failures)
     }
 
     fn cancel(&mut self, now: Time, delivery: DeliveryId) {
@@ -713,6 +660,9 @@ impl Core {
             }
         }
         self.queue.park(running.lane, false);
+        if self.gathering.contains_key(&running.message) {
+            self.ripe.push(running.message);
+        }
     }
 }
 
@@ -734,23 +684,6 @@ impl ReportIds {
         self.counter = self.counter.wrapping_add(1);
         QueueId::new(self.node, self.epoch, self.counter)
     }
-}
-
-/// What an attempt means for one recipient.
-enum Verdict {
-    No(Cause, Fate),
-    Yes(Reply),
-}
-
-/// What an attempt means for all its recipients.
-#[derive(Default)]
-struct Tally {
-    number: u32,
-    outcomes: Vec<(u32, Outcome)>,
-    expired: Vec<Event>,
-    failures: Vec<Failure>,
-    /// Recipients of whom nothing is left to do.
-    gone: Vec<u32>,
 }
 
 /// Wait before a message is read again that the spool could not give.

@@ -1,7 +1,7 @@
 use merpati_mail::{
-    BodyType, ByMode, DeliverBy, Envelope, ForwardPath, Mailbox, Origin, Overlay, Protocol,
-    Requests, ReversePath,
-    envelope::Utf8,
+    BodyType, ByMode, DeliverBy, Envelope, ForwardPath, Mailbox, Origin, Outcome, Overlay,
+    Protocol, Requests, ReversePath,
+    envelope::{Notify, Utf8},
     outcome::{Fact, Phase},
     question::{Addresses, MxHost},
     route::{HostPort, Remote},
@@ -20,6 +20,7 @@ struct World {
     now: Time,
     log: Vec<String>,
     messages: BTreeMap<QueueId, Accepted>,
+    reports: Vec<String>,
 }
 
 impl World {
@@ -35,7 +36,13 @@ impl World {
         let mut options = Options::new(domain("mx.ours.example"), router);
         options.jobs_per_lane_max = 1;
         let core = Core::new(options, NodeId::default(), 1, 42);
-        Self { core, now: Time::from_secs(1_000), log: Vec::new(), messages: BTreeMap::new() }
+        Self {
+            core,
+            now: Time::from_secs(1_000),
+            log: Vec::new(),
+            messages: BTreeMap::new(),
+            reports: Vec::new(),
+        }
     }
 
     fn accept(&mut self, counter: u32, from: &str, to: &[&str]) -> QueueId {
@@ -49,8 +56,22 @@ impl World {
         to: &[&str],
         requests: Requests,
     ) -> QueueId {
+        self.accept_asking((counter, requests), from, to, |_| {})
+    }
+
+    fn accept_asking(
+        &mut self,
+        (counter, requests): (u32, Requests),
+        from: &str,
+        to: &[&str],
+        change: impl Fn(&mut Recipient),
+    ) -> QueueId {
         let id = QueueId::new(NodeId::default(), 1, counter);
-        let recipient = |a: &&str| Recipient::new(ForwardPath::Mailbox(Mailbox::parse(a).unwrap()));
+        let recipient = |a: &&str| {
+            let mut to = Recipient::new(ForwardPath::Mailbox(Mailbox::parse(a).unwrap()));
+            change(&mut to);
+            to
+        };
         let accepted = Accepted {
             id,
             envelope: Envelope {
@@ -115,9 +136,11 @@ impl World {
     fn commit(&mut self, token: Token, group: &Group) {
         let names: Vec<&str> = group.events.iter().map(|(event, _)| event.name()).collect();
         self.log.push(names.join("+"));
-        for (event, _) in &group.events {
+        for (event, content) in &group.events {
             if let Event::Accepted(accepted) = event {
                 self.messages.insert(accepted.id, (**accepted).clone());
+                let text = content.clone().unwrap_or_default();
+                self.reports.push(String::from_utf8(text).unwrap());
             }
         }
         self.core.handle(self.now, Input::Committed(token));
@@ -142,7 +165,7 @@ fn one_host() -> MxAnswer {
 fn says(code: u16, enhanced: (u8, u16, u16)) -> Finding {
     let reply = Reply::new(code, enhanced, "said");
     if code == 250 {
-        Finding::Delivered(reply)
+        Finding::Delivered(reply, Handover::Relayed)
     } else {
         let fact = Fact::Replied(reply);
         Finding::NotDelivered(Found { phase: Phase::Recipient, fact })
@@ -181,6 +204,7 @@ fn a_failure_and_its_report_are_one_group_and_a_report_never_bounces() {
 #[test]
 fn a_deferral_is_tried_again_and_given_up_after_five_days_with_one_report() {
     let mut world = World::new();
+    world.core.options.delay_report_after = None;
     let id = world.accept(1, "a@ours.example", &["u@there.example"]);
     let began = world.now;
     let mut attempts = 0;
@@ -460,5 +484,194 @@ fn what_requires_tls_goes_only_to_hosts_whose_names_are_proven() {
         world.core.handle(world.now, Input::Loaded(job, Some(Arc::new(loaded))));
         let Some(Output::Attempt(job)) = world.core.poll(world.now) else { panic!("it tries") };
         assert_eq!((job.dialect, job.protection), (dialect, want));
+    }
+}
+
+/// The originator wants to hear of all of it.
+fn wants_all(world: &mut World, counter: u32, to: &[&str]) -> QueueId {
+    let asked = (counter, Requests::default());
+    world.accept_asking(asked, "a@ours.example", to, |recipient| {
+        recipient.notify = Some(Notify::On { delay: true, failure: true, success: true });
+    })
+}
+
+#[test]
+fn success_and_its_report_are_one_group_unless_the_next_hop_reports() {
+    let reply = || Reply::new(250, (2, 0, 0), "ok");
+    for (handover, action, group) in [
+        (Handover::Final, "Action: delivered\r\n", "Attempted+Accepted+Retired"),
+        (Handover::Relayed, "Action: relayed\r\n", "Attempted+Accepted+Retired"),
+        (Handover::Reporting, "", "Attempted+Retired"),
+    ] {
+        let mut world = World::new();
+        wants_all(&mut world, 1, &["u@there.example"]);
+        world.run(&one_host(), &|path| match path.to_string().as_str() {
+            "<u@there.example>" => Finding::Delivered(reply(), handover),
+            _ => Finding::Delivered(reply(), Handover::Relayed),
+        });
+        assert_eq!(world.log()[2], group, "{handover:?}");
+        assert_eq!(world.reports.len(), usize::from(!action.is_empty()));
+        assert!(world.reports.iter().all(|text| text.contains(action)));
+    }
+}
+
+#[test]
+fn a_delay_is_told_once_also_after_a_restart() {
+    let mut world = World::new();
+    let id = wants_all(&mut world, 1, &["u@there.example"]);
+    let began = world.now;
+    let mut told = Vec::new();
+    for round in 0..12 {
+        world.run(&one_host(), &|path| match path.to_string().as_str() {
+            "<u@there.example>" => says(450, (4, 2, 0)),
+            _ => says(250, (2, 0, 0)),
+        });
+        told.extend(world.log().iter().any(|l| l.contains("Delayed")).then_some(world.now));
+        if round == 8 {
+            // All that is known of it is written anew, and read by another life.
+            let carried = world.core.carry(&world.messages[&id]).unwrap();
+            assert!(carried.deliveries[0].1.is_delay_told);
+            world.core = Core::new(world.core.options.clone(), NodeId::default(), 2, 43);
+            world.core.durable(world.now, &Event::Carried(Box::new(carried)));
+        }
+        world.now = world.core.deadline().unwrap();
+    }
+    assert_eq!(told.len(), 1);
+    let age = told[0].since(began);
+    assert!(age >= Duration::from_hours(4) && age < Duration::from_hours(8), "{age:?}");
+    let text = &world.reports[0];
+    assert!(text.contains("Action: delayed\r\nStatus: 4.2.0\r\n"), "{text}");
+    assert!(text.contains("\r\nWill-Retry-Until: "), "{text}");
+}
+
+#[test]
+fn nobody_is_told_of_a_delay_who_did_not_ask_or_where_it_is_off() {
+    for (notify, after, want) in [
+        (Some(Notify::Never), Some(Duration::from_hours(4)), 0),
+        (None, Some(Duration::from_hours(4)), 1),
+        (None, None, 0),
+    ] {
+        let mut world = World::new();
+        world.core.options.delay_report_after = after;
+        let asked = (1, Requests::default());
+        world.accept_asking(asked, "a@ours.example", &["u@there.example"], |r| r.notify = notify);
+        for _ in 0..10 {
+            world.run(&one_host(), &|path| match path.to_string().as_str() {
+                "<u@there.example>" => says(450, (4, 2, 0)),
+                _ => says(250, (2, 0, 0)),
+            });
+            world.now = world.core.deadline().unwrap();
+        }
+        assert_eq!(world.reports.len(), want, "{notify:?} {after:?}");
+    }
+}
+
+/// I17: whoever writes to a thousand people that are not there gets one report.
+#[test]
+fn failures_in_many_attempts_at_once_share_one_report() {
+    let mut world = World::new();
+    world.core.options.jobs_per_lane_max = 3;
+    let to: Vec<String> = (0..1_000).map(|n| format!("u{n}@there.example")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let id = world.accept(1, "a@ours.example", &to);
+    world.run(&one_host(), &|path| match path.to_string().as_str() {
+        "<u7@there.example>" | "<a@ours.example>" => says(250, (2, 0, 0)),
+        _ => says(550, (5, 1, 1)),
+    });
+    assert_eq!(world.reports.len(), 1);
+    assert_eq!(world.reports[0].matches("Action: failed\r\n").count(), 999);
+    let log = world.log();
+    let all = "Attempted+".repeat(10) + "Accepted+Retired";
+    assert_eq!(log.iter().filter(|line| line.contains("Accepted")).collect::<Vec<_>>(), [&all]);
+    assert_eq!(world.core.queue().accepted_at(id), None);
+}
+
+#[test]
+fn failures_wait_for_half_a_minute_at_most_and_not_at_all_at_the_end() {
+    for is_draining in [false, true] {
+        let mut world = World::new();
+        let id = world.accept(1, "a@ours.example", &["u@there.example", "v@slow.example"]);
+        let mut open = Vec::new();
+        let mut groups = Vec::new();
+        while let Some(output) = world.core.poll(world.now) {
+            match output {
+                Output::Attempt(job) if open.is_empty() => open.push(job),
+                Output::Attempt(job) => world.attempt(&job, &|_| says(550, (5, 1, 1))),
+                Output::Commit(_, group) => groups.push(group),
+                Output::Load(job, id) => {
+                    let accepted = world.messages[&id].clone();
+                    let loaded = Arc::new(Loaded { accepted, header: Bytes::new() });
+                    world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
+                }
+                Output::Ask(question) => {
+                    let answer = Answer::Mx(one_host());
+                    world.core.handle(world.now, Input::Answered(question, answer));
+                }
+            }
+        }
+        assert_eq!((open.len(), groups.len()), (1, 0), "the failure waits");
+        let late = world.now + Duration::from_secs(30);
+        assert_eq!(world.core.deadline(), Some(late));
+        if is_draining {
+            world.core.drain();
+        } else {
+            world.now = late;
+        }
+        let Some(Output::Commit(token, group)) = world.core.poll(world.now) else {
+            panic!("it is told");
+        };
+        world.commit(token, &group);
+        assert_eq!(world.log().last().unwrap(), "Attempted+Accepted");
+        assert!(world.core.queue().accepted_at(id).is_some(), "the other one is being tried");
+    }
+}
+
+#[test]
+fn what_is_given_up_while_its_failure_waits_has_one_end() {
+    let mut world = World::new();
+    world.accept(1, "", &["u@there.example", "v@slow.example"]);
+    let mut open = Vec::new();
+    while let Some(output) = world.core.poll(world.now) {
+        match output {
+            Output::Attempt(job) if open.is_empty() => open.push(job),
+            Output::Attempt(job) => {
+                world.attempt(&job, &|_| says(550, (5, 1, 1)));
+                let message = job.message.accepted.id;
+                for (recipient, _) in job.recipients {
+                    let delivery = DeliveryId { message, recipient };
+                    world.core.handle(world.now, Input::Cancel(delivery));
+                }
+            }
+            Output::Commit(token, group) => world.commit(token, &group),
+            Output::Load(job, id) => {
+                let accepted = world.messages[&id].clone();
+                let loaded = Arc::new(Loaded { accepted, header: Bytes::new() });
+                world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
+            }
+            Output::Ask(question) => {
+                let answer = Answer::Mx(one_host());
+                world.core.handle(world.now, Input::Answered(question, answer));
+            }
+        }
+    }
+    world.attempt(&open.remove(0), &|_| says(250, (2, 0, 0)));
+    world.run(&one_host(), &|_| panic!("nothing is left"));
+    let ends = ["Cancelled", "attempt mx.there.example:25 for 1", "Attempted+Retired"];
+    assert_eq!(world.log()[1..], ends);
+    assert!(world.core.queue().is_empty());
+}
+
+/// I4: a report that cannot be delivered is told to the postmaster, and that to nobody.
+#[test]
+fn a_double_bounce_goes_to_the_postmaster_once() {
+    for postmaster in [None, Mailbox::parse("pm@ours.example").ok()] {
+        let mut world = World::new();
+        let want = 1 + usize::from(postmaster.is_some());
+        world.core.options.postmaster = postmaster;
+        world.accept(1, "a@ours.example", &["u@there.example"]);
+        world.run(&one_host(), &|_| says(550, (5, 1, 1)));
+        assert_eq!(world.reports.len(), want);
+        assert_eq!(world.log().last().unwrap(), "Attempted+Retired");
+        assert!(world.core.queue().is_empty());
     }
 }

@@ -23,6 +23,6 @@ pub mod submission;
 pub mod trace;
 
 pub use self::core::{
-    Core, Dialect, Finding, Group, Input, Job, JobId, Loaded, Options, Output, Protection, Report,
-    Token,
+    Core, Dialect, Finding, Group, Handover, Input, Job, JobId, Loaded, Options, Output,
+    Protection, Report, Token,
 };

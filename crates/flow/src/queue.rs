@@ -108,6 +108,8 @@ struct Delivery {
     attempts: u32,
     note: Option<CauseNote>,
     priority: Priority,
+    /// Whether the originator was told of the delay.
+    is_delay_told: bool,
     /// Whether an attempt goes on: whatever the status becomes meanwhile, there is no second one.
     is_taken: bool,
 }
@@ -140,10 +142,17 @@ impl Queue {
             Event::Accepted(accepted) => self.insert(accepted, |_| {
                 let release_at = accepted.envelope.requests.release_at;
                 let time = release_at.map_or(at, |release| release.max(at));
-                Some(DeliveryState { attempts: 0, waiting: Waiting::Until { time, cause: None } })
+                let waiting = Waiting::Until { time, cause: None };
+                Some(DeliveryState { attempts: 0, waiting, is_delay_told: false })
             }),
             Event::Carried(carried) => self.replace(carried),
             Event::Attempted(attempted) => self.attempted(attempted),
+            Event::Delayed { message, recipients } => {
+                for &recipient in recipients {
+                    let delivery = DeliveryId { message: *message, recipient };
+                    self.set(delivery, |d| d.is_delay_told = true);
+                }
+            }
             Event::Cancelled(delivery) | Event::Expired { delivery, .. } => self.remove(*delivery),
             Event::Held { delivery, hold } => {
                 self.set(*delivery, |d| d.status = Status::Held(Box::new(hold.clone())));
@@ -218,6 +227,19 @@ impl Queue {
     /// How many attempts at this delivery have ended; 0 where it is not in the queue.
     pub fn attempts(&self, delivery: DeliveryId) -> u32 {
         self.delivery(delivery).map_or(0, |d| d.attempts)
+    }
+
+    /// Whether the originator was told that this delivery is delayed.
+    pub fn is_delay_told(&self, delivery: DeliveryId) -> bool {
+        self.delivery(delivery).is_some_and(|d| d.is_delay_told)
+    }
+
+    /// Whether a delivery of this message is due that was never tried and is not taken.
+    pub fn has_untried(&self, message: QueueId, now: Time) -> bool {
+        let deliveries = self.messages.get(message).map(|m| m.deliveries.as_slice());
+        let is_untried =
+            |d: &Delivery| d.attempts == 0 && d.place().is_some_and(|place| place.due <= now);
+        deliveries.unwrap_or_default().iter().any(is_untried)
     }
 
     /// When the message was accepted; `None` where nothing of it is left.
@@ -550,7 +572,16 @@ impl Delivery {
             Waiting::Held { hold, cause } => (Status::Held(Box::new(hold)), cause),
             Waiting::Until { time, cause } => (Status::Waiting(time), cause),
         };
-        Self { recipient, lane, attempts: state.attempts, note, priority, status, is_taken: false }
+        Self {
+            recipient,
+            lane,
+            attempts: state.attempts,
+            note,
+            priority,
+            status,
+            is_delay_told: state.is_delay_told,
+            is_taken: false,
+        }
     }
 
     /// Where it is indexed; `None` where it is held or taken.
@@ -568,7 +599,8 @@ impl Delivery {
             Status::Held(hold) => Waiting::Held { hold: (**hold).clone(), cause: self.note },
             Status::Waiting(time) => Waiting::Until { time: *time, cause: self.note },
         };
-        DeliveryState { attempts: self.attempts, waiting }
+        let is_delay_told = self.is_delay_told;
+        DeliveryState { attempts: self.attempts, waiting, is_delay_told }
     }
 }
 

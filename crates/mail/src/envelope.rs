@@ -109,7 +109,8 @@ pub enum Utf8 {
 /// Who handed the message over, and how: the facts of the Received field, of rules and of logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The name of our listener; `internal` for messages of our own making.
+    /// The name of our listener; of messages of our own making [`Origin::REPORTS`] or
+    /// [`Origin::DOUBLE_BOUNCES`].
     pub listener: String,
     /// The other end; `None` for messages of our own making.
     pub peer: Option<Peer>,
@@ -121,6 +122,13 @@ pub struct Origin {
     pub tls: Option<TlsFacts>,
     /// When the message was complete.
     pub received_at: Time,
+}
+
+impl Origin {
+    /// The listener of a report that could not be delivered, told to the postmaster.
+    pub const DOUBLE_BOUNCES: &'static str = "double-bounce";
+    /// The listener of reports of our own making.
+    pub const REPORTS: &'static str = "internal";
 }
 
 /// The other end of a connection.

@@ -40,6 +40,13 @@ pub enum Event {
         /// SHA-256 of the effective configuration.
         digest: [u8; 32],
     },
+    /// The originator was told that these deliveries are delayed; it is told once of each.
+    Delayed {
+        /// Which message.
+        message: QueueId,
+        /// The places of the recipients in the envelope.
+        recipients: Vec<u32>,
+    },
     /// A delivery waited too long and failed.
     Expired {
         /// Which.
@@ -75,6 +82,7 @@ impl Event {
             Self::Captured(_) => "Captured",
             Self::Carried(_) => "Carried",
             Self::ConfigChanged { .. } => "ConfigChanged",
+            Self::Delayed { .. } => "Delayed",
             Self::Expired { .. } => "Expired",
             Self::Held { .. } => "Held",
             Self::Released { .. } => "Released",
@@ -99,6 +107,7 @@ impl Event {
             | Self::Cancelled(_)
             | Self::Captured(_)
             | Self::Carried(_)
+            | Self::Delayed { .. }
             | Self::Expired { .. }
             | Self::Held { .. }
             | Self::Released { .. } => Durability::Sync,
@@ -112,6 +121,7 @@ impl Event {
             Self::Captured(captured) => Keeping::Stores(captured.id),
             Self::Carried(carried) => Keeping::Opens(carried.accepted.id),
             Self::Attempted(attempted) => Keeping::About(attempted.message),
+            Self::Delayed { message, .. } => Keeping::About(*message),
             Self::Cancelled(delivery)
             | Self::Expired { delivery, .. }
             | Self::Held { delivery, .. }
@@ -187,6 +197,8 @@ pub struct DeliveryState {
     pub attempts: u32,
     /// What it waits for.
     pub waiting: Waiting,
+    /// Whether the originator was told of its delay.
+    pub is_delay_told: bool,
 }
 
 /// What a living delivery waits for.

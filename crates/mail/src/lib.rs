@@ -6,7 +6,7 @@
 //! In the order of the flow: who ([`address`]), what ([`envelope`], [`header`]) and with which
 //! wishes ([`request`]), what we answer ([`reply`], [`stage`]), what we ask the world
 //! ([`question`]), where it goes ([`route`]) and in which form ([`transfer`]), what came of it
-//! ([`outcome`]), and what is written down ([`event`]).
+//! ([`outcome`]), how reports name it ([`xtext`]), and what is written down ([`event`]).
 
 pub mod address;
 mod draw;
@@ -23,6 +23,7 @@ pub mod route;
 pub mod stage;
 mod time;
 pub mod transfer;
+pub mod xtext;
 
 pub use address::{AddressError, Domain, ForwardPath, Mailbox, ReversePath};
 pub use draw::Draw;

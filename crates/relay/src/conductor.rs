@@ -451,6 +451,7 @@ impl Thread {
                 | Event::Captured(_)
                 | Event::Carried(_)
                 | Event::ConfigChanged { .. }
+                | Event::Delayed { .. }
                 | Event::Expired { .. }
                 | Event::Held { .. }
                 | Event::Released { .. } => {}

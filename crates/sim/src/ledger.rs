@@ -11,12 +11,13 @@ use std::{
 
 use merpati_flow::{Core, queue::View};
 use merpati_mail::{
-    Cause, Class, DeliveryId, Event, Outcome, QueueId, Time,
+    Cause, Class, DeliveryId, Event, Outcome, QueueId, Recipient, Time,
+    envelope::Notify,
     event::{Accepted, Attempted},
 };
 use merpati_spool::{Body, Group};
 
-use crate::{mails, mark::Mark};
+use crate::{mails, mark::Mark, plan};
 
 /// Where a relay stands in a world, from 0.
 pub(crate) type RelayId = usize;
@@ -34,6 +35,8 @@ pub struct Ledger {
     delivered: BTreeMap<(String, String), u32>,
     /// Mail that may come twice.
     excused: BTreeSet<String>,
+    /// What submitters wanted to hear of, by name and recipient.
+    asked: BTreeMap<(String, String), Option<Notify>>,
     /// When outcomes were told to a relay; those that are recent may be forgotten in a crash.
     recent: BTreeMap<String, Time>,
     /// First choices among hosts of equal preference, by host.
@@ -53,8 +56,23 @@ struct Promise {
     token: String,
     is_report: bool,
     recipients: Vec<String>,
+    /// What is to be told of each recipient.
+    notify: Vec<Option<Notify>>,
+    /// Recipients of whose delay the originator was told.
+    delayed: BTreeSet<u32>,
     finished: BTreeSet<u32>,
     retired: bool,
+}
+
+/// What an originator may be told of a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Delayed,
+    Failed,
+    /// A next hop has it, which tells of success itself or not.
+    Taken {
+        has_dsn: bool,
+    },
 }
 
 impl Ledger {
@@ -90,18 +108,22 @@ impl Ledger {
 
     /// A relay has a group in its journal, and acts on it.
     pub(crate) fn committed(&mut self, now: Time, relay: RelayId, group: &Group) {
-        let mut failed = Vec::new();
+        let mut news = Vec::new();
         let mut reports = Vec::new();
         for entry in &group.entries {
             match &entry.event {
                 Event::Accepted(accepted) => {
                     self.accepted(now, relay, (accepted, &entry.body), &mut reports);
                 }
-                Event::Attempted(attempted) => self.attempted(now, relay, attempted, &mut failed),
+                Event::Attempted(attempted) => self.attempted(now, relay, attempted, &mut news),
                 Event::Expired { delivery, .. } => {
                     self.marks.insert(Mark::Expired);
                     self.finish(relay, *delivery);
-                    failed.push(*delivery);
+                    news.push((*delivery, Action::Failed));
+                }
+                Event::Delayed { message, recipients } => {
+                    let delivery = |&recipient| DeliveryId { message: *message, recipient };
+                    news.extend(recipients.iter().map(delivery).map(|d| (d, Action::Delayed)));
                 }
                 Event::Cancelled(delivery) => {
                     self.marks.insert(Mark::Cancelled);
@@ -117,8 +139,8 @@ impl Ledger {
                 Event::Captured(_) | Event::Carried(_) | Event::ConfigChanged { .. } => {}
             }
         }
-        for delivery in failed {
-            self.reported(now, relay, delivery, &reports);
+        for (delivery, action) in news {
+            self.reported(now, relay, (delivery, action), &reports);
         }
     }
 
@@ -148,8 +170,17 @@ impl Ledger {
         for recipient in &recipients {
             self.taken.insert((token.clone(), recipient.clone()));
         }
-        let finished = BTreeSet::new();
-        let promise = Promise { token, is_report, recipients, finished, retired: false };
+        let notify: Vec<Option<Notify>> =
+            accepted.envelope.recipients.iter().map(|r| r.notify).collect();
+        let (delayed, finished) = (BTreeSet::new(), BTreeSet::new());
+        for (recipient, notify) in recipients.iter().zip(&notify) {
+            let asked = self.asked.get(&(token.clone(), recipient.clone()));
+            if asked.is_some_and(|asked| asked != notify) {
+                self.wrong(now, format!("{token} lost its NOTIFY for {recipient}"));
+            }
+        }
+        let promise =
+            Promise { token, is_report, recipients, notify, delayed, finished, retired: false };
         self.promises.insert((relay, accepted.id), promise);
     }
 
@@ -158,7 +189,7 @@ impl Ledger {
         now: Time,
         relay: RelayId,
         attempted: &Attempted,
-        failed: &mut Vec<DeliveryId>,
+        news: &mut Vec<(DeliveryId, Action)>,
     ) {
         let message = attempted.message;
         let mut fates = (false, false);
@@ -169,12 +200,15 @@ impl Ledger {
                     fates.0 = true;
                     self.must_be_taken(now, relay, delivery);
                     self.finish(relay, delivery);
+                    let host = attempted.attempt.path.as_ref().map(|path| path.host.to_string());
+                    let has_dsn = host.is_none_or(|host| plan::has_dsn(&host));
+                    news.push((delivery, Action::Taken { has_dsn }));
                 }
                 Outcome::Failed { cause } => {
                     fates.1 = true;
                     self.must_last(now, relay, delivery, cause);
                     self.finish(relay, delivery);
-                    failed.push(delivery);
+                    news.push((delivery, Action::Failed));
                 }
                 Outcome::Deferred { until, cause } => {
                     if cause.class == Class::NoRoute {
@@ -240,27 +274,52 @@ impl Ledger {
         }
     }
 
-    fn reported(&mut self, now: Time, relay: RelayId, delivery: DeliveryId, reports: &[String]) {
-        let Some(promise) = self.promises.get(&(relay, delivery.message)) else { return };
-        if promise.is_report {
+    /// A report is in the group of what it is about, and there is none that nobody asked for.
+    fn reported(
+        &mut self,
+        now: Time,
+        relay: RelayId,
+        (delivery, action): (DeliveryId, Action),
+        reports: &[String],
+    ) {
+        let Some(promise) = self.promises.get_mut(&(relay, delivery.message)) else { return };
+        if promise.is_report && action == Action::Failed {
             self.marks.insert(Mark::ReportUndeliverable);
         }
         let place = usize::try_from(delivery.recipient).unwrap_or(usize::MAX);
         let recipient = promise.recipients.get(place).cloned().unwrap_or_default();
         let bare = recipient.trim_matches(['<', '>']).to_owned();
-        let token = promise.token.clone();
-        let is_wanted = self.is_report_wanted(&token);
+        let (token, is_report) = (promise.token.clone(), promise.is_report);
+        let is_asked = action.is_asked(promise.notify.get(place).copied().flatten());
+        let is_again = action == Action::Delayed && !promise.delayed.insert(delivery.recipient);
+        let is_wanted = is_asked && self.is_report_wanted(&token);
+        let word = action.word();
         let is_there = reports.iter().any(|text| {
-            text.contains(&format!("Final-Recipient: rfc822; {bare}\r\n")) && !promise.is_report
+            let of = format!("Final-Recipient: rfc822; {bare}\r\nAction: {word}\r\n");
+            text.contains(&of) && !is_report
         });
-        if is_wanted != is_there {
-            self.wrong(now, format!("{token} failed for {bare}: report {is_there}"));
+        match action {
+            Action::Delayed => drop(self.marks.insert(Mark::DelayReport)),
+            Action::Taken { .. } if is_there => drop(self.marks.insert(Mark::SuccessReport)),
+            Action::Failed | Action::Taken { .. } => {}
+        }
+        if is_again || is_wanted != is_there {
+            let what = format!("report {is_there}, again {is_again}");
+            self.wrong(now, format!("{token} is {word} for {bare}: {what}"));
         }
     }
 
     /// Reports go to whoever has a reverse-path; names say so: see [`Self::expect_report`].
     fn is_report_wanted(&self, token: &str) -> bool {
         self.written.contains_key(&format!("{token} wants reports"))
+    }
+
+    /// A submitter wants to hear of these recipients what their NOTIFY says.
+    pub(crate) fn ask(&mut self, token: &str, recipients: &[Recipient]) {
+        for recipient in recipients {
+            let key = (token.to_owned(), recipient.path.to_string());
+            self.asked.insert(key, recipient.notify);
+        }
     }
 
     /// Failures of this mail are to be reported.
@@ -357,6 +416,7 @@ impl Ledger {
             | Event::Captured(_)
             | Event::Carried(_)
             | Event::ConfigChanged { .. }
+            | Event::Delayed { .. }
             | Event::Held { .. }
             | Event::Released { .. } => {}
         }
@@ -453,6 +513,31 @@ impl Ledger {
         let total: u32 = self.choices.values().sum();
         if total >= CHOICES_MIN && self.choices.len() < 2 {
             self.wrong(now, format!("the same host was first {total} times of {total}"));
+        }
+    }
+}
+
+impl Action {
+    /// The action of its report.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Delayed => "delayed",
+            Self::Failed => "failed",
+            Self::Taken { .. } => "relayed",
+        }
+    }
+
+    /// Whether who asked for this wants to hear of it, and from us (RFC 3461 §4.1, §5.2).
+    const fn is_asked(self, notify: Option<Notify>) -> bool {
+        let (delay, failure, success) = match notify {
+            None => (true, true, false),
+            Some(Notify::Never) => (false, false, false),
+            Some(Notify::On { delay, failure, success }) => (delay, failure, success),
+        };
+        match self {
+            Self::Delayed => delay,
+            Self::Failed => failure,
+            Self::Taken { has_dsn } => success && !has_dsn,
         }
     }
 }

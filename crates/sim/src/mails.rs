@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use merpati_mail::{Draw, ForwardPath, Mailbox, Recipient, ReversePath};
+use merpati_mail::{Draw, ForwardPath, Mailbox, Recipient, ReversePath, envelope::Notify};
 
 use crate::mark::Mark;
 
@@ -77,8 +77,19 @@ fn recipients(draw: &mut Draw) -> Vec<Recipient> {
         let domain = one_domain.unwrap_or_else(|| domain(draw));
         addresses.insert(format!("{local}@{domain}"));
     }
-    let path = |a: String| Mailbox::parse(&a).ok().map(ForwardPath::Mailbox).map(Recipient::new);
-    addresses.into_iter().filter_map(path).collect()
+    let notify = draw.chance(25).then(|| asked(draw));
+    let recipient = |a: String| {
+        let path = ForwardPath::Mailbox(Mailbox::parse(&a).ok()?);
+        Some(Recipient { path, notify, orcpt: None })
+    };
+    addresses.into_iter().filter_map(recipient).collect()
+}
+
+/// What an originator wants to hear of.
+fn asked(draw: &mut Draw) -> Notify {
+    let bits = draw.below(8);
+    let (delay, failure, success) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+    if bits == 0 { Notify::Never } else { Notify::On { delay, failure, success } }
 }
 
 fn domain(draw: &mut Draw) -> &'static str {

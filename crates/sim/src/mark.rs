@@ -32,6 +32,8 @@ marks! {
     CutInContent,
     /// A reply to the end of data was lost.
     CutAfterEndOfData,
+    /// An originator was told that mail is delayed.
+    DelayReport,
     /// DNS could not say where to.
     DnsUnknown,
     /// A domain does not exist.
@@ -76,6 +78,8 @@ marks! {
     RelayDenied,
     /// A journal took another segment.
     RollOver,
+    /// An originator was told of a success, because the next hop does not.
+    SuccessReport,
     /// A submitter did not go on, and heard 421.
     SubmitterTimedOut,
     /// A relay drained, and told its sessions so.

@@ -9,6 +9,8 @@ pub enum Mutant {
     AmbiguousIsDelivered,
     /// What is written anew leaves out a delivery.
     CarryForgets,
+    /// What is written anew leaves out that a delay was told.
+    CarryForgetsDelay,
     /// Outcomes are never made durable by themselves.
     LazyForEver,
     /// The end of a message is not written.
@@ -19,6 +21,8 @@ pub enum Mutant {
     ReplayDecides,
     /// The report on a failure is written later than the failure.
     ReportApart,
+    /// Every next hop is believed to report success itself.
+    SuccessUntold,
     /// A reply 4yz ends a delivery for ever.
     TransientIsFinal,
     /// Hosts of equal preference are always tried in the same order.
@@ -29,15 +33,17 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::AckBeforeSync,
         Self::AmbiguousIsDelivered,
         Self::CarryForgets,
+        Self::CarryForgetsDelay,
         Self::LazyForEver,
         Self::LostRetired,
         Self::OpenRelay,
         Self::ReplayDecides,
         Self::ReportApart,
+        Self::SuccessUntold,
         Self::TransientIsFinal,
         Self::UnshuffledMx,
         Self::Unstuffed,

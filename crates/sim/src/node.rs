@@ -566,6 +566,11 @@ impl World {
             if self.mutant == Some(Mutant::CarryForgets) {
                 forget(&mut carried);
             }
+            if self.mutant == Some(Mutant::CarryForgetsDelay) {
+                for (_, state) in &mut carried.deliveries {
+                    state.is_delay_told = false;
+                }
+            }
             self.ledger.marks.insert(Mark::Carried);
             let event = Event::Carried(Box::new(carried));
             let group = Group::with_body(self.now, event, Body::Same);

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use merpati_flow::{Finding, Input, Job, JobId, Report, outcome};
+use merpati_flow::{Dialect, Finding, Handover, Input, Job, JobId, Report, outcome};
 use merpati_mail::{
     BodyType, EgressPath, QueueId, Recipient, Requests, Time,
     envelope::Utf8,
@@ -12,7 +12,7 @@ use merpati_mail::{
     route::{Endpoint, Remote},
 };
 use merpati_smtp::{
-    client::{self, EightBit, Output, RecipientResult, Transaction},
+    client::{self, EightBit, Output, RecipientResult, Transaction, TransactionResult},
     server,
 };
 use merpati_spool::{Spool as _, StoredBody};
@@ -111,7 +111,7 @@ impl World {
             (Habit::Silent, _) => Talk::Silent,
             (Habit::Broken, _) => Talk::Broken { step: self.draw.below(5) },
             (_, Callee::Host(number)) => {
-                let name = format!("mx{number}.sim.example");
+                let name = plan::host_name(number);
                 let options = std::sync::Arc::new(server::Options::new("host", name));
                 Talk::Smtp(Box::new(server::Session::new(self.now, options, address, None)))
             }
@@ -184,7 +184,7 @@ impl World {
                     Output::Failed(found) => self.failed(conn.facts.caller, found),
                     Output::NeedBody => self.send_content(conn, &mut client),
                     Output::Ready => self.next_transaction(conn, &mut client),
-                    Output::Results(results) => self.results(conn.facts.caller, results.recipients),
+                    Output::Results(results) => self.results(conn.facts.caller, results),
                     Output::Send(octets) => self.send(conn, Side::Server, octets),
                     Output::StartTls => {
                         let why = "no TLS in this world".to_owned();
@@ -315,11 +315,11 @@ impl World {
         Some((transaction, content))
     }
 
-    fn results(&mut self, caller: Caller, results: Vec<(u32, RecipientResult)>) {
+    fn results(&mut self, caller: Caller, results: TransactionResult) {
         match caller {
-            Caller::Submitter { mail } => self.submitted(mail, &results),
+            Caller::Submitter { mail } => self.submitted(mail, &results.recipients),
             Caller::Relay { relay, job, .. } => {
-                self.notice(relay, job, &results);
+                self.notice(relay, job, &results.recipients);
                 self.attempted(relay, job, results);
             }
         }
@@ -396,14 +396,16 @@ impl World {
         }
     }
 
-    fn attempted(&mut self, relay: RelayId, id: JobId, results: Vec<(u32, RecipientResult)>) {
+    fn attempted(&mut self, relay: RelayId, id: JobId, results: TransactionResult) {
         let mutant = self.mutant;
         let Some(node) = self.nodes.get_mut(relay) else { return };
         let Some(outbound) = node.jobs.get_mut(&id) else { return };
         let is_last = outbound.target + 1 >= outbound.job.targets.len();
-        for (place, result) in results {
+        let is_believed = mutant == Some(Mutant::SuccessUntold);
+        let handover = Handover::of(Dialect::Smtp, results.is_dsn_offered || is_believed);
+        for (place, result) in results.recipients {
             let finding = match result {
-                RecipientResult::Delivered(reply) => Finding::Delivered(reply),
+                RecipientResult::Delivered(reply) => Finding::Delivered(reply, handover),
                 RecipientResult::TryAgainHere | RecipientResult::Verified => Finding::TryAgain,
                 RecipientResult::NotDelivered(found) => {
                     if outcome::tries_next_host(&found) && !is_last {
@@ -491,7 +493,8 @@ fn bent(found: Found, mutant: Option<Mutant>) -> Finding {
     let is_lost = matches!(found.fact, Fact::Cut | Fact::TimedOut) && found.phase >= Phase::Content;
     match (mutant, &found.fact) {
         (Some(Mutant::AmbiguousIsDelivered), _) if is_lost => {
-            Finding::Delivered(merpati_mail::Reply::new(250, (2, 0, 0), "surely"))
+            let reply = merpati_mail::Reply::new(250, (2, 0, 0), "surely");
+            Finding::Delivered(reply, Handover::Relayed)
         }
         (Some(Mutant::TransientIsFinal), Fact::Replied(reply)) if reply.is_transient() => {
             let mut reply = reply.clone();

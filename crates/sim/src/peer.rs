@@ -13,7 +13,7 @@ use crate::{
     conn::{Callee, Caller, Conn, Cut, Facts, Side, Talk},
     mark::Mark,
     mutant::Mutant,
-    plan::Habit,
+    plan::{self, Habit},
     world::World,
 };
 
@@ -128,6 +128,11 @@ impl World {
         for mut octets in sends {
             if matches!(conn.facts.habit, Habit::Old | Habit::Simple) {
                 octets = without(&octets, b"PIPELINING");
+            }
+            if let Callee::Host(number) = conn.facts.callee
+                && !plan::has_dsn(&plan::host_name(number))
+            {
+                octets = without(&octets, b"DSN");
             }
             if let Some(Cut::AfterOctetsOut(limit)) = conn.facts.cut {
                 let room = limit.saturating_sub(conn.passed.0);

@@ -62,6 +62,19 @@ pub(crate) const HOSTS: &[(u8, Habit, u64)] = &[
     (22, Habit::Good, 5),
 ];
 
+/// The name of the host with this number.
+pub(crate) fn host_name(number: u8) -> String {
+    format!("mx{number}.sim.example")
+}
+
+/// Whether a host of this name tells originators of success itself; relays do.
+pub(crate) fn has_dsn(host: &str) -> bool {
+    !WITHOUT_DSN.iter().any(|&number| host == host_name(number))
+}
+
+/// The hosts without DSN, also when all faults have stopped.
+const WITHOUT_DSN: [u8; 3] = [12, 15, 21];
+
 /// The domains of a world: name, then preference and host of each MX.
 const ZONES: &[(&str, &[(u16, u8)])] = &[
     ("spread.example", &[(10, 11), (10, 12)]),
@@ -165,7 +178,7 @@ pub(crate) fn mx(name: &Domain, now: Time, is_calm: bool, draw: &mut Draw) -> Mx
     let Some(records) = zones.get(text.as_str()) else { return MxAnswer::NoSuchDomain };
     let host = |&(preference, number): &(u16, u8)| MxHost {
         preference,
-        name: domain(&format!("mx{number}.sim.example")),
+        name: domain(&host_name(number)),
         addresses: Addresses::Known(vec![host_address(number)]),
     };
     MxAnswer::Hosts {

@@ -102,6 +102,7 @@ impl World {
         for number in 0..plan::MAILS {
             let mail = mails::mail(number, &mut draw, &mut world.ledger.marks);
             world.ledger.written(&mail.token, &mail.content);
+            world.ledger.ask(&mail.token, &mail.to);
             if !mail.from.is_null() {
                 world.ledger.expect_report(&mail.token);
             }

@@ -5,9 +5,9 @@
 
 use merpati_mail::address::Utf8Rule;
 use merpati_mail::envelope::Utf8;
-use merpati_mail::{AddressError, ForwardPath, Reply, ReversePath};
+use merpati_mail::{AddressError, ForwardPath, Recipient, Reply, ReversePath};
 
-use crate::parameters::{self, MailParameters, Offered};
+use crate::parameters::{self, MailParameters, Offered, RecipientParameters};
 
 /// A well-formed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub enum Command<'a> {
     Quit,
     /// RCPT.
     Rcpt {
-        /// To whom.
-        path: ForwardPath,
+        /// To whom, and what is told of it.
+        recipient: Recipient,
         /// Whether it was written in other than ASCII characters, which needs `SMTPUTF8`.
         is_utf8: bool,
     },
@@ -327,9 +327,9 @@ fn rcpt(rest: &str, offered: Offered) -> Result<Command<'_>, Fault> {
     // Whether the transaction has SMTPUTF8 is known to the session, which refuses for want of it.
     let (forward_path, behind) =
         ForwardPath::parse_prefix(path, Utf8Rule::Allowed).map_err(Fault::ForwardPath)?;
-    parameters::recipient(behind, offered)?;
-    let written = path.strip_suffix(behind).unwrap_or(path);
-    Ok(Command::Rcpt { path: forward_path, is_utf8: !written.is_ascii() })
+    let RecipientParameters { notify, orcpt } = parameters::recipient(behind, offered)?;
+    let recipient = Recipient { path: forward_path, notify, orcpt };
+    Ok(Command::Rcpt { recipient, is_utf8: !path.is_ascii() })
 }
 
 /// What stands behind `FROM:` or `TO:`; a blank there is a habit of many clients.

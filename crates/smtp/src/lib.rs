@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod command;
+mod dsn;
 pub mod lines;
 pub mod parameters;
 pub mod proxy;

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
-use merpati_mail::{BodyType, ByMode, Priority, Time, envelope::Utf8};
+use merpati_mail::{
+    BodyType, ByMode, Priority, Time,
+    envelope::{Notify, Ret, Utf8},
+};
 
-use crate::command::Fault;
+use crate::{command::Fault, dsn};
 
 /// The extensions with parameters that a client may use just now; none after HELO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum Extension {
     Auth,
     /// DELIVERBY (RFC 2852).
     DeliverBy,
+    /// DSN (RFC 3461).
+    Dsn,
     /// 8BITMIME (RFC 6152).
     EightBitMime,
     /// FUTURERELEASE (RFC 4865).
@@ -70,6 +75,10 @@ pub struct MailParameters {
     pub priority: Option<Priority>,
     /// Whether there was `REQUIRETLS` (RFC 8689 §2).
     pub requires_tls: bool,
+    /// `RET=` (RFC 3461 §4.3); `None` where there was none.
+    pub ret: Option<Ret>,
+    /// `ENVID=` in xtext, as given (RFC 3461 §4.4); `None` where there was none.
+    pub envid: Option<String>,
 }
 
 /// By when a message is to be delivered (RFC 2852 §4).
@@ -92,13 +101,23 @@ pub enum HoldTime {
     Until(Time),
 }
 
+/// The parameters of RCPT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecipientParameters {
+    /// `NOTIFY=` (RFC 3461 §4.1); `None` where there was none.
+    pub notify: Option<Notify>,
+    /// `ORCPT=`, as given (RFC 3461 §4.2); `None` where there was none. It may hold characters
+    /// beyond ASCII, which need `SMTPUTF8`.
+    pub orcpt: Option<String>,
+}
+
 /// Reads what stands behind the reverse-path.
 pub(crate) fn mail(behind: &str, offered: Offered) -> Result<MailParameters, Fault> {
     read(behind, offered, MAIL)
 }
 
 /// Reads what stands behind the forward-path.
-pub(crate) fn recipient(behind: &str, offered: Offered) -> Result<(), Fault> {
+pub(crate) fn recipient(behind: &str, offered: Offered) -> Result<RecipientParameters, Fault> {
     read(behind, offered, RECIPIENT)
 }
 
@@ -119,9 +138,14 @@ const MAIL: &[Keyword<MailParameters>] = &[
     Keyword { name: "HOLDUNTIL", extension: Extension::FutureRelease, take: hold_until },
     Keyword { name: "MT-PRIORITY", extension: Extension::MtPriority, take: mt_priority },
     Keyword { name: "REQUIRETLS", extension: Extension::RequireTls, take: require_tls },
+    Keyword { name: "RET", extension: Extension::Dsn, take: ret },
+    Keyword { name: "ENVID", extension: Extension::Dsn, take: envid },
 ];
 
-const RECIPIENT: &[Keyword<()>] = &[];
+const RECIPIENT: &[Keyword<RecipientParameters>] = &[
+    Keyword { name: "NOTIFY", extension: Extension::Dsn, take: notify },
+    Keyword { name: "ORCPT", extension: Extension::Dsn, take: orcpt },
+];
 
 fn read<P: Default>(
     behind: &str,
@@ -266,6 +290,26 @@ fn number(digits: &str) -> Option<u64> {
     let is_number =
         (1..=9).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit());
     if is_number { digits.parse().ok() } else { None }
+}
+
+fn ret(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    mail.ret = Some(dsn::ret(value)?);
+    Ok(())
+}
+
+fn envid(mail: &mut MailParameters, value: Option<&str>) -> Result<(), Fault> {
+    mail.envid = Some(dsn::envid(value)?);
+    Ok(())
+}
+
+fn notify(recipient: &mut RecipientParameters, value: Option<&str>) -> Result<(), Fault> {
+    recipient.notify = Some(dsn::notify(value)?);
+    Ok(())
+}
+
+fn orcpt(recipient: &mut RecipientParameters, value: Option<&str>) -> Result<(), Fault> {
+    recipient.orcpt = Some(dsn::orcpt(value)?);
+    Ok(())
 }
 
 /// Xtext (RFC 3461 §4) of printable octets, at least one; a hidden line end is refused.

@@ -1287,6 +1287,33 @@ fn dsn_parameters_are_passed_on_only_where_dsn_is_offered() {
 }
 
 #[test]
+fn an_original_recipient_is_added_or_passed_on_as_the_peer_can_take_it() {
+    let all = [
+        (None, None, "b@x.example", " ORCPT=rfc822;b@x.example", " ORCPT=rfc822;b@x.example"),
+        (None, None, "a+b=c@x.example", " ORCPT=rfc822;a+2Bb+3Dc@x.example", ""),
+        (Some("rfc822;o+2Bp@y"), None, "b@x.example", " ORCPT=rfc822;o+2Bp@y", ""),
+        (None, Some(Notify::Never), "b@x.example", " NOTIFY=NEVER", ""),
+        (Some("x;y"), Some(Notify::Never), "b@x.example", " NOTIFY=NEVER ORCPT=x;y", ""),
+        (Some("utf-8;δ@y"), None, "b@x.example", " ORCPT=utf-8;\\x{3B4}@y", " ORCPT=utf-8;δ@y"),
+        (None, None, "δ@x.example", "", " ORCPT=utf-8;\\x{3B4}@x.example"),
+    ];
+    for (orcpt, notify, to, plain, utf8) in all {
+        let mut dsn = transaction("", &[to]);
+        dsn.utf8 = Utf8::Declared;
+        dsn.recipients[0].1.notify = notify;
+        dsn.recipients[0].1.orcpt = orcpt.map(str::to_owned);
+        for (extensions, mail, want) in [("DSN", "", plain), ("DSN,SMTPUTF8", " SMTPUTF8", utf8)] {
+            if want.is_empty() {
+                continue;
+            }
+            let script =
+                format!("I: start\nC: MAIL FROM:<>{mail}\nS: 250 ok\nC: RCPT TO:<{to}>{want}");
+            check_with(options(), dsn.clone(), &behind_hello(Dialect::Smtp, extensions, &script));
+        }
+    }
+}
+
+#[test]
 fn content_that_cannot_go_out_is_never_ended() {
     for (content, why) in
         [("a\\nb", "an LF without CR"), ("a\\r.\\r\\nb", "a CR without LF"), ("a\\0", "a NUL")]

@@ -6,7 +6,10 @@ mod common;
 use std::time::Duration;
 
 use common::{World, play, tls, unescape};
-use merpati_mail::{Protocol, ReversePath};
+use merpati_mail::{
+    Protocol, ReversePath,
+    envelope::{Notify, Ret},
+};
 use merpati_smtp::server::{
     Auth, Discipline, Input, MailNeeds, Options, SessionEnd, StartTls, Vrfy, Wants,
 };
@@ -69,6 +72,7 @@ fn the_greeting_and_the_extensions_are_complete() {
         S: 250-SMTPUTF8
         S: 250-CHUNKING
         S: 250-ENHANCEDSTATUSCODES
+        S: 250-DSN
         S: 250-HELP
         S: 250 LIMITS RCPTMAX=1000
         C: HELO x
@@ -179,6 +183,7 @@ fn words_are_read_in_any_case_and_arguments_only_where_they_belong() {
         S: 250-
         S: 250-
         S: 250-
+        S: 250-DSN
         S: 250-HELP
         S: 250 LIMITS
         C: mAiL fRoM:<a@b.example>
@@ -226,7 +231,7 @@ fn parameters_that_were_not_offered_leave_the_transaction_as_it_was() {
         S: 555 5.5.4
         C: MAIL FROM:<a@b.example> BODY=BINARYMIME
         S: 555 5.5.4
-        C: MAIL FROM:<a@b.example> RET=FULL
+        C: MAIL FROM:<a@b.example> NOTIFY=NEVER
         S: 555 5.5.4
         C: MAIL FROM:<a@b.example> REQUIRETLS
         S: 555 5.5.4
@@ -244,10 +249,64 @@ fn parameters_that_were_not_offered_leave_the_transaction_as_it_was() {
         S: 250 2.1.0
         C: RCPT TO:<a@b.example> XFOO=1
         S: 555 5.5.4
-        C: RCPT TO:<a@b.example> NOTIFY=NEVER
+        C: RCPT TO:<a@b.example> RET=FULL
         S: 555 5.5.4
         C: RCPT TO:<a@b.example>
         S: 250 2.1.5",
+    );
+}
+
+/// RFC 3461 §4: what is well-formed is kept as it was given.
+#[test]
+fn dsn_parameters_come_into_the_envelope_as_they_were_given() {
+    let mut world = World::new(options());
+    play(
+        &mut world,
+        "
+        S: 220
+        E: x
+        C: MAIL FROM:<a@b.example> RET=BODY
+        S: 501 5.5.4
+        C: MAIL FROM:<a@b.example> ENVID=a=b
+        S: 501 5.5.4
+        C: MAIL FROM:<a@b.example> RET=FULL RET=HDRS
+        S: 501 5.5.4
+        C: MAIL FROM:<a@b.example> ret=hdrs envid=QQ+2B1 SMTPUTF8
+        S: 250 2.1.0
+        C: RCPT TO:<u@b.example> NOTIFY=NEVER,DELAY
+        S: 501 5.5.4
+        C: RCPT TO:<u@b.example> NOTIFY=DELAY NOTIFY=DELAY
+        S: 501 5.5.4
+        C: RCPT TO:<u@b.example> ORCPT=rfc822
+        S: 501 5.5.4
+        C: RCPT TO:<u@b.example> notify=success,Failure ORCPT=utf-8;δ@c.example
+        S: 250 2.1.5
+        C: RCPT TO:<v@b.example> ORCPT=rfc822;x+2By@c.example NOTIFY=NEVER
+        S: 250 2.1.5
+        C: RCPT TO:<w@b.example>
+        S: 250 2.1.5
+        C: DATA
+        S: 354
+        C: x
+        C: .
+        S: 250
+        C: MAIL FROM:<a@b.example>
+        S: 250 2.1.0
+        C: RCPT TO:<u@b.example> ORCPT=utf-8;δ@c.example
+        S: 553 5.6.7",
+        usize::MAX,
+    );
+    let envelope = &world.messages[0].0;
+    assert_eq!((envelope.ret, envelope.envid.as_deref()), (Some(Ret::Headers), Some("QQ+2B1")));
+    let told: Vec<_> = envelope.recipients.iter().map(|r| (r.notify, r.orcpt.as_deref())).collect();
+    let on = Notify::On { delay: false, failure: true, success: true };
+    assert_eq!(
+        told,
+        [
+            (Some(on), Some("utf-8;δ@c.example")),
+            (Some(Notify::Never), Some("rfc822;x+2By@c.example")),
+            (None, None),
+        ]
     );
 }
 
@@ -685,6 +744,7 @@ fn starttls_forgets_everything_and_drops_what_follows_it() {
             S: 250-
             S: 250-
             S: 250-
+            S: 250-DSN
             S: 250-HELP
             S: 250-AUTH PLAIN LOGIN
             S: 250 LIMITS"
@@ -716,6 +776,7 @@ fn nothing_is_submitted_without_authentication() {
         S: 250-
         S: 250-
         S: 250-
+        S: 250-DSN
         S: 250-HELP
         S: 250-STARTTLS
         S: 250 LIMITS

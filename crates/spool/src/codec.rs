@@ -39,10 +39,14 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
             put_list(out, &carried.deliveries, |out, (recipient, state)| {
                 put_u32(out, *recipient);
                 put_u32(out, state.attempts);
-                put_waiting(out, &state.waiting);
+                put_waiting(out, state);
             });
         }
         Event::ConfigChanged { digest } => out.extend_from_slice(digest),
+        Event::Delayed { message, recipients } => {
+            put_u64(out, message.bits());
+            put_list(out, recipients, |out, recipient| put_u32(out, *recipient));
+        }
         Event::Expired { delivery, cause } => {
             put_delivery(out, *delivery);
             put_cause(out, cause);
@@ -79,11 +83,13 @@ pub fn decode(octets: &[u8]) -> Result<Event, CodecError> {
             accepted: read_accepted(from, version)?,
             deliveries: from.list(9, |from| {
                 let recipient = from.u32()?;
-                let state = DeliveryState { attempts: from.u32()?, waiting: read_waiting(from)? };
-                Ok((recipient, state))
+                Ok((recipient, read_state(from)?))
             })?,
         })),
         CONFIG_CHANGED => Event::ConfigChanged { digest: from.array()? },
+        DELAYED => {
+            Event::Delayed { message: read_id(from)?, recipients: from.list(4, Reader::u32)? }
+        }
         EXPIRED => Event::Expired { delivery: read_delivery(from)?, cause: read_cause(from)? },
         HELD => Event::Held { delivery: read_delivery(from)?, hold: read_hold(from)? },
         RELEASED => Event::Released { delivery: read_delivery(from)?, until: read_time(from)? },
@@ -102,6 +108,7 @@ const fn tag(event: &Event) -> u8 {
         Event::Captured(_) => CAPTURED,
         Event::Carried(_) => CARRIED,
         Event::ConfigChanged { .. } => CONFIG_CHANGED,
+        Event::Delayed { .. } => DELAYED,
         Event::Expired { .. } => EXPIRED,
         Event::Held { .. } => HELD,
         Event::Released { .. } => RELEASED,
@@ -123,6 +130,7 @@ fn version_of(event: &Event) -> u8 {
         | Event::Expired { .. }
         | Event::Held { .. }
         | Event::Released { .. }
+        | Event::Delayed { .. }
         | Event::Retired(_) => 0,
     }
 }
@@ -158,27 +166,34 @@ fn read_accepted(from: &mut Reader<'_>, version: u8) -> Result<Accepted, CodecEr
     })
 }
 
-fn put_waiting(out: &mut Vec<u8>, waiting: &Waiting) {
-    match waiting {
+/// The tag also tells whether the originator was told of the delay.
+fn put_waiting(out: &mut Vec<u8>, state: &DeliveryState) {
+    let told = if state.is_delay_told { DELAY_TOLD } else { 0 };
+    match &state.waiting {
         Waiting::Held { hold, cause } => {
-            out.push(1);
+            out.push(HELD_NOW + told);
             put_hold(out, hold);
             put_note(out, cause.as_ref());
         }
         Waiting::Until { time, cause } => {
-            out.push(2);
+            out.push(UNTIL + told);
             put_u64(out, time.as_micros());
             put_note(out, cause.as_ref());
         }
     }
 }
 
-fn read_waiting(from: &mut Reader<'_>) -> Result<Waiting, CodecError> {
-    match from.u8()? {
-        1 => Ok(Waiting::Held { hold: read_hold(from)?, cause: read_note(from)? }),
-        2 => Ok(Waiting::Until { time: read_time(from)?, cause: read_note(from)? }),
-        _ => Err(CodecError::new("it is unknown what a delivery waits for")),
-    }
+fn read_state(from: &mut Reader<'_>) -> Result<DeliveryState, CodecError> {
+    let attempts = from.u32()?;
+    let tag = from.u8()?;
+    let is_delay_told = tag > DELAY_TOLD;
+    let kind = if is_delay_told { tag - DELAY_TOLD } else { tag };
+    let waiting = match kind {
+        HELD_NOW => Waiting::Held { hold: read_hold(from)?, cause: read_note(from)? },
+        UNTIL => Waiting::Until { time: read_time(from)?, cause: read_note(from)? },
+        _ => return Err(CodecError::new("it is unknown what a delivery waits for")),
+    };
+    Ok(DeliveryState { attempts, waiting, is_delay_told })
 }
 
 fn put_note(out: &mut Vec<u8>, note: Option<&CauseNote>) {
@@ -224,3 +239,11 @@ const EXPIRED: u8 = 7;
 const HELD: u8 = 8;
 const RELEASED: u8 = 9;
 const RETIRED: u8 = 10;
+const DELAYED: u8 = 11;
+
+/// A delivery is held.
+const HELD_NOW: u8 = 1;
+/// It waits for its time.
+const UNTIL: u8 = 2;
+/// Added to these where the originator was told of the delay.
+const DELAY_TOLD: u8 = 2;

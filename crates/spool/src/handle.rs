@@ -65,6 +65,7 @@ impl Handle {
             Event::Attempted(_)
             | Event::Cancelled(_)
             | Event::ConfigChanged { .. }
+            | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. }
@@ -147,6 +148,7 @@ pub(crate) fn accepted_of(event: &Event) -> Option<&Accepted> {
         Event::Attempted(_)
         | Event::Cancelled(_)
         | Event::ConfigChanged { .. }
+        | Event::Delayed { .. }
         | Event::Expired { .. }
         | Event::Held { .. }
         | Event::Released { .. }

@@ -208,7 +208,9 @@ fn carried() -> BoxedStrategy<Carried> {
         (time(), option::of(note)).prop_map(|(time, cause)| Waiting::Until { time, cause }),
     ];
     let state =
-        (any::<u32>(), waiting).prop_map(|(attempts, waiting)| DeliveryState { attempts, waiting });
+        (any::<u32>(), waiting, any::<bool>()).prop_map(|(attempts, waiting, is_delay_told)| {
+            DeliveryState { attempts, waiting, is_delay_told }
+        });
     (accepted(), prop::collection::vec((any::<u32>(), state), 0..3))
         .prop_map(|(accepted, deliveries)| Carried { accepted, deliveries })
         .boxed()
@@ -222,6 +224,9 @@ fn event() -> BoxedStrategy<Event> {
         carried().prop_map(|c| Event::Carried(Box::new(c))),
         delivery().prop_map(Event::Cancelled),
         any::<[u8; 32]>().prop_map(|digest| Event::ConfigChanged { digest }),
+        (any::<u64>(), prop::collection::vec(any::<u32>(), 0..3)).prop_map(|(id, recipients)| {
+            Event::Delayed { message: QueueId::from_bits(id), recipients }
+        }),
         (delivery(), cause()).prop_map(|(delivery, cause)| Event::Expired { delivery, cause }),
         (delivery(), hold()).prop_map(|(delivery, hold)| Event::Held { delivery, hold }),
         (delivery(), time()).prop_map(|(delivery, until)| Event::Released { delivery, until }),
@@ -377,7 +382,7 @@ fn the_octets_are_those_of_format_1() {
         edits: Overlay { prepend: b"X: y\r\n".to_vec(), remove: vec![5..9, 12..13] },
         size_bytes: 77,
     };
-    let state = |waiting| DeliveryState { attempts: 2, waiting };
+    let state = |waiting| DeliveryState { attempts: 2, waiting, is_delay_told: false };
     let carried = Carried {
         accepted: accepted.clone(),
         deliveries: vec![
@@ -391,6 +396,10 @@ fn the_octets_are_those_of_format_1() {
             ),
         ],
     };
+    let mut told = carried.clone();
+    for (_, state) in &mut told.deliveries {
+        state.is_delay_told = true;
+    }
     let attempted = Attempted {
         message: QueueId::from_bits(0x0102),
         attempt: Attempt {
@@ -420,6 +429,8 @@ fn the_octets_are_those_of_format_1() {
         Event::Held { delivery, hold },
         Event::Released { delivery, until: Time::from_micros(6) },
         Event::Retired(QueueId::from_bits(0x0102)),
+        Event::Carried(Box::new(told)),
+        Event::Delayed { message: QueueId::from_bits(0x0102), recipients: vec![1, 3] },
     ];
     let golden = include_str!("format1.hex");
     let mut lines = golden.lines();

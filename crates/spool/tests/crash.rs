@@ -328,6 +328,7 @@ fn opened(group: &Group) -> Vec<QueueId> {
             | Event::Cancelled(_)
             | Event::Carried(_)
             | Event::ConfigChanged { .. }
+            | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. }

@@ -16,6 +16,16 @@ impl Core {
         by.is_some_and(|by| by.mode == ByMode::Return && by.deadline <= now)
     }
 
+    /// Whether the originator is to be told that the time for its delivery is over, and that
+    /// attempts go on (mode `N`). Where it was over when the message came, the hop before has told.
+    pub(super) fn is_notice_due(&self, now: Time, message: QueueId) -> bool {
+        let released = self.queue.released_at(message).unwrap_or(now);
+        let by = self.queue.deliver_by(message);
+        by.is_some_and(|by| {
+            by.mode == ByMode::Notify && by.deadline <= now && by.deadline > released
+        })
+    }
+
     /// When a delivery that waits so long is due: no later than its deadline, at which it is
     /// returned, or tried once more before the originator is told.
     pub(super) fn due_after(&self, now: Time, message: QueueId, wait: Duration) -> Time {

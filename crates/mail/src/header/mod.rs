@@ -14,7 +14,7 @@ use std::ops::Range;
 use memchr::memchr;
 
 pub use overlay::{MAX_LINE_OCTETS, Overlay, folded};
-pub use words::decode_words;
+pub use words::{decode_words, encode_word};
 
 /// One header field of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,11 @@
-//! How encoded words of a header read to a person (RFC 2047).
+//! How encoded words of a header read to a person, and how a word is encoded (RFC 2047).
 //!
-//! For views only: nothing that comes out of here goes into a decision or back into a message.
+//! Decoding is for views only: nothing that comes out of it goes into a decision or back into a
+//! message.
 //!
 //! Pure.
+
+use std::fmt::Write as _;
 
 /// Decodes the encoded words in `value`: B or Q, in UTF-8, US-ASCII or ISO-8859-1. Anything else is
 /// left as it is. Blanks between two encoded words disappear (§6.2); what is not text in the
@@ -43,6 +46,38 @@ pub fn decode_words(value: &str) -> String {
     shown.push_str(rest);
     shown
 }
+
+/// A word without blanks as encoded words in UTF-8 and Q, one a line, for a folded field; as it is
+/// where it is ASCII.
+pub fn encode_word(word: &str) -> String {
+    if word.is_ascii() {
+        return word.to_owned();
+    }
+    let mut encoded = String::new();
+    let mut column = 0;
+    for c in word.chars() {
+        let mut octets = String::new();
+        for octet in c.encode_utf8(&mut [0; 4]).bytes() {
+            if octet.is_ascii_alphanumeric() {
+                octets.push(char::from(octet));
+            } else {
+                // Writing to a string cannot fail.
+                let _ = write!(octets, "={octet:02X}");
+            }
+        }
+        if encoded.is_empty() || column + octets.len() > ENCODED_CHARS_MAX {
+            encoded.push_str(if encoded.is_empty() { "=?utf-8?Q?" } else { "?=\r\n =?utf-8?Q?" });
+            column = 0;
+        }
+        column += octets.len();
+        encoded.push_str(&octets);
+    }
+    encoded.push_str("?=");
+    encoded
+}
+
+/// An encoded word has at most 75 characters, 12 of them around its text (RFC 2047 §2).
+const ENCODED_CHARS_MAX: usize = 63;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Charset {
@@ -156,4 +191,21 @@ fn decode_q(text: &str) -> Vec<u8> {
 
 fn hex(octet: u8) -> Option<u8> {
     char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoded_word_is_short_enough_and_reads_as_before() {
+        for word in ["δοκιμή", "<grün@x.example>,", "plain", &"→".repeat(100), "a?=_b é"]
+        {
+            let encoded = encode_word(word);
+            assert!(encoded.split("\r\n ").all(|line| line.len() <= 75 || line.is_ascii()));
+            assert!(encoded.is_ascii());
+            assert_eq!(decode_words(&encoded), *word, "{encoded}");
+        }
+        assert!(encode_word(&"→".repeat(100)).split("\r\n ").all(|line| line.len() <= 75));
+    }
 }

@@ -115,6 +115,7 @@ fn queued((_, told): &(QueueId, Result<Told, SpoolError>)) -> Option<Accepted> {
         | Event::Cancelled(_)
         | Event::Captured(_)
         | Event::ConfigChanged { .. }
+        | Event::Delayed { .. }
         | Event::Expired { .. }
         | Event::Held { .. }
         | Event::Released { .. }

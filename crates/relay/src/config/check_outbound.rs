@@ -156,7 +156,7 @@ fn waits(parts: &Parts<'_>) -> Vec<Diagnostic> {
                 "data_end_wait",
             ][..],
         ),
-        ("retry", &["first_wait", "longest_wait", "give_up_after"]),
+        ("retry", &["first_wait", "longest_wait", "give_up_after", "delay_report_after"]),
         ("dns", &["query_wait"]),
     ] {
         let Some(table) = parts.tables(section).first() else { continue };

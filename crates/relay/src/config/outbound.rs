@@ -15,7 +15,7 @@ use merpati_flow::{
     retry::RetryPlan,
     route::{Condition, Rule},
 };
-use merpati_mail::Domain;
+use merpati_mail::{Domain, Mailbox};
 use merpati_smtp::client::Timeouts;
 
 use super::{
@@ -131,6 +131,10 @@ section! {
         /// How long a host may take for the reply to the end of the content. RFC 5321 §4.5.3.2.6
         /// asks for 10 minutes; a shorter wait makes duplicates (RFC 1047).
         data_end_wait: Duration = Default::Value("10 min");
+        /// Who is told where a report of ours cannot be delivered, because the sender of a message
+        /// takes no mail: once, and nobody is told where that fails too. `off`: nobody; the mail
+        /// log has it in any case.
+        postmaster: Option<Mailbox> = Default::Value("off");
     }
 }
 
@@ -144,6 +148,11 @@ section! {
         longest_wait: Duration = Default::Value("4 h");
         /// The age at which a message fails. RFC 5321 §4.5.4.1 asks for at least 4 to 5 days.
         give_up_after: Duration = Default::Value("5 d");
+        /// The age at which the sender of a message is told, once for each recipient and with the
+        /// next attempt that fails, that it is delayed (RFC 3461 §4.1): where the message came with
+        /// `NOTIFY=DELAY`, or without `NOTIFY` and not from a list, in bulk or sent by a program.
+        /// `off`: never.
+        delay_report_after: Option<Duration> = Default::Value("4 h");
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use merpati_console::{near::nearest, quantity};
-use merpati_mail::Domain;
+use merpati_mail::{Domain, Mailbox};
 
 use super::{
     source::{Node, Span},
@@ -240,6 +240,21 @@ impl Setting for Domain {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         Self::parse(text).map_err(|why| Wrong::new(format!("not a domain: {why}")))
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl Setting for Mailbox {
+    const FORM: &'static str = "an address such as \"postmaster@example.org\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        Self::parse(text).map_err(|why| {
+            Wrong::new(why.to_string().to_lowercase())
+                .help("write an address such as \"postmaster@example.org\"")
+        })
     }
 
     fn show(&self) -> String {

@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::Context;
 use merpati_flow::{
-    Dialect, Finding, Job, Protection, Report,
+    Dialect, Finding, Handover, Job, Protection, Report,
     attempt::{self, HostPlace, Progress},
     route::Target,
 };
@@ -534,9 +534,10 @@ impl Run<'_> {
                     return Talked::Failed(cut(Phase::Mail), connection.tls.is_some());
                 }
             }
+            let handover = Handover::of(self.job.dialect, results.is_dsn_offered);
             for (recipient, result) in results.recipients {
                 self.is_verified |= result == RecipientResult::Verified;
-                self.progress.note(recipient, finding(result), place);
+                self.progress.note(recipient, finding(result, handover), place);
             }
             if !self.waits(&mut connection).await {
                 break;
@@ -713,9 +714,9 @@ enum Talked {
     IdleEnd,
 }
 
-fn finding(result: RecipientResult) -> Finding {
+fn finding(result: RecipientResult, handover: Handover) -> Finding {
     match result {
-        RecipientResult::Delivered(reply) => Finding::Delivered(reply),
+        RecipientResult::Delivered(reply) => Finding::Delivered(reply, handover),
         RecipientResult::NotDelivered(found) => Finding::NotDelivered(found),
         // What was only verified was not handed over.
         RecipientResult::TryAgainHere | RecipientResult::Verified => Finding::TryAgain,

@@ -48,7 +48,9 @@ impl Deliverer {
         }
         match run.report().findings.pop() {
             Some((_, Finding::NotDelivered(found))) => answer_of(&found),
-            Some((_, Finding::Delivered(_) | Finding::TryAgain)) | None => RecipientAnswer::Unknown,
+            Some((_, Finding::Delivered(..) | Finding::TryAgain)) | None => {
+                RecipientAnswer::Unknown
+            }
         }
     }
 }

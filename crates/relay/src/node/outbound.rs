@@ -32,6 +32,8 @@ pub(super) fn core_options(config: &Config) -> CoreOptions {
     options.jobs_per_lane_max = count(delivery.connections_per_host_max);
     options.recipients_per_job_max = count(delivery.recipients_max);
     options.port = delivery.port.get();
+    options.delay_report_after = config.retry.delay_report_after;
+    options.postmaster.clone_from(&delivery.postmaster);
     options
 }
 

@@ -52,6 +52,7 @@ impl Fold {
             | Event::Attempted(_)
             | Event::Cancelled(_)
             | Event::Carried(_)
+            | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. } => {}

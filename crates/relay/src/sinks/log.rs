@@ -173,6 +173,10 @@ fn add_record<M: SerializeMap>(to: &mut M, record: &Record) -> Result<(), M::Err
             let (high, low) = digest.split_at(digest.len() / 2);
             to.serialize_entry("digest", &format!("{:032x}{:032x}", number(high), number(low)))
         }
+        Event::Delayed { message, recipients } => {
+            add_id(to, *message)?;
+            to.serialize_entry("recipients", recipients)
+        }
         Event::Expired { delivery, cause } => {
             add_delivery(to, delivery)?;
             to.serialize_entry("class", cause.class.advice_id())?;

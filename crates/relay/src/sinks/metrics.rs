@@ -220,6 +220,7 @@ impl Metrics {
             | Event::Captured(_)
             | Event::Carried(_)
             | Event::ConfigChanged { .. }
+            | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. }

@@ -375,7 +375,7 @@ impl Session {
     fn end_run(&mut self, mut run: Run, finding: Finding) -> State {
         self.keep_news();
         run.settle(&finding);
-        self.outputs.push_back(Output::Results(run.result()));
+        self.outputs.push_back(Output::Results(run.result(&self.capabilities)));
         self.close(finding)
     }
 

@@ -46,7 +46,7 @@ impl Session {
             let fact = Fact::Protocol(EARLY_REPLY.to_owned());
             self.end_run(*run, Finding { phase: Phase::Mail, fact })
         } else if run.is_settled() {
-            self.outputs.push_back(Output::Results(run.result()));
+            self.outputs.push_back(Output::Results(run.result(&self.capabilities)));
             self.become_ready(now)
         } else {
             self.transactions = self.transactions.saturating_add(1);
@@ -97,7 +97,7 @@ impl Session {
         match self.options.dialect {
             // RFC 2920 §3.1: the message that nobody is to get is empty.
             Dialect::Smtp => {
-                self.outputs.push_back(Output::Results(run.result()));
+                self.outputs.push_back(Output::Results(run.result(&self.capabilities)));
                 self.send(now, b".\r\n".to_vec(), self.options.timeouts.end_of_data);
                 State::LoneDot
             }
@@ -164,7 +164,7 @@ impl Session {
             self.deadline = Some(now + self.options.timeouts.end_of_data);
             return State::EndOfData(run);
         }
-        self.report(run.result());
+        self.report(run.result(&self.capabilities));
         self.become_ready(now)
     }
 
@@ -191,7 +191,7 @@ impl Session {
     /// Ends a transaction before its content; the peer forgets it where it had begun.
     fn abandon(&mut self, now: Time, run: Run) -> State {
         let is_open = run.is_open();
-        self.report(run.result());
+        self.report(run.result(&self.capabilities));
         if is_open {
             self.send(now, b"RSET\r\n".to_vec(), self.options.timeouts.hello);
             State::Reset

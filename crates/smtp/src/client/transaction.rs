@@ -10,6 +10,7 @@ use merpati_mail::{
     BodyType, Mailbox, QueueId, Recipient, Reply, Requests, ReversePath, Time,
     envelope::{Notify, Ret, Utf8},
     outcome::{Fact, Finding, Need, Phase},
+    xtext,
 };
 
 use super::{
@@ -66,6 +67,9 @@ pub struct TransactionResult {
     /// Whether the connection had carried a transaction before. A cut at MAIL on a reused one is
     /// an idle peer that closed meanwhile, not a failure.
     pub connection: ConnectionUse,
+    /// Whether the peer offers DSN and has been given the parameters of the recipients, so that it
+    /// tells the originator of what comes of them (RFC 3461 §5.2).
+    pub is_dsn_offered: bool,
     /// Each recipient of the [`Transaction`], in its order.
     pub recipients: Vec<(u32, RecipientResult)>,
 }
@@ -289,7 +293,7 @@ impl Run {
 
     /// The results. Whoever calls it has settled all recipients; one without a result may try
     /// again.
-    pub(super) fn result(self) -> TransactionResult {
+    pub(super) fn result(self, offered: &Capabilities) -> TransactionResult {
         let results = self.standings.into_iter().map(|standing| match standing {
             Standing::Known(result) => result,
             Standing::Accepted | Standing::Waiting => RecipientResult::TryAgainHere,
@@ -298,6 +302,7 @@ impl Run {
         TransactionResult {
             id: self.transaction.id,
             connection: self.connection,
+            is_dsn_offered: offered.offers(Extension::Dsn),
             recipients: numbers.zip(results).collect(),
         }
     }
@@ -319,7 +324,12 @@ pub(super) fn refused(
     result: &RecipientResult,
 ) -> TransactionResult {
     let all = transaction.recipients.iter().map(|(number, _)| (*number, result.clone()));
-    TransactionResult { id: transaction.id, connection, recipients: all.collect() }
+    TransactionResult {
+        id: transaction.id,
+        connection,
+        is_dsn_offered: false,
+        recipients: all.collect(),
+    }
 }
 
 /// What is known of each recipient before a command is sent.
@@ -440,13 +450,37 @@ fn recipient_command(text: &mut String, recipient: &Recipient, offered: &Capabil
             }
         }
     }
-    if let Some(orcpt) = recipient.orcpt.as_deref().filter(|value| is_esmtp_value(value)) {
+    if let Some(orcpt) = original_recipient(recipient, offered).filter(|v| is_esmtp_value(v)) {
         let _ = write!(text, " ORCPT={orcpt}");
     }
+}
+
+/// The original recipient as it was given. Where it was not, it is the one that we know, so that a
+/// report from behind an alias still names it (RFC 3461 §5.2.1 allows for it, and Postfix does it).
+fn original_recipient(recipient: &Recipient, offered: &Capabilities) -> Option<String> {
+    if let Some(given) = &recipient.orcpt {
+        // RFC 6533 §3: characters beyond ASCII go as they are only to who takes them.
+        return match given.split_once(';') {
+            Some((kind, address)) if !given.is_ascii() && !offered.offers(Extension::Smtputf8) => {
+                Some(format!("{kind};{}", xtext::encode_utf8(&xtext::decode_utf8(address)?)))
+            }
+            Some(_) | None => Some(given.clone()),
+        };
+    }
+    // Nobody will be told of it.
+    if recipient.notify == Some(Notify::Never) {
+        return None;
+    }
+    let address = recipient.path.mailbox()?.to_string();
+    Some(if address.is_ascii() {
+        format!("rfc822;{}", xtext::encode(&address))
+    } else {
+        format!("utf-8;{}", xtext::encode_utf8(&address))
+    })
 }
 
 /// RFC 5321 §4.1.2 `esmtp-value`, with `=` allowed, which peers let through. Whatever could end
 /// the parameter or the command is not passed on.
 fn is_esmtp_value(value: &str) -> bool {
-    !value.is_empty() && value.bytes().all(|octet| octet.is_ascii_graphic())
+    !value.is_empty() && value.bytes().all(|octet| octet.is_ascii_graphic() || !octet.is_ascii())
 }

@@ -5,7 +5,7 @@
 
 use merpati_mail::question::PasswordAnswer;
 use merpati_mail::stage::Decision;
-use merpati_mail::{ForwardPath, Priority, QueueId, Recipient, Reply, Time, TlsFacts, Verdict};
+use merpati_mail::{Priority, QueueId, Recipient, Reply, Time, TlsFacts, Verdict};
 
 use super::transaction::Transaction;
 use super::{Discipline, Hello, HelloKind, Phase, Session, SessionEnd, Standing};
@@ -40,10 +40,10 @@ impl Session {
                     self.after_mail(transaction, lowered);
                 }
             }
-            Phase::Recipient(path) => {
+            Phase::Recipient(recipient) => {
                 self.since = now;
                 if !self.has_refused(verdict) {
-                    self.after_recipient(path);
+                    self.after_recipient(recipient);
                 }
             }
             other @ (Phase::Auth(_)
@@ -185,9 +185,9 @@ impl Session {
         self.outbox.reply(&reply);
     }
 
-    fn after_recipient(&mut self, path: ForwardPath) {
+    fn after_recipient(&mut self, recipient: Recipient) {
         if let Some(transaction) = &mut self.transaction {
-            transaction.recipients.push(Recipient::new(path));
+            transaction.recipients.push(recipient);
         }
         self.outbox.reply(&Reply::new(250, (2, 1, 5), "Recipient OK"));
     }

@@ -39,7 +39,7 @@ impl Session {
                 self.outbox.reply(&Reply::with_text(221, (2, 0, 0), text));
                 self.close(SessionEnd::Quit);
             }
-            Command::Rcpt { path, is_utf8 } => self.rcpt(path, is_utf8),
+            Command::Rcpt { recipient, is_utf8 } => self.rcpt(recipient, is_utf8),
             Command::Rset => {
                 self.drop_transaction();
                 self.outbox.reply(&Reply::new(250, (2, 0, 0), "OK"));

@@ -18,7 +18,7 @@ impl Session {
         let options = &self.options;
         let mut text = format!("{} greets [{}]", options.hostname, self.client.address.ip());
         let size = options.limits.message_bytes_max;
-        let extensions = "PIPELINING\n8BITMIME\nSMTPUTF8\nCHUNKING\nENHANCEDSTATUSCODES\nHELP";
+        let extensions = "PIPELINING\n8BITMIME\nSMTPUTF8\nCHUNKING\nENHANCEDSTATUSCODES\nDSN\nHELP";
         // Writing into a `String` cannot fail.
         let _ = write!(text, "\nSIZE {size}\n{extensions}");
         if options.starttls == StartTls::Offered && self.client.tls.is_none() {
@@ -77,7 +77,8 @@ impl Session {
             return Offered::default();
         }
         let offers = &self.options.offers;
-        let always = [Extension::EightBitMime, Extension::Size, Extension::Smtputf8];
+        let always =
+            [Extension::Dsn, Extension::EightBitMime, Extension::Size, Extension::Smtputf8];
         let sometimes = [
             (Extension::Auth, self.may_authenticate()),
             (Extension::DeliverBy, offers.deliver_by_min.is_some()),

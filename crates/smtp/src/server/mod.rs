@@ -76,7 +76,7 @@ mod transaction;
 use std::borrow::Cow;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use merpati_mail::{Domain, ForwardPath, Reply, ReversePath, Stage, Time, TlsFacts};
+use merpati_mail::{Domain, Recipient, Reply, ReversePath, Stage, Time, TlsFacts};
 
 pub use self::options::{
     Auth, Discipline, Limits, MailNeeds, Offer, Offers, Options, Standing, StartTls, Vrfy, Waits,
@@ -178,7 +178,7 @@ enum Phase {
     /// Whether a password is right.
     Password,
     /// The verdict on a recipient.
-    Recipient(ForwardPath),
+    Recipient(Recipient),
 }
 
 #[derive(Clone, Debug)]

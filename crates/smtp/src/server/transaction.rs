@@ -5,8 +5,7 @@
 
 use merpati_mail::envelope::{Utf8, without_repetitions};
 use merpati_mail::{
-    AddressError, Envelope, ForwardPath, Origin, Peer, Protocol, Recipient, Reply, Requests, Stage,
-    Time,
+    AddressError, Envelope, Origin, Peer, Protocol, Recipient, Reply, Requests, Stage, Time,
 };
 
 use super::content::{Content, ContentFault};
@@ -94,7 +93,7 @@ impl Session {
         }));
     }
 
-    pub(super) fn rcpt(&mut self, path: ForwardPath, is_utf8: bool) {
+    pub(super) fn rcpt(&mut self, recipient: Recipient, is_utf8: bool) {
         let recipients_max = self.options.limits.recipients_max;
         let Some(transaction) = &mut self.transaction else {
             return self.out_of_sequence("Say MAIL first");
@@ -112,9 +111,9 @@ impl Session {
             let reply = Reply::new(452, (4, 5, 3), "Too many recipients");
             return self.refuse("recipients", reply);
         }
-        let stage = Stage::Recipient { path: path.clone(), accepted_before };
+        let stage = Stage::Recipient { path: recipient.path.clone(), accepted_before };
         self.outbox.outputs.push_back(Output::Ask(stage));
-        self.phase = Phase::Recipient(path);
+        self.phase = Phase::Recipient(recipient);
     }
 
     pub(super) fn data(&mut self, now: Time, has_more: bool) {
@@ -262,8 +261,8 @@ impl Session {
             recipients: without_repetitions(recipients),
             body: mail.parameters.body,
             utf8: mail.parameters.utf8,
-            ret: None,
-            envid: None,
+            ret: mail.parameters.ret,
+            envid: mail.parameters.envid,
             requests,
             origin: Origin {
                 listener: self.options.listener.clone(),

@@ -67,7 +67,7 @@ pub(crate) fn carried(id: QueueId, size_bytes: u64, attempts: u32) -> Event {
     let waiting = Waiting::Until { time: Time::from_secs(60), cause: None };
     Event::Carried(Box::new(Carried {
         accepted: accepted(id, size_bytes),
-        deliveries: vec![(0, DeliveryState { attempts, waiting })],
+        deliveries: vec![(0, DeliveryState { attempts, waiting, is_delay_told: false })],
     }))
 }
 
@@ -101,6 +101,7 @@ impl State {
                 self.messages.remove(id);
             }
             Event::Cancelled(_)
+            | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. } => {}

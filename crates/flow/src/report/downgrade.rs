@@ -1,0 +1,135 @@
+//! A report in UTF-8 once more, in ASCII, for an originator whose host does not offer SMTPUTF8
+//! (RFC 6533 §4, RFC 6857).
+//!
+//! Invariant: only a report of ours that failed for that reason is made anew, and what comes out
+//! needs SMTPUTF8 no more, so it happens once. Pure.
+
+use merpati_mail::{Mailbox, QueueId, Time, envelope::Utf8, header, xtext};
+
+use super::{Audience, Dsn, Item, News, dsn, internal, requests};
+use crate::Loaded;
+
+/// The report in ASCII; `None` where it failed for another reason, or can only go in UTF-8.
+pub(super) fn downgraded(
+    about: &Loaded,
+    (id, now): (QueueId, Time),
+    failed: &[&Item],
+) -> Option<Dsn> {
+    let envelope = &about.accepted.envelope;
+    let [recipient] = envelope.recipients.as_slice() else { return None };
+    let is_ascii = !recipient.path.mailbox().is_some_and(Mailbox::needs_smtputf8);
+    let is_whole = about.header.len() as u64 == about.accepted.size_bytes;
+    let lacks_utf8 = failed.iter().all(|item| is_for_want_of_utf8(item));
+    if envelope.utf8 != Utf8::Declared || !is_ascii || !is_whole || !lacks_utf8 {
+        return None;
+    }
+    let content = content(&about.header, id)?;
+    let facts = (requests(about), internal(Audience::Originator, now));
+    Some(dsn(id, recipient.path.clone(), false, facts, content))
+}
+
+/// RFC 6531 §3.5 has 5.6.7 for it; our own finding says the same.
+fn is_for_want_of_utf8(item: &Item) -> bool {
+    let News::Failed { cause } = &item.news else { return false };
+    cause.reply.enhanced.is_some_and(|code| (code.subject, code.detail) == (6, 7))
+}
+
+/// The three parts of a report of ours, in ASCII as far as they stand in fields.
+fn content(report: &[u8], id: QueueId) -> Option<Vec<u8>> {
+    let (head, parts) = report.split_at_checked(header::body_start(report))?;
+    let boundary = boundary(head)?;
+    let delimiter = format!("--{boundary}\r\n");
+    let mut parts = split(parts, delimiter.as_bytes());
+    let (_, people, programs, returned) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let end = format!("\r\n--{boundary}--\r\n");
+    let returned = returned.strip_suffix(end.as_bytes())?;
+    let mut out = Vec::with_capacity(report.len());
+    let old = name(head)?;
+    for field in header::fields(head) {
+        // The name of the first report is not used again.
+        let text = str::from_utf8(head.get(field.range.clone())?).ok()?;
+        let is_named = field.is("Message-ID") || field.is("Received");
+        let text = if is_named { text.replace(&old, &id.to_string()) } else { text.to_owned() };
+        fields(text.as_bytes(), &mut out);
+    }
+    out.extend_from_slice(b"\r\n");
+    for part in [people, &status(programs)?, &original(returned)?] {
+        out.extend_from_slice(delimiter.as_bytes());
+        out.extend_from_slice(part);
+    }
+    out.extend_from_slice(end.as_bytes());
+    Some(out)
+}
+
+fn name(head: &[u8]) -> Option<String> {
+    let field = header::first(head, "Message-ID")?.unfolded();
+    Some(field.strip_prefix('<')?.split_once('@')?.0.to_owned())
+}
+
+fn boundary(head: &[u8]) -> Option<String> {
+    let field = header::first(head, "Content-Type")?.unfolded();
+    let (_, behind) = field.split_once("boundary=\"")?;
+    Some(behind.split_once('"')?.0.to_owned())
+}
+
+fn split<'a>(text: &'a [u8], delimiter: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let at = text.windows(delimiter.len()).position(|window| window == delimiter);
+        let Some(at) = at else { return Some(text) };
+        rest = text.get(at + delimiter.len()..);
+        text.get(..at)
+    })
+}
+
+/// The status of the recipients: the type for ASCII, addresses as `utf-8-addr-xtext`.
+fn status(part: &[u8]) -> Option<Vec<u8>> {
+    let text = str::from_utf8(part).ok()?;
+    let text = text.replacen("message/global-delivery-status", "message/delivery-status", 1);
+    let text = text.replacen("Content-Transfer-Encoding: 8bit\r\n", "", 1);
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive("\r\n") {
+        match line.split_once("; ") {
+            Some((field, address)) if !line.is_ascii() => {
+                let (address, end) = match address.strip_suffix("\r\n") {
+                    Some(address) => (address, "\r\n"),
+                    None => (address, ""),
+                };
+                out.extend([field, "; ", &xtext::encode_utf8(address), end]);
+            }
+            Some(_) | None => out.push_str(line),
+        }
+    }
+    Some(out.into_bytes())
+}
+
+/// What is returned, as the header alone: the message itself could only go in UTF-8.
+fn original(part: &[u8]) -> Option<Vec<u8>> {
+    let (head, message) = part.split_at_checked(header::body_start(part))?;
+    let media_type = header::first(head, "Content-Type")?.unfolded();
+    if !media_type.starts_with("message/global") {
+        return Some(part.to_vec());
+    }
+    let mut out = b"Content-Type: text/rfc822-headers\r\n\r\n".to_vec();
+    fields(message, &mut out);
+    Some(out)
+}
+
+/// Fields with their words in ASCII (RFC 2047).
+fn fields(message: &[u8], out: &mut Vec<u8>) {
+    for field in header::fields(message) {
+        let Some(octets) = message.get(field.range.clone()) else { continue };
+        if octets.is_ascii() {
+            out.extend_from_slice(octets);
+            continue;
+        }
+        out.extend_from_slice(field.name);
+        out.push(b':');
+        for word in field.unfolded().split_ascii_whitespace() {
+            out.extend_from_slice(format!("\r\n {}", header::encode_word(word)).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
