@@ -65,7 +65,7 @@ def early(t):
             settings=REQUIRED, options=tls),
         Way("250 with the greeting", want, {"greeting": greeting + b"250 hop.example\r\n"},
             settings=REQUIRED, options=tls),
-        Way("235 with the reply to EHLO", want, {"EHLO": offered + b"235 2.7.0 in\r\n"},
+        Way("235 with the reply to EHLO", "tls", {"EHLO": offered + b"235 2.7.0 in\r\n"},
             settings=REQUIRED, options=tls),
         Way("a greeting of 354", want, {"greeting": "354 go"}, settings=REQUIRED, options=tls),
         Way("354 to EHLO", want, {"EHLO": "354 go on"}, settings=REQUIRED, options=tls),

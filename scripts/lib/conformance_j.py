@@ -104,7 +104,8 @@ class Internet:
     """Hosts at addresses of the case, a DNS, and a relay that sends by MX. `$1` in a record is the
     address 1 of the case."""
 
-    def __init__(self, t, records=(), hosts=(2, 3), delivery="", dns="", own=None, script=None):
+    def __init__(self, t, records=(), hosts=(2, 3), delivery="", dns="", own=None, script=None,
+                 query_wait="4 s"):
         self.t, self.port = t, t.port()
         self.hops = {at: Hop(dict(script or {}), address=t.address(at), port=self.port)
                      for at in hosts}
@@ -119,7 +120,7 @@ class Internet:
         toml = (CONFIGURATION.replace("127.0.0.1:0", own or "127.0.0.1:0")
                 + '[[route]]\nname = "mx"\nto = "mx"\n' + RETRY
                 + f'[delivery]\nport = {self.port}\n{allowed}{WAITS}{delivery}'
-                + f'[dns]\nservers = ["{self.dns.place}"]\nquery_wait = "1 s"\n{dns}')
+                + f'[dns]\nservers = ["{self.dns.place}"]\nquery_wait = "{query_wait}"\n{dns}')
         # Reports go by MX here.
         toml = re.sub(r'\[\[route\]\]\nname = "reports"\n.*\n.*\n', "", toml, count=1)
         self.relay = t.own_relay(toml=toml, peer=self.sink)
@@ -197,7 +198,7 @@ def unknown(t):
         "silent.example": (["TIMEOUT"], "dns"),
         "lame.example": (["ODD LAME MX", "A $2"], "dns"),
         "servfail-and-address.example": (["ODD GARBAGE MX", "A $2"], "dns"),
-    })
+    }, query_wait="1 s")
     t.check(not net.hops[2].sessions, "nobody was connected to")
     t.check(not net.sink.ended, "no report")
     waiting = net.relay.ask("/v1/queue?limit=100")["data"]
@@ -341,7 +342,8 @@ def many(t):
     t.note("of 200 hosts 20 are looked up and 10 tried; of 50 addresses 10")
 
 
-@case("J12", "truncated, huge, broken and foreign answers", "RFC 5452 §4, §6, RFC 7766")
+@case("J12", "truncated, huge, broken and foreign answers", "RFC 5452 §4, §6, RFC 7766",
+      slow=True)
 def answers(t):
     net = by_dns(t, {
         "truncated.example": (["TRUNCATED", "MX 10 h2.example", "h2.example A $2"], 2),
@@ -353,7 +355,7 @@ def answers(t):
         "wrong-case.example": (["ODD WRONG-CASE MX", "MX 10 h2.example"], 2),
         # An answer about another name says nothing of this one.
         "foreign.test": (["ODD FOREIGN MX", "A $2"], 2),
-    })
+    }, query_wait="2 s")
     t.check(not net.hops[3].sessions, "what an answer says about other names is not believed")
 
 
