@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use merpati_mail::header::{
-    HeaderError as E, MAX_LINE_OCTETS, Overlay, body_start, count, decode_words, fields, first,
-    folded,
+    HeaderError as E, MAX_LINE_OCTETS, Overlay, body_start, count, decode_words, fields,
+    fields_from, first, folded, is_header_start, mbox_line_octets,
 };
 use proptest::prelude::*;
 
@@ -132,7 +132,38 @@ fn a_first_line_that_begins_with_a_blank_never_continues_what_is_added() {
     }
     // The header and one octet more are enough to know the length.
     assert_eq!(with(vec![]).len(1_000, b" "), 1_000 + 6 + 2);
-    assert_eq!(with(vec![]).len(1_000, b"C"), 1_000 + 6);
+    assert_eq!(with(vec![]).len(1_000, b"C:"), 1_000 + 6);
+}
+
+#[test]
+fn a_body_without_header_is_never_read_as_one() {
+    let overlay = Overlay { prepend: b"A: b\r\n".to_vec(), remove: vec![] };
+    for (message, is_header) in [
+        ("C: d\r\n", true),
+        ("C : d\r\n", true),
+        ("\r\nbody", true),
+        ("\nbody", true),
+        ("From a@b Thu Jan 1\r\nC: d\r\n", true),
+        (">From a@b Thu Jan 1\r\nC: d\r\n", true),
+        ("From here on\r\nthere is no header\r\n", false),
+        ("hello\r\nC: d\r\n", false),
+        ("hello", false),
+        (": d\r\n", false),
+        ("C d: e\r\n", false),
+        ("\u{fc}: d\r\n", false),
+        (" C: d\r\n", false),
+        ("\0\u{1}\u{2}", false),
+    ] {
+        assert_eq!(is_header_start(message.as_bytes()), is_header, "{message:?}");
+        let gap = if is_header { "" } else { "\r\n" };
+        let sent = String::from_utf8(applied(&overlay, message.as_bytes())).unwrap();
+        assert_eq!(sent, format!("A: b\r\n{gap}{message}"));
+    }
+    assert_eq!(mbox_line_octets(b"From x\r\nC: d\r\n"), 8);
+    assert_eq!(mbox_line_octets(b"From : x\r\nC: d\r\n"), 0);
+    assert_eq!(mbox_line_octets(b"From x\r\n\r\nC: d\r\n"), 0);
+    let mut behind = fields_from(b"From x\r\nC: d\r\n", 8).map(|field| field.range);
+    assert_eq!((behind.next(), behind.next()), (Some(8..14), None));
 }
 
 #[test]
@@ -256,8 +287,9 @@ proptest! {
                 want.extend_from_slice(&message[field.range]);
             }
         }
-        // Behind the fields stands a fold only where there are none.
-        if !added.is_empty() && want.len() == added_len && message[end..].starts_with(b" ") {
+        // A body may stand there only where there are no fields.
+        let is_body = !message[end..].is_empty() && !is_header_start(&message[end..]);
+        if !added.is_empty() && want.len() == added_len && is_body {
             want.extend_from_slice(b"\r\n");
         }
         want.extend_from_slice(&message[end..]);

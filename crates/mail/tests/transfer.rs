@@ -22,8 +22,9 @@ use std::{
 use mail_parser::{Message, MessageParser, MimeHeaders, PartType};
 use merpati_mail::{
     NotConvertible::{self as N, *},
+    header::{self, MAX_LINE_OCTETS},
     seven_bit,
-    transfer::DEPTH_MAX,
+    transfer::{DEPTH_MAX, LongestLine, short_lines},
 };
 use proptest::prelude::*;
 
@@ -87,6 +88,122 @@ fn outline_of(message: &Message<'_>, text: &mut String) {
                 text.push_str("}\n");
             }
             PartType::Multipart(parts) => writeln!(text, "{parts:?}").unwrap(),
+        }
+    }
+}
+
+fn longest_line(text: &[u8]) -> u64 {
+    let mut longest = LongestLine::default();
+    longest.push(text);
+    longest.octets()
+}
+
+/// What must hold of every result with short lines.
+#[track_caller]
+fn check_short(message: &[u8], got: &[u8]) {
+    let body = |text: &[u8]| text[header::body_start(text)..].to_vec();
+    assert!(longest_line(&body(got)) <= MAX_LINE_OCTETS as u64, "{}", got.escape_ascii());
+    assert_eq!(outline(message), outline(got), "{}", message.escape_ascii());
+    assert_eq!(short_lines(got).as_deref(), Ok(got));
+}
+
+#[track_caller]
+fn shortened(message: &str) -> String {
+    let message = message.replace("[long]", &"x".repeat(1_100)).replace('\n', "\r\n");
+    let got = short_lines(message.as_bytes()).unwrap();
+    check_short(message.as_bytes(), &got);
+    String::from_utf8(got).unwrap().replace("\r\n", "\n").replace(&"x".repeat(75), "[75]")
+}
+
+#[test]
+fn only_parts_with_long_lines_are_encoded_and_those_that_are_get_other_breaks() {
+    let soft = "[75]=\n".repeat(14);
+    let whole = soft.clone() + &"x".repeat(50) + "\n";
+    let label = "Content-Transfer-Encoding: quoted-printable\n";
+    for (message, want) in [
+        ("A: b\n\nshort\n".to_owned(), "A: b\n\nshort\n".to_owned()),
+        ("A: b\n\n[long]\n".to_owned(), format!("A: b\nMIME-Version: 1.0\n{label}\n{whole}")),
+        ("\n[long]\n".to_owned(), format!("MIME-Version: 1.0\n{label}\n{whole}")),
+        (
+            "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\nPre\n\
+             --b\n\n[long]\n--b\nX: y\n\né\n--b\n\na=\n--b--\nPost\n"
+                .to_owned(),
+            format!(
+                "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\n\
+                 Pre\n--b\n\
+                 {label}\n{}\n--b\nX: y\n\né\n--b\n\na=\n--b--\nPost\n",
+                whole.trim_end()
+            ),
+        ),
+        (
+            format!("MIME-Version: 1.0\n{label}\na=\n b\n[long]=3D\n"),
+            format!("MIME-Version: 1.0\n{label}\na=\n b\n{soft}{}=3D\n", "x".repeat(50)),
+        ),
+    ] {
+        assert_eq!(shortened(&message), want, "{message}");
+    }
+    // The uppermost header is folded elsewhere.
+    let head = format!("A: {}\r\n\r\nb\r\n", "x".repeat(2_000));
+    assert_eq!(short_lines(head.as_bytes()).as_deref(), Ok(head.as_bytes()));
+    let base = "MIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\n";
+    let got = shortened(&format!("{base}{}==\n", "QUJD".repeat(300) + "QQ"));
+    assert!(got.strip_prefix(base).unwrap().lines().all(|line| line.len() <= 76), "{got}");
+    assert!(got.ends_with("QQ==\n"), "{got}");
+}
+
+#[test]
+fn escaped_octets_and_dashes_are_never_broken() {
+    let head = "MIME-Version: 1.0\nContent-Transfer-Encoding: quoted-printable\n\n";
+    for lead in 0..80 {
+        let body = "y".repeat(lead) + &"=C3=A9-".repeat(200) + "\n";
+        let got = shortened(&format!("{head}{body}"));
+        let lines: Vec<&str> = got.strip_prefix(head).unwrap().lines().collect();
+        assert!(lines.iter().all(|line| line.len() <= 76 && !line.starts_with('-')), "{got}");
+        for line in lines.iter().filter_map(|line| line.strip_suffix('=')) {
+            assert!(!line[line.len() - 2..].contains('='), "{got}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_shortened_surely_is_refused_with_the_reason() {
+    let long = "x".repeat(1_100);
+    for (message, want) in [
+        (format!("Content-Type: multipart/signed; boundary=b\n\n--b\n\n{long}\n--b--\n"), Signed),
+        (format!("Content-Type: application/pkcs7-mime\n\n{long}\n"), Signed),
+        (format!("Content-Transfer-Encoding: base64\n\n{long}=\n{long}\n"), Encoding),
+        (format!("Content-Transfer-Encoding: quoted-printable\n\n{long} \n"), Encoding),
+        (format!("Content-Transfer-Encoding: x-uuencode\n\n{long}\n"), Encoding),
+        (format!("Content-Type: multipart/mixed; boundary=b\n\n{long}\n--b\n\n\n--b--\n"), Outside),
+        (format!("Content-Type: multipart/mixed; boundary=b\n\n--b\n\n{long}\n"), NoEnd),
+        (
+            format!("Content-Type: multipart/mixed; boundary=b\n\n--b\nA: {long}\n\n\n--b--\n"),
+            Header,
+        ),
+        (format!("Content-Type: multipart/mixed\n\n{long}\n"), Boundary),
+        (format!("A: b\n{long}\n"), NoEmptyLine),
+    ] {
+        let got = short_lines(message.replace('\n', "\r\n").as_bytes());
+        assert_eq!(got, Err(want), "{message}");
+    }
+    assert_eq!(short_lines(b"\r\na\rb\r\n"), Err(LineEnd));
+}
+
+#[test]
+fn the_longest_line_is_the_same_however_the_octets_arrive() {
+    for (text, want) in [
+        ("", 0),
+        ("\r\n", 0),
+        ("ab\r\nc", 2),
+        ("ab\r\ncde", 3),
+        ("ab\r\ncde\r", 3),
+        ("a\nbc\r\n", 2),
+        ("a\r\r\n", 2),
+    ] {
+        for step in 1..=text.len().max(1) {
+            let mut longest = LongestLine::default();
+            text.as_bytes().chunks(step).for_each(|piece| longest.push(piece));
+            assert_eq!(longest.octets(), want, "{text:?} by {step}");
         }
     }
 }
@@ -384,8 +501,32 @@ proptest! {
     }
 
     #[test]
+    fn whatever_gets_short_lines_says_the_same(
+        pieces in proptest::collection::vec(piece(), 0..30),
+        label in prop_oneof![
+            Just(""),
+            Just("Content-Transfer-Encoding: base64\r\n"),
+            Just("Content-Transfer-Encoding: quoted-printable\r\n"),
+        ],
+    ) {
+        let mut message = label.as_bytes().to_vec();
+        for piece in &pieces {
+            message.extend_from_slice(if piece == &[0xe9] { LONG.as_bytes() } else { piece });
+        }
+        if let Ok(got) = short_lines(&message) {
+            let read = |octets: Vec<u8>| std::panic::catch_unwind(move || outline(&octets)).ok();
+            if let (Some(before), Some(after)) = (read(message.clone()), read(got.clone())) {
+                prop_assert_eq!(before, after, "{}", message.escape_ascii());
+            }
+            let body = &got[header::body_start(&got)..];
+            prop_assert!(longest_line(body) <= MAX_LINE_OCTETS as u64);
+        }
+    }
+
+    #[test]
     fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = seven_bit(&octets);
+        let _ = short_lines(&octets.repeat(20));
     }
 }
 
@@ -402,6 +543,7 @@ fn every_8_bit_mail_of_the_corpora_is_converted_or_refused_by_a_named_rule() {
     collect(&corpora, &mut files);
     assert!(!files.is_empty(), "no mail in {}", corpora.display());
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut shortened: BTreeMap<String, usize> = BTreeMap::new();
     for file in &files {
         let mail = canonical(&std::fs::read(file).unwrap());
         let result = match seven_bit(&mail) {
@@ -419,7 +561,22 @@ fn every_8_bit_mail_of_the_corpora_is_converted_or_refused_by_a_named_rule() {
             Err(why) => why.to_string(),
         };
         *counts.entry(result).or_default() += 1;
+        if longest_line(&mail) > MAX_LINE_OCTETS as u64 {
+            let result = match short_lines(&mail) {
+                Ok(got) => format!("equal: {}", outline(&mail) == outline(&got)),
+                Err(why) => why.to_string(),
+            };
+            if result == "equal: false" {
+                println!("{}", file.display());
+            }
+            *shortened.entry(result).or_default() += 1;
+        }
     }
+    for (result, count) in &shortened {
+        println!("long lines: {result:<58}{count:>8}");
+    }
+    assert_eq!(shortened.get("equal: false"), None);
+    assert!(shortened.contains_key("equal: true"));
     for (result, count) in &counts {
         println!("{result:<70}{count:>8}");
     }
@@ -427,6 +584,15 @@ fn every_8_bit_mail_of_the_corpora_is_converted_or_refused_by_a_named_rule() {
     assert_eq!(counts.get("converted, equal: false"), None);
     assert!(counts.contains_key("converted, equal: true"));
 }
+
+/// 1,008 characters, that are base64 too.
+const LONG: &str = {
+    const OCTETS: [u8; 1_008] = [b'x'; 1_008];
+    match std::str::from_utf8(&OCTETS) {
+        Ok(text) => text,
+        Err(_) => "",
+    }
+};
 
 /// The lines of the files end in LF; on the wire they end in CRLF, and so does the last one.
 fn canonical(file: &[u8]) -> Vec<u8> {

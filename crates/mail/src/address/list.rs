@@ -48,6 +48,23 @@ pub fn parse_header_list(value: &[u8]) -> Result<Vec<NamedMailbox>, AddressError
     Ok(list)
 }
 
+/// Whether the value of an address field names a group (RFC 5322 §3.4, RFC 6854), with members or
+/// without. False where it cannot be read.
+pub fn holds_group(value: &[u8]) -> bool {
+    if value.len() > MAX_LIST_OCTETS {
+        return false;
+    }
+    let text = String::from_utf8_lossy(value);
+    let mut is_inside = false;
+    Lexer::new(&text).tokens().is_ok_and(|tokens| {
+        tokens.iter().any(|token| {
+            // Between angle brackets a colon ends an obsolete route.
+            is_inside = (is_inside || token.is('<')) && !token.is('>');
+            token.is(':') && !is_inside
+        })
+    })
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Atom(String),

@@ -15,7 +15,8 @@ use std::str::FromStr;
 
 pub use domain::{Domain, DomainName, MAX_DOMAIN_OCTETS, MAX_LABEL_OCTETS};
 pub use list::{
-    MAX_COMMENT_DEPTH, MAX_LIST_MAILBOXES, MAX_LIST_OCTETS, NamedMailbox, parse_header_list,
+    MAX_COMMENT_DEPTH, MAX_LIST_MAILBOXES, MAX_LIST_OCTETS, NamedMailbox, holds_group,
+    parse_header_list,
 };
 pub use path::{ForwardPath, MAX_ROUTE_HOPS, ReversePath, Utf8Rule};
 

@@ -5,7 +5,9 @@
 //!
 //! Pure.
 
+mod fold;
 mod overlay;
+mod syntax;
 mod words;
 
 use std::fmt;
@@ -13,7 +15,9 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+pub use fold::{Breaks, refolded};
 pub use overlay::{MAX_LINE_OCTETS, Overlay, folded};
+pub use syntax::{is_date, is_message_id, speaks_for};
 pub use words::{decode_words, encode_word};
 
 /// One header field of a message.
@@ -73,12 +77,7 @@ impl<'a> Iterator for Headers<'a> {
         let start = self.at;
         let mut rest = self.message.get(start..)?;
         let mut end = start + line_octets(rest);
-        let line = self.message.get(start..end)?;
-        let colon = memchr(b':', line)?;
-        let name = line.get(..colon)?.trim_ascii_end();
-        if !is_field_name(name) {
-            return None;
-        }
+        let (name, colon) = name_of(rest)?;
         loop {
             rest = self.message.get(end..)?;
             if !matches!(rest.first(), Some(b' ' | b'\t')) {
@@ -96,6 +95,31 @@ impl<'a> Iterator for Headers<'a> {
 /// no octets can hide a field from us that a laxer reader would see.
 pub fn fields(message: &[u8]) -> Headers<'_> {
     Headers { message, at: 0 }
+}
+
+/// The fields of `message` from this octet on, at which a line begins; ranges are in octets of the
+/// message.
+pub const fn fields_from(message: &[u8], at: usize) -> Headers<'_> {
+    Headers { message, at }
+}
+
+/// The length of a separator line of the mbox format at the start (RFC 4155), `From a@b Thu Jan…`,
+/// also one that was quoted with `>`, where a field follows it; else 0. It is no field and no part
+/// of a message, but mail is handed over with it, and most readers pass over it.
+pub fn mbox_line_octets(message: &[u8]) -> usize {
+    if !message.starts_with(b"From ") && !message.starts_with(b">From ") {
+        return 0;
+    }
+    let length = line_octets(message);
+    let behind = message.get(length..).unwrap_or_default();
+    if name_of(message).is_none() && name_of(behind).is_some() { length } else { 0 }
+}
+
+/// Whether a header begins here: with a field, with the empty line behind no field, or with a
+/// separator line of the mbox format. What begins otherwise is a body.
+pub fn is_header_start(message: &[u8]) -> bool {
+    let is_empty_line = || matches!(message, [b'\n', ..] | [b'\r', b'\n', ..]);
+    name_of(message).is_some() || is_empty_line() || mbox_line_octets(message) > 0
 }
 
 /// See [`Headers::body_start`].
@@ -155,7 +179,20 @@ fn without_line_end(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"\r").unwrap_or(text)
 }
 
-/// RFC 5322 §3.6.8 ftext: printable ASCII without colon.
+/// The name at the start of a field, and where its colon is; `None` where no field begins. Blanks
+/// before the colon are obsolete (RFC 5322 §4.5).
+fn name_of(text: &[u8]) -> Option<(&[u8], usize)> {
+    let name = text.get(..text.iter().position(|octet| !is_ftext(*octet))?)?;
+    let behind = text.get(name.len()..)?;
+    let colon = name.len() + behind.iter().position(|octet| !matches!(octet, b' ' | b'\t'))?;
+    (!name.is_empty() && text.get(colon) == Some(&b':')).then_some((name, colon))
+}
+
+/// RFC 5322 §3.6.8: printable ASCII without colon.
+const fn is_ftext(octet: u8) -> bool {
+    octet.is_ascii_graphic() && octet != b':'
+}
+
 fn is_field_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|octet| octet.is_ascii_graphic() && *octet != b':')
+    !name.is_empty() && name.iter().all(|octet| is_ftext(*octet))
 }

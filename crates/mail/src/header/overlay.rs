@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::{HeaderError, fields, is_field_name};
+use super::{HeaderError, fields, is_field_name, is_header_start};
 
 /// Longest line without its CRLF, in octets (RFC 5322 §2.1.1).
 pub const MAX_LINE_OCTETS: usize = 998;
@@ -51,24 +51,35 @@ impl Overlay {
         Ok(())
     }
 
-    /// Leaves out every field of `message` with this name, in any case. Fields added by this
-    /// overlay stay.
+    /// Puts whole fields, each ended by CRLF, above everything.
+    pub fn prepend_fields(&mut self, octets: &[u8]) -> Result<(), HeaderError> {
+        check_fields(octets)?;
+        self.prepend.splice(..0, octets.iter().copied());
+        Ok(())
+    }
+
+    /// Leaves out whole fields of the message; those that are left out already may be among them.
     ///
-    /// A field beyond the first 4 GiB stays: no message of that size is ever accepted.
-    pub fn remove_fields(&mut self, message: &[u8], name: &str) {
-        let found = fields(message).filter(|field| field.is(name)).filter_map(|field| {
-            let start = u32::try_from(field.range.start).ok()?;
-            Some(start..u32::try_from(field.range.end).ok()?)
+    /// What lies beyond the first 4 GiB stays: no message of that size is ever accepted.
+    pub fn remove_ranges(&mut self, ranges: impl IntoIterator<Item = Range<usize>>) {
+        let ranges = ranges.into_iter().filter(|range| !range.is_empty()).filter_map(|range| {
+            Some(u32::try_from(range.start).ok()?..u32::try_from(range.end).ok()?)
         });
-        self.remove.extend(found);
+        self.remove.extend(ranges);
         self.remove.sort_by_key(|range| (range.start, range.end));
         // Whole fields are equal or disjoint, so what overlaps is the same field again.
         self.remove.dedup();
     }
 
-    /// The octets to send, in order: the added fields, then what is left of `message`. Where a line
-    /// of a message without header would be read as a fold of the last field that is added, an
-    /// empty line goes between: the body that it is begins there.
+    /// Leaves out every field of `message` with this name, in any case. Fields added by this
+    /// overlay stay.
+    pub fn remove_fields(&mut self, message: &[u8], name: &str) {
+        self.remove_ranges(fields(message).filter(|field| field.is(name)).map(|field| field.range));
+    }
+
+    /// The octets to send, in order: the added fields, then what is left of `message`. Where that
+    /// does not begin with a header, an empty line goes between: the body that it is begins there,
+    /// and no line of it is read as a field or as a fold of one.
     pub fn slices<'a>(&'a self, message: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let kept = self.kept(message.len() as u64).filter_map(|range| slice(message, &range));
         let gap = if self.has_gap(message) { GAP } else { b"" };
@@ -77,8 +88,8 @@ impl Overlay {
 
     /// The length in octets of a message of `message_len` octets with this overlay applied.
     ///
-    /// `beginning` is the message from its first octet on, at least up to the first octet that is
-    /// not left out: its header and one octet more are always enough.
+    /// `beginning` is the message from its first octet on, at least up to the first line that
+    /// stays, and with that line: its header and two lines more are always enough.
     pub fn len(&self, message_len: u64, beginning: &[u8]) -> u64 {
         let kept: u64 = self.kept(message_len).map(|range| range.end - range.start).sum();
         let gap = if self.has_gap(beginning) { GAP.len() } else { 0 };
@@ -90,12 +101,14 @@ impl Overlay {
         self.prepend.is_empty() && self.remove.is_empty()
     }
 
-    /// Whether the first octet that stays would continue the last field that is added
-    /// (RFC 5322 §2.2.3).
+    /// Whether what stays would be read as a part of the header that is added (RFC 5322 §2.2).
     fn has_gap(&self, beginning: &[u8]) -> bool {
+        if self.prepend.is_empty() {
+            return false;
+        }
         let mut kept = self.kept(beginning.len() as u64).filter(|range| !range.is_empty());
-        let first = kept.next().and_then(|range| slice(beginning, &range)?.first());
-        !self.prepend.is_empty() && matches!(first, Some(b' ' | b'\t'))
+        let first = kept.next().and_then(|range| slice(beginning, &range));
+        first.is_some_and(|first| !is_header_start(first))
     }
 
     /// The ranges of a message that stay. Never runs backwards or past the end, whatever the

@@ -31,10 +31,14 @@ pub(super) enum Kind {
 /// A transfer encoding, as far as it makes a difference here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
+    /// base64 (RFC 2045 §6.8).
+    Base64,
     /// 8bit or binary.
     EightBit,
-    /// One that says that there are no octets above 127 and means others, or an unknown one.
+    /// An unknown one.
     Other,
+    /// quoted-printable (RFC 2045 §6.7).
+    QuotedPrintable,
     /// 7bit, also where it is not true.
     SevenBit,
 }
@@ -77,6 +81,8 @@ impl Encoding {
             _ if !scanner.rest.is_empty() => Self::Other,
             "7bit" => Self::SevenBit,
             "8bit" | "binary" => Self::EightBit,
+            "base64" => Self::Base64,
+            "quoted-printable" => Self::QuotedPrintable,
             _ => Self::Other,
         }
     }
@@ -235,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_three_encodings_that_encode_nothing_are_known() {
+    fn the_five_encodings_are_known_in_any_case() {
         for (value, want) in [
             ("7BIT", Encoding::SevenBit),
             (" 8bit (sic)", Encoding::EightBit),
             ("binary", Encoding::EightBit),
-            ("quoted-printable", Encoding::Other),
-            ("base64", Encoding::Other),
+            ("quoted-Printable", Encoding::QuotedPrintable),
+            ("Base64 (x)", Encoding::Base64),
             ("8 bit", Encoding::Other),
             ("7bit 8bit", Encoding::Other),
             ("", Encoding::Other),

@@ -81,7 +81,8 @@ const fn is_line_end(octet: u8) -> bool {
     matches!(octet, b'\r' | b'\n')
 }
 
-const COLUMNS_MAX: usize = 76;
+/// The longest line (RFC 2045 §6.7 (5), §6.8).
+pub(super) const COLUMNS_MAX: usize = 76;
 /// So many octets make a line of 76 characters.
 const BASE64_OCTETS: usize = 57;
 

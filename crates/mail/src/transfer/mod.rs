@@ -1,8 +1,9 @@
-//! What a message with 8-bit content becomes for a peer without 8BITMIME (RFC 6152 §3).
+//! What a message becomes whose parts must be encoded anew: one with 8-bit content for a peer
+//! without 8BITMIME (RFC 6152 §3), and one with lines that are too long (RFC 5322 §2.1.1).
 //!
-//! Invariant: the result has no octet above 127, the same parts in the same order, and in each the
-//! same content once it is decoded. Where that is not certain for every reader, or a signature
-//! would break, the answer is [`NotConvertible`] and never a guess.
+//! Invariant: the result has no octet above 127, or no long line in a body; the same parts in the
+//! same order, and in each the same content once it is decoded. Where that is not certain for every
+//! reader, or a signature would break, the answer is [`NotConvertible`] and never a guess.
 //!
 //! Pure. Content grows by half at most, and each part that is encoded by up to 115 octets of
 //! header, so that a message of nothing but tiny parts becomes some ten times as long. How long a
@@ -10,6 +11,7 @@
 
 mod content;
 mod encode;
+mod lines;
 mod multipart;
 
 use std::fmt;
@@ -18,6 +20,7 @@ use memchr::{memchr_iter, memchr2_iter};
 
 use crate::header::{self, Field};
 use content::{ContentType, Encoding, Kind};
+pub use lines::LongestLine;
 
 /// Gives `message` with every part that holds octets above 127 in quoted-printable or base64,
 /// whichever is shorter, its `Content-Transfer-Encoding` changed or added, and everything else
@@ -35,12 +38,30 @@ pub fn seven_bit(message: &[u8]) -> Result<Vec<u8>, NotConvertible> {
     if !has_whole_line_ends(message) {
         return Err(NotConvertible::LineEnd);
     }
+    whole(message, Aim::SevenBit)
+}
+
+/// Gives `message` with no line of a body longer than [`header::MAX_LINE_OCTETS`]: each part with
+/// longer ones in quoted-printable or base64, or, where it is in one of them already, with other
+/// line breaks. Everything else stays octet for octet, long lines of the uppermost header too.
+///
+/// What is said of signatures at [`seven_bit`] holds here as well.
+pub fn short_lines(message: &[u8]) -> Result<Vec<u8>, NotConvertible> {
+    if !has_whole_line_ends(message) {
+        return Err(NotConvertible::LineEnd);
+    }
+    whole(message, Aim::ShortLines)
+}
+
+fn whole(message: &[u8], aim: Aim) -> Result<Vec<u8>, NotConvertible> {
     let mut out = Vec::with_capacity(message.len() + message.len() / 2);
-    convert(message, &Place { role: Role::Message, default: Kind::Leaf, depth: 0 }, &mut out)?;
+    let place = Place { aim, role: Role::Message, default: Kind::Leaf, depth: 0 };
+    convert(message, &place, &mut out)?;
     Ok(out)
 }
 
-/// Why a message cannot be given in 7 bits.
+/// Why a message cannot be given in 7 bits or in short lines. *It* is what would have to be
+/// encoded: octets above 127, or a long line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NotConvertible {
     /// A multipart names no boundary, or a line begins with it and goes on otherwise: only some
@@ -53,8 +74,8 @@ pub enum NotConvertible {
     ContentType,
     /// Parts are nested more than [`DEPTH_MAX`] deep.
     Depth,
-    /// A `Content-Transfer-Encoding` is unknown, or there are two, or it promises 7-bit octets
-    /// where others are, or it stands at a container, which it must not (RFC 2045 §6.4).
+    /// A `Content-Transfer-Encoding` is unknown, or there are two, or what follows is not encoded
+    /// so, or it stands at a container, which it must not (RFC 2045 §6.4).
     Encoding,
     /// It is in a header field, which no transfer encoding reaches.
     Header,
@@ -72,6 +93,7 @@ pub enum NotConvertible {
 }
 
 impl fmt::Display for NotConvertible {
+    /// For reports on what could not be had in 7 bits: long lines go as they are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Boundary => "a multipart has no boundary, or one that readers disagree on",
@@ -94,8 +116,28 @@ impl std::error::Error for NotConvertible {}
 /// Most levels of parts within parts. Real mail has fewer than ten.
 pub const DEPTH_MAX: u32 = 32;
 
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    /// No octet above 127.
+    SevenBit,
+    /// No line longer than [`header::MAX_LINE_OCTETS`].
+    ShortLines,
+}
+
+impl Aim {
+    /// Whether these octets, which are whole lines, are as wanted.
+    fn is_met(self, octets: &[u8]) -> bool {
+        match self {
+            Self::SevenBit => octets.is_ascii(),
+            Self::ShortLines => !lines::has_long_line(octets),
+        }
+    }
+}
+
 /// Where an entity (RFC 2045 §2.4) stands.
 struct Place {
+    aim: Aim,
     role: Role,
     /// What it is if it does not say (RFC 2046 §5.1.5).
     default: Kind,
@@ -112,9 +154,10 @@ enum Role {
     Part,
 }
 
-/// Appends an entity, header and body, in 7 bits.
+/// Appends an entity, header and body, as it is wanted.
 fn convert(entity: &[u8], place: &Place, out: &mut Vec<u8>) -> Result<(), NotConvertible> {
-    if entity.is_ascii() {
+    let aim = place.aim;
+    if aim.is_met(entity) {
         out.extend_from_slice(entity);
         return Ok(());
     }
@@ -123,8 +166,13 @@ fn convert(entity: &[u8], place: &Place, out: &mut Vec<u8>) -> Result<(), NotCon
     }
     let header_end = header::fields(entity).last().map_or(0, |field| field.range.end);
     let (head, rest) = entity.split_at_checked(header_end).unwrap_or((entity, b""));
-    if !head.is_ascii() {
+    let may_be_long = aim == Aim::ShortLines && place.depth == 0;
+    if !may_be_long && !aim.is_met(head) {
         return Err(NotConvertible::Header);
+    }
+    if may_be_long && aim.is_met(rest) {
+        out.extend_from_slice(entity);
+        return Ok(());
     }
     let body = rest.strip_prefix(b"\r\n").ok_or(NotConvertible::NoEmptyLine)?;
     let content = match only(head, "Content-Type").map_err(|_| NotConvertible::ContentType)? {
@@ -135,38 +183,44 @@ fn convert(entity: &[u8], place: &Place, out: &mut Vec<u8>) -> Result<(), NotCon
         Some(field) => Encoding::parse(&field.unfolded()),
         None => Encoding::SevenBit,
     };
-    if content.kind != Kind::Signed && encoding == Encoding::Other {
-        return Err(NotConvertible::Encoding);
-    }
-    let inner = |role, default| Place { role, default, depth: place.depth + 1 };
-    match content.kind {
-        Kind::Composite => Err(NotConvertible::Composite),
-        Kind::Digest | Kind::Multipart => {
+    let inner = |role, default| Place { aim, role, default, depth: place.depth + 1 };
+    match (content.kind, encoding) {
+        (Kind::Signed, _) => Err(NotConvertible::Signed),
+        (Kind::Leaf, Encoding::Base64 | Encoding::QuotedPrintable) if aim == Aim::ShortLines => {
+            out.extend_from_slice(head);
+            out.extend_from_slice(b"\r\n");
+            lines::broken_anew(body, encoding, out)
+        }
+        (_, Encoding::Base64 | Encoding::Other | Encoding::QuotedPrintable) => {
+            Err(NotConvertible::Encoding)
+        }
+        (Kind::Composite, _) => Err(NotConvertible::Composite),
+        (Kind::Digest | Kind::Multipart, _) => {
             let boundary = content.boundary.ok_or(NotConvertible::Boundary)?;
             let is_digest = content.kind == Kind::Digest;
             let default = if is_digest { Kind::Message } else { Kind::Leaf };
-            relabel(head, encoding, out);
+            relabel(head, encoding, aim, out);
             multipart::convert(body, &boundary, &inner(Role::Part, default), out)
         }
-        Kind::Leaf => {
+        (Kind::Leaf, _) => {
             leaf(head, body, place.role, out);
             Ok(())
         }
-        Kind::Message => {
-            relabel(head, encoding, out);
+        (Kind::Message, _) => {
+            relabel(head, encoding, aim, out);
             convert(body, &inner(Role::Message, Kind::Leaf), out)
         }
-        Kind::Signed => Err(NotConvertible::Signed),
     }
 }
 
-/// A part without parts in it, that holds octets above 127.
+/// A part without parts in it that has to be encoded.
 fn leaf(head: &[u8], body: &[u8], role: Role, out: &mut Vec<u8>) {
     let (name, encoded) = encode::shorter(body);
     let has_label = replace_label(head, name, out);
     if role == Role::Message && header::first(head, "MIME-Version").is_none() {
         out.extend_from_slice(b"MIME-Version: 1.0\r\n");
-        if header::first(head, "Content-Type").is_none() {
+        // Without a type it is text in US-ASCII (RFC 2045 §5.2).
+        if header::first(head, "Content-Type").is_none() && !body.is_ascii() {
             out.extend_from_slice(b"Content-Type: text/plain; charset=unknown-8bit\r\n");
         }
     }
@@ -177,13 +231,12 @@ fn leaf(head: &[u8], body: &[u8], role: Role, out: &mut Vec<u8>) {
     out.extend_from_slice(&encoded);
 }
 
-/// The header of a container, which is 7bit from now on, with the empty line.
-fn relabel(head: &[u8], encoding: Encoding, out: &mut Vec<u8>) {
-    match encoding {
-        Encoding::EightBit => {
-            replace_label(head, "7bit", out);
-        }
-        Encoding::Other | Encoding::SevenBit => out.extend_from_slice(head),
+/// The header of a container with the empty line. It is 7bit where all its parts are.
+fn relabel(head: &[u8], encoding: Encoding, aim: Aim, out: &mut Vec<u8>) {
+    if (aim, encoding) == (Aim::SevenBit, Encoding::EightBit) {
+        replace_label(head, "7bit", out);
+    } else {
+        out.extend_from_slice(head);
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -7,13 +7,13 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use super::{NotConvertible, Place};
+use super::{Aim, NotConvertible, Place};
 
-/// Appends the body of a multipart, delimiters and all, with its parts in 7 bits.
+/// Appends the body of a multipart, delimiters and all, with its parts as they are wanted.
 ///
 /// A delimiter ends whatever is open inside, so that a multipart within, which lacks its own end,
 /// ends there. One that lacks its end itself ends with `body`; some readers do not decode its last
-/// part then, which therefore must be 7bit as it is.
+/// part then, which therefore must be as wanted already.
 pub(super) fn convert(
     body: &[u8],
     boundary: &str,
@@ -29,27 +29,32 @@ pub(super) fn convert(
         if let Some(part) = part.take() {
             // Where two delimiters share a line end, there is nothing between them.
             let entity = body.get(part.start..end.max(part.start)).unwrap_or_default();
-            if found.is_none() && !entity.is_ascii() {
+            if found.is_none() && !place.aim.is_met(entity) {
                 return Err(NotConvertible::NoEnd);
             }
             super::convert(entity, place, out)?;
             copied = part.start + entity.len();
         }
         let Some(found) = found else { break };
-        outside(body, copied..found.range.end, out)?;
+        outside(body, copied..found.range.end, place.aim, out)?;
         copied = found.range.end;
         if found.is_last {
             break;
         }
         part = Some(found.range.end..body.len());
     }
-    outside(body, copied..body.len(), out)
+    outside(body, copied..body.len(), place.aim, out)
 }
 
 /// Appends what is no part.
-fn outside(body: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Result<(), NotConvertible> {
+fn outside(
+    body: &[u8],
+    range: Range<usize>,
+    aim: Aim,
+    out: &mut Vec<u8>,
+) -> Result<(), NotConvertible> {
     let text = body.get(range).unwrap_or_default();
-    if !text.is_ascii() {
+    if !aim.is_met(text) {
         return Err(NotConvertible::Outside);
     }
     out.extend_from_slice(text);
