@@ -23,6 +23,8 @@ pub use self::strangers::{
     Answers, Greylisting, Names, SenderDomain, Step, Strangers, ahead, hits, step,
 };
 
+use crate::{content, repair};
+
 /// What a listener admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -40,6 +42,21 @@ pub struct Policy {
     pub hops_max: usize,
     /// What is asked about clients that nobody vouches for, and about recipients.
     pub strangers: Strangers,
+    /// What is asked of contents.
+    pub contents: content::Rules,
+}
+
+impl Policy {
+    /// Whether [`content::decide`] wants to know how long the lines of a content are.
+    pub fn asks_for_lines(&self) -> bool {
+        self.kind == ListenerKind::Submission || self.contents.line_octets_max.is_some()
+    }
+
+    /// Whether a content with this beginning and this longest line goes through
+    /// [`repair::repaired`] first: only what comes from its author.
+    pub fn asks_for_repair(&self, head: &[u8], longest_line_octets: u64) -> bool {
+        self.kind == ListenerKind::Submission && repair::is_needed(head, longest_line_octets)
+    }
 }
 
 /// What a listener is for.
@@ -159,6 +176,18 @@ impl<'a> Head<'a> {
         Self { octets, is_whole: octets.len() as u64 >= size_bytes }
     }
 
+    /// How many of the first octets of a content are to be kept, so that its header can be looked
+    /// at: with little behind it, unless it is longer than what is looked at.
+    pub fn octets_needed(first: &[u8]) -> usize {
+        let header_octets = header::body_start(first);
+        first.len().min(HEADER_OCTETS_MAX).min(header_octets + BEHIND_HEADER_OCTETS)
+    }
+
+    /// What is looked at.
+    pub const fn octets(&self) -> &'a [u8] {
+        self.octets
+    }
+
     /// Whether nothing of the header lies behind what is looked at.
     fn has_whole_header(&self) -> bool {
         let end = header::fields(self.octets).last().map_or(0, |field| field.range.end);
@@ -230,7 +259,7 @@ fn from(head: &Head<'_>, senders: Option<&Senders>) -> Verdict {
 ///
 /// A line that is no field ends the header for us, but not for every reader: the fields behind it,
 /// up to the first empty line, count as well.
-fn from_values<'a>(head: &Head<'a>) -> Option<Vec<&'a [u8]>> {
+pub(crate) fn from_values<'a>(head: &Head<'a>) -> Option<Vec<&'a [u8]>> {
     let mut values = Vec::new();
     let mut rest = head.octets;
     loop {
@@ -462,7 +491,9 @@ impl std::error::Error for NetworkError {}
 /// How much of a content is looked at for its header, in octets. A longer header is taken as it is
 /// where nothing depends on it, and refused where something does: at submission listeners, and from
 /// credentials that may not send as anybody.
-pub const HEADER_OCTETS_MAX: usize = 64 << 10;
+pub const HEADER_OCTETS_MAX: usize = 192 << 10;
+/// How much behind a header is kept with it: lines that some readers take for a part of it.
+const BEHIND_HEADER_OCTETS: usize = 32 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -485,6 +516,7 @@ mod tests {
             size_bytes_max: 1_000,
             hops_max: 100,
             strangers: Strangers::default(),
+            contents: content::Rules::default(),
         }
     }
 
@@ -654,9 +686,9 @@ mod tests {
     #[test]
     fn a_header_beyond_what_is_looked_at_is_refused_only_where_it_matters() {
         use ListenerKind::{Relay, Submission};
-        let long = format!("From: ani@ours.example\r\nX: {}", "x\r\n ".repeat(20_000));
-        let no_end = format!("From: ani@ours.example\r\njunk\r\n{}", "junk\r\n".repeat(20_000));
-        let body = format!("From: ani@ours.example\r\n\r\n{}", "line\r\n".repeat(20_000));
+        let long = format!("From: ani@ours.example\r\nX: {}", "x\r\n ".repeat(80_000));
+        let no_end = format!("From: ani@ours.example\r\njunk\r\n{}", "junk\r\n".repeat(80_000));
+        let body = format!("From: ani@ours.example\r\n\r\n{}", "line\r\n".repeat(80_000));
         let room = HEADER_OCTETS_MAX - "X: \r\nBc".len();
         let cut_name = format!("X: {}\r\nBcc: hidden@ours.example\r\n\r\n", "x".repeat(room));
         let refused = Err((552, "header-too-long"));

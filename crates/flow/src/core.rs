@@ -27,6 +27,7 @@ use merpati_mail::{
 
 use self::settle::{Gathering, Verdict};
 use crate::{
+    content,
     outcome::{self, Before, Fate},
     queue::{LaneId, LaneKey, Queue, View},
     report::Desk,
@@ -454,7 +455,11 @@ impl Core {
             }
             Some(NextHop::Lmtp(endpoint)) => {
                 let targets = vec![target(endpoint.clone())];
-                self.attempt(id, Dialect::Lmtp, targets);
+                match self.delivered_before(id) {
+                    gone if gone.is_empty() => self.attempt(id, Dialect::Lmtp, targets),
+                    // The others are due again at once, without them.
+                    gone => self.stop_round_trip(now, id, &gone),
+                }
             }
             Some(NextHop::Refuse(refusal)) => {
                 let cause = Cause {
@@ -467,6 +472,26 @@ impl Core {
             }
             Some(NextHop::Mx) | None => self.stop(now, id, Before::NoRoute),
         }
+    }
+
+    /// The recipients of an attempt whose mailboxes have had the message: it goes round.
+    fn delivered_before(&self, id: JobId) -> Vec<u32> {
+        let Some(Running { recipients, loaded: Some(loaded), .. }) = self.jobs.get(&id) else {
+            return Vec::new();
+        };
+        let envelope = &loaded.accepted.envelope;
+        let came_round = |place: &u32| {
+            let recipient = usize::try_from(*place).ok().and_then(|p| envelope.recipients.get(p));
+            recipient.is_some_and(|r| content::was_delivered(&loaded.header, &r.path))
+        };
+        recipients.iter().copied().filter(came_round).collect()
+    }
+
+    fn stop_round_trip(&mut self, now: Time, id: JobId, gone: &[u32]) {
+        let (cause, fate) = outcome::own(Before::DeliveredBefore);
+        self.conclude(now, id, None, &|recipient| {
+            gone.contains(&recipient).then(|| Verdict::No(cause.clone(), fate))
+        });
     }
 
     /// How many attempts may go on at once in a lane.

@@ -1,9 +1,10 @@
 //! The decisions about mail, in the order of the flow.
 //!
-//! Who may hand what over ([`admit`]) and how often ([`rate`]), what is mended in it
-//! ([`submission`]), what we write on top of it ([`trace`]), where it waits ([`queue`]), where it
-//! goes ([`route`]), what a reply means ([`outcome`]), when it is tried again ([`retry`]), what its
-//! originator is told ([`report`]); [`Core`] joins them.
+//! Who may hand what over ([`admit`]) and how often ([`rate`]), which contents are taken
+//! ([`content`]), what is mended in them ([`repair`], [`submission`]), what we write on top
+//! ([`trace`]), where a message waits ([`queue`]), where it goes ([`route`]), what a reply means
+//! ([`outcome`]), when it is tried again ([`retry`]), what its originator is told ([`report`]);
+//! [`Core`] joins them.
 //!
 //! Invariants: nothing here knows SMTP verbs, octets on a wire, sockets or the spool; time,
 //! randomness and answers are arguments. Decide → commit → apply: the queue changes only by
@@ -11,11 +12,13 @@
 
 pub mod admit;
 pub mod attempt;
+pub mod content;
 mod core;
 pub mod greylist;
 pub mod outcome;
 pub mod queue;
 pub mod rate;
+pub mod repair;
 pub mod report;
 pub mod retry;
 pub mod route;

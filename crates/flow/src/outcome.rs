@@ -112,6 +112,8 @@ pub fn classify_for(
 pub enum Before {
     /// All its hosts have addresses to which mail must not lead: loopback, private, reserved.
     BadAddress,
+    /// The mailbox has had the message before: it goes round.
+    DeliveredBefore,
     /// DNS cannot say just now.
     Dns,
     /// The domain does not exist, or has no host.
@@ -141,6 +143,12 @@ pub fn own(before: Before) -> (Cause, Fate) {
                 (5, 4, 4),
                 "the hosts of the recipient's domain have no usable address",
             ),
+        ),
+        Before::DeliveredBefore => (
+            Class::Loop,
+            Scope::Recipient,
+            Fate::Final,
+            Reply::new(554, (5, 4, 6), "this message was delivered to this mailbox before"),
         ),
         Before::Dns => (
             Class::Dns,

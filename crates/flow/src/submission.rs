@@ -1,84 +1,372 @@
-//! What is mended in the header of a message from its author (RFC 6409 §8).
+//! What is mended in the header of a message from its author, and what is refused (RFC 6409 §8).
 //!
-//! Invariant: the content stays as it was handed over; what is mended is an overlay. Nothing of it
-//! happens to mail that is only passed on: there, the header belongs to somebody else. Pure.
+//! Invariant: a content keeps its octets; what is mended is an overlay of whole fields. A header to
+//! which nothing is to be done stays octet for octet, and nothing of this happens to mail that is
+//! only passed on: there, the header belongs to somebody else. Pure.
 
-use merpati_mail::{Domain, Overlay, QueueId, Time, header};
+use std::{collections::BTreeMap, ops::Range};
 
-/// What such a message gains and loses: a Date (RFC 6409 §8.2) and a Message-ID (§8.3) where there
-/// is none, and every Bcc and Resent-Bcc (RFC 5322 §3.6.3, §3.6.6): its recipients are in the
-/// envelope.
-///
-/// `head` is the beginning of the content with its whole header, `date` is wall time. A content
-/// without header gets one.
-pub fn edits(head: &[u8], id: QueueId, hostname: &Domain, date: Time) -> Overlay {
-    let mut edits = Overlay::default();
-    if header::first(head, "Message-ID").is_none() {
-        // A queue id is never used twice on one host, so the whole is unique (RFC 5322 §3.6.4).
-        edits.prepend.extend(format!("Message-ID: <{id}@{hostname}>\r\n").into_bytes());
-    }
-    if header::first(head, "Date").is_none() {
-        edits.prepend.extend(format!("Date: {}\r\n", date.rfc5322()).into_bytes());
-    }
-    for name in ["Bcc", "Resent-Bcc"] {
-        edits.remove_fields(head, name);
-    }
-    edits
+use merpati_mail::{
+    Domain, Mailbox, Overlay, QueueId, Reply, ReversePath, Time, Verdict,
+    address::{self, NamedMailbox},
+    header::{self, Breaks, Field},
+};
+
+/// Who hands the message over, and what it gets from us.
+#[derive(Clone, Copy, Debug)]
+pub struct Submitted<'a> {
+    /// Our name for it.
+    pub id: QueueId,
+    /// Our own name.
+    pub hostname: &'a Domain,
+    /// The reverse-path, as which the client may send.
+    pub reverse_path: &'a ReversePath,
+    /// When, in wall time.
+    pub at: Time,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What such a message gains and loses, or why it is refused.
+///
+/// Added are Message-ID, Date and From where they are missing, Message-ID and Date also where they
+/// are malformed (§8.2, §8.3), and Sender where From names several authors of one domain (§8.1).
+/// Removed are Bcc, Resent-Bcc and Return-Path (RFC 5322 §3.6.3, §3.6.6, RFC 5321 §4.4), fields
+/// that are empty and must not be, and repetitions. Several To or Cc become one (RFC 5322 §4.5.3).
+/// Lines that are too long are folded.
+///
+/// Refused with 550 is what readers would understand differently: several From, Sender, Date,
+/// Subject and the like (RFC 5322 §3.6), and a From that does not plainly name its authors.
+///
+/// `head` is the beginning of the content with its whole header.
+pub fn edits(head: &[u8], by: &Submitted<'_>) -> Result<Overlay, Verdict> {
+    let mut mending = Mending::read(head);
+    mending.join_repeated()?;
+    mending.check_authors(by)?;
+    mending.add_missing(by);
+    mending.fold_long_lines()?;
+    let Mending { mut edits, added, .. } = mending;
+    match edits.prepend_fields(&added) {
+        Ok(()) => Ok(edits),
+        // Octets of the message are in what is added: no other can be bad.
+        Err(why) => Err(refuse("field-malformed", &format!("a header field is malformed: {why}"))),
+    }
+}
 
-    /// `head` as it is sent on.
-    fn mended(head: &str) -> String {
-        let id: QueueId = ID.parse().unwrap();
-        let hostname = Domain::parse("mail.example.org").unwrap();
-        let date = Time::from_secs(1_767_225_600);
-        let edits = edits(head.as_bytes(), id, &hostname, date);
-        let checked = Overlay::from_parts(edits.prepend.clone(), edits.remove.clone());
-        assert_eq!(checked, Ok(edits.clone()), "{head:?}");
-        let sent: Vec<u8> = edits.slices(head.as_bytes()).flatten().copied().collect();
-        assert_eq!(edits.len(head.len() as u64, head.as_bytes()), sent.len() as u64);
-        String::from_utf8(sent).unwrap()
+/// The authors that a From field names, where all readers agree on them; else why they do not.
+pub(crate) fn authors(value: &[u8]) -> Result<Vec<NamedMailbox>, Verdict> {
+    let Ok(authors) = address::parse_header_list(value) else {
+        return Err(refuse("from-unreadable", "the header field From cannot be read"));
+    };
+    // A group is for those who have no address (RFC 6854 §3); authors of ours have one.
+    if address::holds_group(value) {
+        return Err(refuse("from-unreadable", "the header field From names a group"));
+    }
+    if authors.is_empty() {
+        return Err(refuse("from-unreadable", "the header field From names nobody"));
+    }
+    match authors.iter().find(|author| shows_another(author, &authors)) {
+        Some(author) => {
+            let text = format!("the name of {} in From hides another address", author.mailbox);
+            Err(Verdict::refuse("from-disguised", Reply::with_text(550, (5, 7, 1), text)))
+        }
+        None => Ok(authors),
+    }
+}
+
+/// Whether an encoded word in the name of an author holds an address that is none of the authors':
+/// readers show it, or even take it for the author. One that is not encoded everybody can see.
+fn shows_another(author: &NamedMailbox, authors: &[NamedMailbox]) -> bool {
+    let Some(name) = author.name.as_deref().filter(|name| name.contains("=?")) else {
+        return false;
+    };
+    let shown = header::decode_words(name);
+    let ends = |c: char| c.is_whitespace() || "<>()[]\",;:'".contains(c);
+    let is_another = |mailbox: &Mailbox| {
+        let is_host = mailbox.domain().to_string().contains('.');
+        is_host && authors.iter().all(|author| &author.mailbox != mailbox)
+    };
+    shown.split(ends).filter_map(|word| Mailbox::parse(word).ok()).any(|found| is_another(&found))
+}
+
+/// A field that may stand once, as often as it stands.
+struct Seen<'a> {
+    first: Field<'a>,
+    others: Vec<Field<'a>>,
+}
+
+struct Mending<'a> {
+    head: &'a [u8],
+    edits: Overlay,
+    /// Whole fields that go on top.
+    added: Vec<u8>,
+    seen: BTreeMap<&'static str, Seen<'a>>,
+    /// Names of Resent fields, where somebody sends the message of another once more
+    /// (RFC 5322 §3.6.6).
+    resent: Vec<&'a [u8]>,
+    /// Whether somebody has signed it (RFC 6376): what is signed keeps its lines.
+    is_signed: bool,
+}
+
+impl<'a> Mending<'a> {
+    /// Looks at each field once.
+    fn read(head: &'a [u8]) -> Self {
+        let (mut edits, mut seen) = (Overlay::default(), BTreeMap::<_, Seen<'a>>::new());
+        let (mut resent, mut is_signed) = (Vec::new(), false);
+        let start = header::mbox_line_octets(head);
+        let mut gone: Vec<Range<usize>> = std::iter::once(0..start).collect();
+        for field in header::fields_from(head, start) {
+            is_signed |= field.is("DKIM-Signature");
+            let is_blank = field.value.trim_ascii().is_empty();
+            if REMOVED.iter().any(|name| field.is(name)) {
+                gone.push(field.range);
+            } else if let Some((name, _)) = SINGLE.iter().find(|(name, _)| field.is(name)) {
+                match seen.get_mut(*name) {
+                    _ if is_blank && NEVER_EMPTY.contains(name) => gone.push(field.range),
+                    Some(seen) => seen.others.push(field),
+                    None => {
+                        seen.insert(*name, Seen { first: field, others: Vec::new() });
+                    }
+                }
+            } else if field.name.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"Resent-"))
+            {
+                resent.push(field.name);
+            }
+        }
+        edits.remove_ranges(gone);
+        Self { head, edits, added: Vec::new(), seen, resent, is_signed }
     }
 
-    const ID: &str = "0000000000001";
-    const MESSAGE_ID: &str = "Message-ID: <0000000000001@mail.example.org>\r\n";
-    const DATE: &str = "Date: Thu, 1 Jan 2026 00:00:00 +0000\r\n";
+    /// Leaves one of each field that may stand once.
+    fn join_repeated(&mut self) -> Result<(), Verdict> {
+        for (name, repeated) in SINGLE {
+            let Some(seen) = self.seen.get_mut(name) else { continue };
+            let others = std::mem::take(&mut seen.others);
+            if others.is_empty() {
+                continue;
+            }
+            let first = unfolded(&seen.first);
+            let differs = others.iter().any(|other| unfolded(other) != first);
+            let joint = match repeated {
+                Repeated::Joined(joint) => joint,
+                Repeated::First => {
+                    self.edits.remove_ranges(others.into_iter().map(|other| other.range));
+                    continue;
+                }
+                Repeated::Refused if !differs => "",
+                Repeated::Never | Repeated::Refused => {
+                    let text = format!("the header field {name} must not stand more than once");
+                    return Err(refuse("field-repeated", &text));
+                }
+            };
+            if differs {
+                let all = [&seen.first].into_iter().chain(&others);
+                let joined = joined(name, all, joint);
+                self.edits.remove_ranges([seen.first.range.clone()]);
+                self.added.extend(joined);
+            }
+            self.edits.remove_ranges(others.into_iter().map(|other| other.range));
+        }
+        Ok(())
+    }
 
-    #[test]
-    fn what_is_missing_is_added_and_blind_copies_are_removed() {
-        for (head, added, left) in [
-            ("Date: x\r\nMessage-ID: <a@b>\r\n\r\nhi\r\n", "", None),
-            ("message-id: <a@b>\r\ndate : x\r\n\r\nhi\r\n", "", None),
-            ("Message-ID: <a@b>\r\n\r\nDate: x\r\n", DATE, None),
-            ("Date: x\r\n\r\nMessage-ID: <a@b>\r\n", MESSAGE_ID, None),
-            ("Subject: x\r\n\r\n", "both", None),
-            (
-                "Date: x\r\nBcc: a@x,\r\n b@x\r\nMessage-ID: <a@b>\r\nbcc:\r\nTo: c@x\r\n\r\n\
-                 Bcc: d\r\n",
-                "",
-                Some("Date: x\r\nMessage-ID: <a@b>\r\nTo: c@x\r\n\r\nBcc: d\r\n"),
-            ),
-            ("Resent-Bcc : a@x\r\nDate: x\r\n\r\n", MESSAGE_ID, Some("Date: x\r\n\r\n")),
-            ("Bcc: a@x\r\n\r\nhi\r\n", "both", Some("\r\nhi\r\n")),
-            ("X-Bcc: a@x\r\nBcc-X: b\r\n\r\n", "both", None),
-            ("\r\nhi\r\n", "both", None),
-            ("", "both", None),
-        ] {
-            let both = format!("{MESSAGE_ID}{DATE}");
-            let added = if added == "both" { both.as_str() } else { added };
-            assert_eq!(mended(head), format!("{added}{}", left.unwrap_or(head)), "{head:?}");
+    /// Whether From and Sender plainly say who is who.
+    fn check_authors(&mut self, by: &Submitted<'_>) -> Result<(), Verdict> {
+        let is_own = self.resent.is_empty();
+        let author = by.reverse_path.mailbox();
+        let Some(Seen { first: from, .. }) = self.seen.get("From") else {
+            let Some(author) = author.filter(|_| is_own) else {
+                return Err(refuse("from-missing", "the header field From is missing"));
+            };
+            self.add("From", &author.to_string());
+            return Ok(());
+        };
+        // Blanks before the colon are obsolete, and some readers see no From there.
+        if self.head.get(from.range.start + from.name.len()) != Some(&b':') {
+            let text = "the header field From has a blank before its colon";
+            return Err(refuse("from-unreadable", text));
+        }
+        let authors = authors(from.value)?;
+        if let Some(Seen { first: sender, .. }) = self.seen.get("Sender") {
+            let is_one = address::parse_header_list(sender.value).is_ok_and(|list| list.len() == 1);
+            let text = "the header field Sender must name one mailbox";
+            return if is_one { Ok(()) } else { Err(refuse("field-malformed", text)) };
+        }
+        let domains = authors.iter().map(|author| author.mailbox.domain());
+        let is_one_domain = domains.clone().all(|domain| Some(domain) == domains.clone().next());
+        match (authors.len(), author) {
+            (..=1, _) => Ok(()),
+            (_, _) if !is_own => Ok(()),
+            (_, Some(author)) if is_one_domain => {
+                self.add("Sender", &author.to_string());
+                Ok(())
+            }
+            // RFC 5322 §3.6.2: several authors need a Sender, and nobody could say whose domain
+            // answers for the message.
+            (_, _) => Err(refuse("sender-missing", "several authors in From need a Sender")),
         }
     }
 
-    #[test]
-    fn a_content_without_header_gets_one() {
-        let sent = mended("hi there\r\n");
-        assert!(sent.ends_with("hi there\r\n"), "{sent}");
-        assert!(header::first(sent.as_bytes(), "Message-ID").is_some(), "{sent}");
-        let sent = mended(" hi there\r\n");
-        assert!(sent.ends_with("\r\n\r\n hi there\r\n"), "{sent}");
+    /// Adds what each message must have. A message that is sent once more keeps the date and the
+    /// name that its author gave it, however they look.
+    fn add_missing(&mut self, by: &Submitted<'_>) {
+        let date = by.at.rfc5322();
+        // A queue id is never used twice on one host, so the whole is unique (RFC 5322 §3.6.4).
+        let id = format!("<{}@{}>", by.id, by.hostname);
+        for (name, is_good, value) in [
+            ("Date", header::is_date as fn(&[u8]) -> bool, &date),
+            ("Message-ID", header::is_message_id, &id),
+        ] {
+            let found = self.seen.get(name).map(|seen| &seen.first);
+            if found.is_some_and(|field| !self.resent.is_empty() || is_good(field.value)) {
+                continue;
+            }
+            let range = found.map(|field| field.range.clone());
+            self.edits.remove_ranges(range);
+            self.add(name, value);
+        }
+        if self.resent.is_empty() {
+            return;
+        }
+        let author = by.reverse_path.mailbox().map(ToString::to_string);
+        let resent_id = format!("<{}.r@{}>", by.id, by.hostname);
+        for (name, value) in [
+            ("Resent-From", author.as_ref()),
+            ("Resent-Date", Some(&date)),
+            ("Resent-Message-ID", Some(&resent_id)),
+        ] {
+            let is_there = self.resent.iter().any(|n| n.eq_ignore_ascii_case(name.as_bytes()));
+            if let Some(value) = value.filter(|_| !is_there) {
+                self.add(name, value);
+            }
+        }
+    }
+
+    /// Folds fields of the author with lines that are too long. Trace fields and signatures are of
+    /// others, and stay as they are; so does all of a message that is signed.
+    fn fold_long_lines(&mut self) -> Result<(), Verdict> {
+        if self.is_signed {
+            return Ok(());
+        }
+        let added = std::mem::take(&mut self.added);
+        for field in header::fields(&added) {
+            let text = added.get(field.range.clone()).unwrap_or_default();
+            self.added.extend(folded(&field, text)?);
+        }
+        let start = header::mbox_line_octets(self.head);
+        for field in header::fields_from(self.head, start) {
+            let Ok(start) = u32::try_from(field.range.start) else { continue };
+            let text = self.head.get(field.range.clone()).unwrap_or_default();
+            let is_kept = text.len() <= header::MAX_LINE_OCTETS
+                || KEPT.iter().any(|name| field.is(name))
+                || self.edits.remove.binary_search_by_key(&start, |range| range.start).is_ok();
+            if is_kept {
+                continue;
+            }
+            let folded = folded(&field, text)?;
+            if folded != text {
+                self.added.extend(folded);
+                self.edits.remove_ranges([field.range]);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, value: &str) {
+        self.added.extend(format!("{name}: {value}\r\n").into_bytes());
     }
 }
+
+/// The value on one line, octet for octet, without blanks around it.
+fn unfolded(field: &Field<'_>) -> Vec<u8> {
+    let line: Vec<u8> =
+        field.value.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
+    line.trim_ascii().to_vec()
+}
+
+/// One field with the values of all of them, each on lines of its own.
+fn joined<'f>(name: &str, all: impl Iterator<Item = &'f Field<'f>>, joint: &str) -> Vec<u8> {
+    let mut whole = format!("{name}: ").into_bytes();
+    for (number, field) in all.enumerate() {
+        if number > 0 {
+            whole.extend_from_slice(joint.as_bytes());
+            whole.extend_from_slice(b"\r\n ");
+        }
+        whole.extend_from_slice(field.value.trim_ascii());
+    }
+    whole.extend_from_slice(b"\r\n");
+    whole
+}
+
+/// The whole field without a line that is too long.
+fn folded(field: &Field<'_>, text: &[u8]) -> Result<Vec<u8>, Verdict> {
+    let is_list = LISTS.iter().any(|name| field.is(name));
+    let breaks = if is_list { Breaks::BlanksAndCommas } else { Breaks::Blanks };
+    header::refolded(text, breaks).ok_or_else(|| {
+        let name: String = String::from_utf8_lossy(field.name).chars().take(NAME_CHARS).collect();
+        let text = format!("a line of the header field {name} is too long and cannot be folded");
+        refuse("line-too-long", &text)
+    })
+}
+
+/// Whether a field with this name may stand only once.
+pub(crate) fn is_single(field: &Field<'_>) -> bool {
+    SINGLE.iter().any(|(name, _)| field.is(name))
+}
+
+pub(crate) fn refuse(rule: &'static str, text: &str) -> Verdict {
+    Verdict::refuse(rule, Reply::with_text(550, (5, 6, 0), text.to_owned()))
+}
+
+/// What becomes of a field that stands twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeated {
+    /// The others go, whatever they say: there is one version only.
+    First,
+    /// The values are joined by this; repetitions go.
+    Joined(&'static str),
+    /// The message is refused, also where the second says the same.
+    Never,
+    /// The message is refused where the second says something else; repetitions go.
+    Refused,
+}
+
+/// The fields that may stand once (RFC 5322 §3.6, RFC 2045 §3). The order is that in which they are
+/// written.
+const SINGLE: [(&str, Repeated); 13] = [
+    ("From", Repeated::Never),
+    ("Sender", Repeated::Refused),
+    ("Reply-To", Repeated::Refused),
+    ("To", Repeated::Joined(",")),
+    ("Cc", Repeated::Joined(",")),
+    ("Date", Repeated::Refused),
+    ("Message-ID", Repeated::Refused),
+    ("In-Reply-To", Repeated::Joined("")),
+    ("References", Repeated::Joined("")),
+    ("Subject", Repeated::Refused),
+    ("MIME-Version", Repeated::First),
+    ("Content-Type", Repeated::Refused),
+    ("Content-Transfer-Encoding", Repeated::Refused),
+];
+/// Those of them that must not be empty; an empty one says nothing and goes.
+const NEVER_EMPTY: [&str; 8] =
+    ["Sender", "Reply-To", "To", "Cc", "Date", "Message-ID", "In-Reply-To", "References"];
+/// What never leaves an author.
+const REMOVED: [&str; 3] = ["Bcc", "Resent-Bcc", "Return-Path"];
+/// Lists of addresses.
+const LISTS: [&str; 8] =
+    ["From", "Reply-To", "To", "Cc", "Resent-From", "Resent-To", "Resent-Cc", "Resent-Reply-To"];
+/// What others have written.
+const KEPT: [&str; 7] = [
+    "Received",
+    "DKIM-Signature",
+    "ARC-Seal",
+    "ARC-Message-Signature",
+    "ARC-Authentication-Results",
+    "Authentication-Results",
+    "Received-SPF",
+];
+/// So much of a name is told in a reply.
+const NAME_CHARS: usize = 40;
+
+#[cfg(test)]
+#[path = "submission_tests.rs"]
+mod tests;

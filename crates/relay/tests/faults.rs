@@ -137,6 +137,7 @@ fn plan() -> Plan {
             size_bytes_max: 1 << 20,
             hops_max: 100,
             strangers: Strangers::default(),
+            contents: merpati_flow::content::Rules::default(),
         }),
         sink: Sink::Capture,
         tls: Tls::Never,

@@ -160,6 +160,7 @@ pub(crate) fn policy(relay: RelayId) -> Policy {
         size_bytes_max: SIZE_BYTES_MAX + 4_000 * relay as u64,
         hops_max: 100,
         strangers: Strangers::default(),
+        contents: merpati_flow::content::Rules::default(),
     }
 }
 

@@ -32,6 +32,7 @@ fn policy(kind: ListenerKind) -> Policy {
         senders: BTreeMap::new(),
         size_bytes_max: 1_000,
         hops_max: 100,
+        contents: crate::content::Rules::default(),
         strangers: Strangers {
             names: Names::Public,
             sender_domain: SenderDomain::MustExist,

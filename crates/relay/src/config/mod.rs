@@ -55,7 +55,7 @@ pub use self::{
     diagnostic::Errors,
     source::Source,
     values::{
-        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
+        AfterCapture, AuthUse, Bytes, FromCheck, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
         Recipients, RouteTls, TlsUse,
     },
 };

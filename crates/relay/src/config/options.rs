@@ -14,7 +14,8 @@ use super::{
     section::{Default, SectionDoc, section},
     strangers::{Greylist, ListEntry, Recipients, Strangers},
     values::{
-        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Pipelining, TlsUse,
+        AfterCapture, AuthUse, Bytes, FromCheck, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
+        TlsUse,
     },
 };
 use crate::credential::Credential;
@@ -49,9 +50,10 @@ section! {
         name: Name = Default::Required;
         /// What it is for: `relay` takes mail for our domains from anybody, and from our networks
         /// and credentials to everywhere; `submission` takes mail from its authors, who must
-        /// authenticate, to everywhere (RFC 6409), and mends its header: Date and Message-ID are
-        /// added where they are missing, Bcc is removed. `sandbox` captures all mail, and nothing
-        /// leaves; `rehearsal` refuses what a `relay` would refuse, and captures the rest.
+        /// authenticate, to everywhere (RFC 6409), and mends it: what is missing in the header is
+        /// added, Bcc is removed, long lines are encoded (`docs/messages.md`). `sandbox` captures
+        /// all mail, and nothing leaves; `rehearsal` refuses what a `relay` would refuse, and
+        /// captures the rest.
         kind: Kind = Default::Required;
         /// The addresses on which it listens; port 0 takes a free one.
         listen: Vec<SocketAddr> = Default::Required;
@@ -112,6 +114,17 @@ section! {
         recipients_per_minute_max: Option<NonZeroU32> = Default::Value("off");
         /// The longest message, told as SIZE (RFC 1870); a longer one is refused with 552.
         message_size_max: Bytes = Default::Value("50 MiB");
+        /// The longest line of a message in octets, without its CRLF; one with a longer line is
+        /// refused with 550. RFC 5322 §2.1.1 allows 998, but many senders do not keep to that, and
+        /// most next hops bear it. On a listener of kind `submission` lines are encoded or folded
+        /// first. `off`: any, and mail that is only passed on keeps its lines.
+        line_length_max: Option<Bytes> = Default::Value("off");
+        /// What the header field From must be like in mail that is only passed on: `one` refuses a
+        /// message with more than one From with 550 (RFC 5322 §3.6), because each reader takes
+        /// another of them for the author; `readable` also one with a From that does not plainly
+        /// name its authors; `off` takes all. A message without From is taken in any case. A
+        /// listener of kind `submission` is always as strict as `readable`.
+        from_check: FromCheck = Default::Value("one");
         /// Recipients of one message, told as RCPTMAX of LIMITS (RFC 9422); more are refused with
         /// 452. RFC 5321 §4.5.3.1.8 asks for at least 100.
         recipients_max: NonZeroU32 = Default::Value("1000");
@@ -181,6 +194,13 @@ section! {
         local_domains: Vec<Domain> = Default::Value("");
         /// Networks whose clients may send to any domain. Never a network that strangers can use.
         networks: Vec<Network> = Default::Value("");
+        /// Received fields in a message; one with more goes round, and is refused with 554
+        /// (RFC 5321 §6.3 asks for at least 100).
+        hops_max: NonZeroU32 = Default::Value("100");
+        /// Names of ours in `Authentication-Results`, besides `server.hostname`: where a client
+        /// outside of `networks` brings such a field with one of them, it is removed (RFC 8601 §5),
+        /// because our own readers would believe it.
+        authserv_ids: Vec<Domain> = Default::Value("");
     }
 }
 

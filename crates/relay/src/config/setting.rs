@@ -16,7 +16,7 @@ use merpati_mail::{Domain, Mailbox};
 use super::{
     source::{Node, Span},
     values::{
-        AfterCapture, AuthUse, Bytes, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
+        AfterCapture, AuthUse, Bytes, FromCheck, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
         Recipients, RouteTls, TlsUse,
     },
 };
@@ -307,6 +307,18 @@ impl Setting for Kind {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         choose(text, &Self::ALL.map(|kind| (kind.word(), kind)))
+    }
+
+    fn show(&self) -> String {
+        quoted(self.word())
+    }
+}
+
+impl Setting for FromCheck {
+    const FORM: &'static str = "\"one\", \"readable\" or \"off\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        choose(text, &Self::ALL.map(|check| (check.word(), check)))
     }
 
     fn show(&self) -> String {

@@ -143,6 +143,31 @@ impl Kind {
     }
 }
 
+/// What From must be like in mail that is only passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromCheck {
+    /// Anything.
+    Off,
+    /// There is one at most.
+    One,
+    /// There is one at most, and it names its authors plainly.
+    Readable,
+}
+
+impl FromCheck {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Off, Self::One, Self::Readable];
+
+    /// The word of the configuration.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::One => "one",
+            Self::Readable => "readable",
+        }
+    }
+}
+
 /// Which recipients a route covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipients {

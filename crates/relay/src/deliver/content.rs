@@ -47,7 +47,10 @@ impl Outgoing {
             Content::File(file) => {
                 let length = file.len();
                 check(file.clone()).await?;
-                let beginning = piece(file.clone(), 0).await?;
+                // What is left out lies in it, and what shows that a header is behind that.
+                let removed = edits.remove.last().map_or(0, |range| u64::from(range.end));
+                let octets = removed + PIECE_OCTETS as u64;
+                let beginning = piece(file.clone(), 0, octets).await?;
                 let at = beginning.len() as u64;
                 (beginning, Some((file, at)), length)
             }
@@ -148,7 +151,7 @@ impl Pieces {
     /// The next piece; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, SpoolError> {
         let Some((file, at)) = self.rest.take() else { return Ok(None) };
-        let piece = piece(file.clone(), at).await?;
+        let piece = piece(file.clone(), at, PIECE_OCTETS as u64).await?;
         if piece.is_empty() {
             return Ok(None);
         }
@@ -162,9 +165,10 @@ async fn check(file: BodyFile) -> Result<(), SpoolError> {
     spawn_blocking(move || file.check()).await.unwrap_or(Err(SpoolError::Poisoned))
 }
 
-async fn piece(file: BodyFile, at: u64) -> Result<Bytes, SpoolError> {
+async fn piece(file: BodyFile, at: u64, octets_max: u64) -> Result<Bytes, SpoolError> {
+    let octets = octets_max.min(file.len().saturating_sub(at));
     let read = spawn_blocking(move || {
-        let mut piece = BytesMut::zeroed(PIECE_OCTETS);
+        let mut piece = BytesMut::zeroed(usize::try_from(octets).unwrap_or(0));
         let count = file.read_at(&mut piece, at)?;
         piece.truncate(count);
         Ok(piece.freeze())

@@ -4,8 +4,8 @@
 //! content that is not finished leaves nothing behind. Not pure: the file.
 
 use bytes::Bytes;
-use merpati_flow::admit::HEADER_OCTETS_MAX;
-use merpati_mail::QueueId;
+use merpati_flow::{admit::Head, repair};
+use merpati_mail::{QueueId, Verdict, transfer::LongestLine};
 use merpati_spool::{Body, Handle, LARGE_BODY_BYTES, LargeBody, SpoolError};
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -15,6 +15,8 @@ pub(super) struct Collector {
     /// All of a small content; of a large one what is not written yet.
     pending: Vec<u8>,
     large: Option<Box<Large>>,
+    /// `None` where nobody asks for it.
+    longest_line: Option<LongestLine>,
     /// Why the content cannot be kept; it is told at the end of data.
     failed: Option<SpoolError>,
 }
@@ -33,19 +35,38 @@ struct Large {
 pub(super) struct Collected {
     /// The name of the message: a large content has had it from its first octets on.
     pub(super) id: QueueId,
-    /// The content, or the first [`HEADER_OCTETS_MAX`] of a large one.
+    /// The content, or the beginning of a large one with its header: [`Head::octets_needed`].
     pub(super) head: Bytes,
     /// All octets.
     pub(super) size_bytes: u64,
+    /// Octets of the longest line, without its CRLF; 0 where nobody asked.
+    pub(super) longest_line: u64,
     /// For the spool.
     pub(super) body: Body,
 }
 
+/// Why a content cannot be repaired.
+#[derive(Debug)]
+pub(super) enum NotRepaired {
+    /// It is not taken.
+    Refused(Verdict),
+    /// The spool fails.
+    Spool(SpoolError),
+}
+
 impl Collector {
+    /// With nothing in it, for contents whose lines are measured or not.
+    pub(super) fn new(asks_for_lines: bool) -> Self {
+        Self { longest_line: asks_for_lines.then(LongestLine::default), ..Self::default() }
+    }
+
     /// Adds octets. `announced` is what the client said the content will have.
     pub(super) async fn push(&mut self, octets: &[u8], announced: Option<u64>, spool: &Handle) {
         if self.failed.is_some() {
             return;
+        }
+        if let Some(longest_line) = &mut self.longest_line {
+            longest_line.push(octets);
         }
         if self.pending.capacity() == 0 {
             // Whatever is announced may not come: room grows with what does.
@@ -69,7 +90,7 @@ impl Collector {
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.longest_line.is_some());
     }
 
     /// The whole content; the collector is empty again.
@@ -77,7 +98,9 @@ impl Collector {
         if self.large.is_some() {
             self.spill(spool).await;
         }
-        let Self { pending, large, failed } = std::mem::take(self);
+        let next = Self::new(self.longest_line.is_some());
+        let Self { pending, large, longest_line, failed } = std::mem::replace(self, next);
+        let longest_line = longest_line.map_or(0, |line| line.octets());
         if let Some(error) = failed {
             return Err(error);
         }
@@ -93,21 +116,21 @@ impl Collector {
                 _ => Body::Bytes(vec![content.clone()]),
             };
             let size_bytes = content.len() as u64;
-            return Ok(Collected { id: spool.next_id(), head: content, size_bytes, body });
+            let id = spool.next_id();
+            return Ok(Collected { id, head: content, size_bytes, longest_line, body });
         };
         let file = large.file.take().ok_or(SpoolError::Poisoned)?;
         let finished = spawn_blocking(move || file.finish()).await;
         let body = Body::File(finished.map_err(lost)??);
         let (id, size_bytes) = (large.id, large.octets);
-        Ok(Collected { id, head: Bytes::from(large.head), size_bytes, body })
+        Ok(Collected { id, head: Bytes::from(large.head), size_bytes, longest_line, body })
     }
 
     /// Moves what is pending into the file.
     async fn spill(&mut self, spool: &Handle) {
         let pending = std::mem::take(&mut self.pending);
         let large = self.large.get_or_insert_with(|| {
-            let head =
-                pending.get(..HEADER_OCTETS_MAX.min(pending.len())).unwrap_or_default().to_vec();
+            let head = pending.get(..Head::octets_needed(&pending)).unwrap_or_default().to_vec();
             Box::new(Large { id: spool.next_id(), head, octets: 0, file: None })
         });
         large.octets += pending.len() as u64;
@@ -136,6 +159,42 @@ impl Collector {
     }
 }
 
+impl Collected {
+    /// The content as it is kept, where [`repair::is_needed`] says that something may be wrong
+    /// with it. One above [`REPAIRED_OCTETS_MAX`] stays as it is: it would be in memory twice.
+    pub(super) async fn repaired(self, spool: &Handle) -> Result<Self, NotRepaired> {
+        let content = match &self.body {
+            Body::File(file) if file.len() > REPAIRED_OCTETS_MAX => return Ok(self),
+            Body::File(file) => {
+                let file = file.clone();
+                let read = spawn_blocking(move || -> Result<_, SpoolError> {
+                    let mut content = vec![0; usize::try_from(file.len()).unwrap_or(0)];
+                    let count = file.read_at(&mut content, 0)?;
+                    content.truncate(count);
+                    Ok(Bytes::from(content))
+                });
+                read.await.map_err(lost).flatten().map_err(NotRepaired::Spool)?
+            }
+            Body::Bytes(_) | Body::None | Body::Same => self.head.clone(),
+        };
+        let repaired = spawn_blocking(move || repair::repaired(&content)).await;
+        match repaired.map_err(|error| NotRepaired::Spool(lost(error)))? {
+            Ok(None) => Ok(self),
+            Ok(Some(content)) => Self::again(&content, spool).await.map_err(NotRepaired::Spool),
+            Err(verdict) => Err(NotRepaired::Refused(verdict)),
+        }
+    }
+
+    /// Collects a content that is there as a whole.
+    async fn again(content: &[u8], spool: &Handle) -> Result<Self, SpoolError> {
+        let mut collector = Collector::new(true);
+        for piece in content.chunks(LARGE_OCTETS) {
+            collector.push(piece, Some(content.len() as u64), spool).await;
+        }
+        collector.finish(spool).await
+    }
+}
+
 fn lost(_: JoinError) -> SpoolError {
     SpoolError::Poisoned
 }
@@ -144,3 +203,5 @@ fn lost(_: JoinError) -> SpoolError {
 const START_OCTETS: usize = 16 << 10;
 /// Above it a content goes to a file of its own, in pieces of at most this length.
 const LARGE_OCTETS: usize = LARGE_BODY_BYTES;
+/// A longer content is not repaired.
+const REPAIRED_OCTETS_MAX: u64 = 16 << 20;

@@ -18,11 +18,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use merpati_console::Summary;
 use merpati_flow::{
     admit::{self, Answers, Room, Step},
-    rate, submission, trace,
+    content::{self, Taking},
+    rate,
 };
 use merpati_mail::{
-    Domain, Envelope, Event, Overlay, Question, QueueId, Reply, Stage, Time, Verdict,
-    event::Accepted, question::PasswordAnswer, stage::Decision,
+    Domain, Envelope, Event, Question, QueueId, Reply, Stage, Time, Verdict, event::Accepted,
+    question::PasswordAnswer,
 };
 use merpati_smtp::server::{Input, Output, Session, SessionEnd, Standing, Wants};
 use merpati_spool::{Body, Group, SpoolError};
@@ -33,8 +34,8 @@ use tokio::{
 };
 
 use super::{
-    Caller, Header, Pass, Plan, Shared, Sink, Tls, arrival,
-    body::{Collected, Collector},
+    Caller, Pass, Plan, Shared, Sink, Tls, arrival,
+    body::{Collected, Collector, NotRepaired},
     stream::{Closing, Stream},
 };
 use crate::{
@@ -86,7 +87,7 @@ pub(super) async fn serve(
         session: Session::new(began, plan.session_options(), caller.client, tls).standing(standing),
         buffer: BytesMut::new(),
         is_flooded: false,
-        body: Collector::default(),
+        body: Collector::new(plan.policy.asks_for_lines()),
         alarm: Box::pin(sleep(ALARM_LONGEST)),
         alarm_at: began + ALARM_LONGEST,
         life: shared.health.watch(),
@@ -410,7 +411,7 @@ impl Connection<'_> {
     const fn mail(&self) -> Mail {
         match self.plan.sink {
             Sink::Capture | Sink::Discard => Mail::Captured,
-            Sink::Queue(_) => Mail::Queued,
+            Sink::Queue => Mail::Queued,
         }
     }
 
@@ -476,35 +477,33 @@ impl Connection<'_> {
         }
         let spool = &self.shared.spool;
         let collected = self.body.finish(spool).await.map_err(|error| refused_by(&error))?;
+        let policy = &self.plan.policy;
+        let asks_for_repair = policy.asks_for_repair(&collected.head, collected.longest_line);
+        let collected = if asks_for_repair {
+            collected.repaired(spool).await.map_err(not_repaired)?
+        } else {
+            collected
+        };
         let head = admit::Head::of(&collected.head, collected.size_bytes);
-        let verdict = admit::content(&self.plan.policy, self.session.credential(), &head);
-        match verdict.decision {
-            Decision::Accept | Decision::AcceptLowered(_) => {}
-            Decision::Disconnect(_) | Decision::Refuse(_) => return Err(verdict),
-        }
-        let id = collected.id;
-        let at = self.shared.clock.now();
-        let edits = self.edits(&envelope, &collected, at);
+        let (id, at) = (collected.id, self.shared.clock.now());
+        let edits = content::decide(
+            &Taking {
+                policy,
+                hostname: &self.shared.hostname,
+                envelope: &envelope,
+                id,
+                at,
+                longest_line_octets: collected.longest_line,
+            },
+            &head,
+        )?;
         let size_bytes = collected.size_bytes;
         let accepted = Accepted { id, envelope, edits, size_bytes };
         match self.plan.sink {
             Sink::Capture | Sink::Discard => self.capture(at, accepted, collected).await?,
-            Sink::Queue(_) => self.queue(at, accepted, collected).await?,
+            Sink::Queue => self.queue(at, accepted, collected).await?,
         }
         Ok(id)
-    }
-
-    /// What the message gains and loses when it is sent on.
-    fn edits(&self, envelope: &Envelope, collected: &Collected, at: Time) -> Overlay {
-        let (id, hostname) = (collected.id, &self.shared.hostname);
-        let mended = match self.plan.sink {
-            Sink::Queue(Header::Mended) => submission::edits(&collected.head, id, hostname, at),
-            Sink::Capture | Sink::Discard | Sink::Queue(Header::AsItIs) => Overlay::default(),
-        };
-        // On top of everything (RFC 5321 §4.4).
-        let mut prepend = trace::received(hostname, envelope, id, at).into_bytes();
-        prepend.extend(mended.prepend);
-        Overlay::from_parts(prepend, mended.remove).unwrap_or_default()
     }
 
     /// Hands a message over to the queue: durable, or refused.
@@ -535,7 +534,7 @@ impl Connection<'_> {
         accepted: Accepted,
         collected: Collected,
     ) -> Result<(), Verdict> {
-        let Collected { id, head, size_bytes, body } = collected;
+        let Collected { id, head, size_bytes, body, .. } = collected;
         let is_kept = self.plan.sink == Sink::Capture;
         let summary = is_kept.then(|| summary(id, &accepted.envelope, &head, size_bytes));
         let group = Group::with_body(at, Event::Captured(Box::new(accepted)), body);
@@ -606,6 +605,13 @@ fn refused_by(error: &SpoolError) -> Verdict {
         | SpoolError::Poisoned
         | SpoolError::Version { .. } => Refused::Poisoned,
     })
+}
+
+fn not_repaired(why: NotRepaired) -> Verdict {
+    match why {
+        NotRepaired::Refused(verdict) => verdict,
+        NotRepaired::Spool(error) => refused_by(&error),
+    }
 }
 
 fn refused(refused: Refused) -> Verdict {

@@ -153,16 +153,7 @@ pub enum Sink {
     /// The sandbox takes it, durably, and forgets it at once: for measuring.
     Discard,
     /// It is delivered.
-    Queue(Header),
-}
-
-/// What becomes of the header of a message that is delivered, besides the Received field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Header {
-    /// Nothing: it belongs to others.
-    AsItIs,
-    /// It comes from its author, and is mended (RFC 6409 §8).
-    Mended,
+    Queue,
 }
 
 /// How TLS begins.

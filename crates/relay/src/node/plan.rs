@@ -5,16 +5,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use merpati_flow::admit::{self, ListenerKind, Policy, Strangers};
+use merpati_flow::{
+    admit::{self, ListenerKind, Policy, Strangers},
+    content::{FromRule, Rules},
+};
 use merpati_smtp::server::{self, Auth, Discipline, MailNeeds, Offer, Offers, StartTls};
 
 use crate::{
     certificates::{Certificates, Pair},
     config::{
-        AfterCapture, AuthUse, Config, Kind, Network, Pipelining, TlsUse, options::Listener,
-        strangers::ListEntry,
+        AfterCapture, AuthUse, Config, FromCheck, Kind, Network, Pipelining, TlsUse,
+        options::Listener, strangers::ListEntry,
     },
-    listen::{Gate, Header, Limits, Lists, Plan, Sink, Tls},
+    listen::{Gate, Limits, Lists, Plan, Sink, Tls},
     tls,
 };
 
@@ -28,8 +31,7 @@ pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> an
         (TlsUse::None | TlsUse::Implicit | TlsUse::StartTls, _) => Tls::Never,
     };
     let sink = match (listener.kind, config.sandbox.after_capture) {
-        (Kind::Relay, _) => Sink::Queue(Header::AsItIs),
-        (Kind::Submission, _) => Sink::Queue(Header::Mended),
+        (Kind::Relay | Kind::Submission, _) => Sink::Queue,
         (Kind::Rehearsal | Kind::Sandbox, AfterCapture::Discard) => Sink::Discard,
         (Kind::Rehearsal | Kind::Sandbox, AfterCapture::Keep) => Sink::Capture,
     };
@@ -151,7 +153,17 @@ fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
         networks: networks(&relay.networks)?,
         senders: config.senders(),
         size_bytes_max: listener.message_size_max.0,
-        hops_max: HOPS_MAX,
+        hops_max: usize::try_from(relay.hops_max.get()).unwrap_or(usize::MAX),
+        contents: Rules {
+            authserv_ids: relay.authserv_ids.clone(),
+            from: match listener.from_check {
+                FromCheck::Off => FromRule::Any,
+                FromCheck::One => FromRule::One,
+                FromCheck::Readable => FromRule::Readable,
+            },
+            line_octets_max: listener.line_length_max.map(|octets| octets.0),
+            router: config.router(),
+        },
         strangers: strangers(config)?,
     })
 }
@@ -170,6 +182,3 @@ fn strangers(config: &Config) -> anyhow::Result<Strangers> {
         recipients: config.recipients.verification()?,
     })
 }
-
-/// Received fields beyond which a message goes round (RFC 5321 §6.3: at least 100).
-const HOPS_MAX: usize = 100;
