@@ -85,6 +85,11 @@ def send(t, relay, sender, *recipients, content=CONTENT):
         c.content(content)
 
 
+def taken(peer):
+    """What was taken for somebody: behind refused recipients a pipelined DATA ends empty."""
+    return [mail for mail in peer.mails if mail.recipients]
+
+
 def nothing_waits(t, relay):
     """All that was taken has come to its end."""
     t.wait(lambda: not relay.queue(), "the queue is empty")
@@ -136,9 +141,12 @@ def null_path(t):
     send(t, relay, "", "nobody@there.example NOTIFY=SUCCESS,FAILURE,DELAY".replace(" ", "> ", 1)
          .join(["<", ""]))
     nothing_waits(t, relay)
-    t.check(not peer.mails, "nothing came to anybody")
-    failed = [line for line in relay.log("Attempted") if "Failed" in str(line["outcomes"])]
-    t.check(len(failed) == 2, "the mail log has both failures")
+    t.check(not taken(peer), "nothing came to anybody")
+
+    def failures():
+        return [line for line in relay.log("Attempted") if "Failed" in str(line["outcomes"])]
+
+    t.wait(lambda: len(failures()) == 2, "the mail log has both failures")
 
 
 @case("I4", "a report that cannot be delivered ends there; a postmaster who is named is told once",
@@ -149,7 +157,7 @@ def double_bounce(t):
         send(t, relay, "i4@ours.example", "i4other@there.example")
         t.wait(lambda: len(relay.log("Accepted")) == 2 + others, "the reports are made")
         nothing_waits(t, relay)
-        t.check(len(peer.mails) == others, f"{others} mails arrived")
+        t.check(len(taken(peer)) == others, f"{others} mails arrived")
         accepted = len(relay.log("Accepted"))
         t.check(accepted == 2 + others, "no other report is made")
         t.note(f"{accepted} messages in all")
@@ -163,7 +171,7 @@ def triple_bounce(t):
     send(t, relay, "i4@ours.example", "u@there.example")
     t.wait(lambda: len(relay.log("Accepted")) == 3, "mail, report, and report on the report")
     nothing_waits(t, relay)
-    t.check(len(relay.log("Accepted")) == 3 and not peer.mails, "and that was all")
+    t.check(len(relay.log("Accepted")) == 3 and not taken(peer), "and that was all")
 
 
 @case("I5", "NOTIFY=NEVER is silence, whatever happens", "RFC 3461 §4.1")
@@ -172,7 +180,7 @@ def never(t):
     send(t, relay, "i5@ours.example", "<nobody@there.example> NOTIFY=NEVER")
     send(t, relay, "i5@ours.example", "<nobody@there.example> notify=success,delay")
     nothing_waits(t, relay)
-    t.check(not peer.mails, "nobody is told")
+    t.check(not taken(peer), "nobody is told")
 
 
 @case("I5 I7", "NOTIFY=NEVER is silent about delay too, and so is a list without DELAY; "
@@ -196,7 +204,7 @@ def delay(t):
         return attempts.count(attempts[0]) and max(attempts) >= count
 
     t.wait(lambda: is_tried(4), "it is tried again and again")
-    t.check(len(peer.mails) == 1, "there is no other report")
+    t.check(len(taken(peer)) == 1, "there is no other report")
 
 
 @case("I6", "NOTIFY=SUCCESS: a next hop without DSN is reported as relayed",
@@ -397,7 +405,7 @@ def expiry(t):
     t.check(one["action"] == "failed" and one["status"] == "4.4.7", "it has expired")
     t.check(one["diagnostic-code"] == "smtp; 450 4.2.1 still not", "with what was said last")
     nothing_waits(t, relay)
-    t.check(len(peer.mails) == 1, "there is one report")
+    t.check(len(taken(peer)) == 1, "there is one report")
 
 
 @case("I15", "LMTP: each recipient has the reply of its own behind the dot", "RFC 2033 §4.2")
@@ -443,7 +451,7 @@ def lmtp(t):
     t.check(actions == {"three@store.example": "failed", "one@store.example": "delivered"},
             "the first is delivered, the third failed")
     waiting = t.wait(relay.queue, "the second waits")
-    t.check([one["recipient"] for one in waiting] == ["two@store.example"], "and it alone")
+    t.check([one["envelope_to"] for one in waiting] == ["two@store.example"], "and it alone")
 
 
 @case("I17", "a thousand recipients that fail are one report of bounded size", "RFC 3464 §2", slow=True)
@@ -463,7 +471,7 @@ def thousand(t):
     t.check(len(found.of) == 1_000, "it names them all")
     t.check(len(found.octets) < 1_000_000, "it is bounded")
     nothing_waits(t, relay)
-    t.check(len(peer.mails) == 1, "there is no other report")
+    t.check(len(taken(peer)) == 1, "there is no other report")
     t.note("one report that names 1,000 recipients")
 
 
