@@ -159,7 +159,7 @@ def enormous_submission(t):
             content = WHOLE + make(size) + b"Subject: x\r\n\r\nhi\r\n"
             with t.submit(t.relay()) as c:
                 c.envelope("ani@ours.example", f"e7s-{name}-{size}@ours.example")
-                c.content(content, "250 2.0.0|552 5.3.4|550 5.6.0|554 5.6.0")
+                c.content(content, "250 2.0.0|552 5.3.4|550 5.6.0|550 5.7.1|554 5.6.0")
                 c.say("NOOP", "250")
 
 
