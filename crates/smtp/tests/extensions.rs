@@ -80,6 +80,7 @@ fn ehlo_names_what_is_taken_in_this_state() {
         S: 250-SMTPUTF8
         S: 250-CHUNKING
         S: 250-ENHANCEDSTATUSCODES
+        S: 250-DSN
         S: 250-HELP";
     let transcript = format!(
         "S: 220
@@ -286,6 +287,7 @@ fn limits_that_six_digits_cannot_tell_are_not_told() {
         S: 250-SMTPUTF8
         S: 250-CHUNKING
         S: 250-ENHANCEDSTATUSCODES
+        S: 250-DSN
         S: 250 HELP";
     check(&options, transcript);
 }
