@@ -229,7 +229,10 @@ def pipeline(place, stop, sent, at):
     octets = b"MAIL FROM:<a@b.example>\r\nRSET\r\n" * 2_000
     while not stop.is_set():
         with socket.create_connection(place, 60) as stream:
+            said = stream.recv(1_000)
             stream.sendall(b"EHLO x\r\n")
+            while b"\r\n250 " not in said:
+                said += stream.recv(1_000)
             reader = threading.Thread(target=drain, args=(stream,), daemon=True)
             reader.start()
             try:
@@ -293,9 +296,12 @@ def memory(t):
     try:
         for _ in range(count):
             stream = socket.create_connection(relay.mx, 60)
-            stream.sendall(b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<e19@ours.example>\r\n"
-                           b"DATA\r\n")
             streams.append(stream)
+            said = stream.recv(1_000)
+            stream.sendall(b"EHLO x\r\n")
+            while b"\r\n250 " not in said:
+                said += stream.recv(1_000)
+            stream.sendall(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<e19@ours.example>\r\nDATA\r\n")
         for stream in streams:
             said = b""
             while b"354" not in said:
