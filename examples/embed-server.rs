@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use merpati_mail::{QueueId, Time, Verdict, question::PasswordAnswer};
+use merpati_mail::{QueueId, Time, Verdict, question::CredentialAnswer};
 use merpati_smtp::server::{Input, Options, Output, Session};
 
 fn main() -> Result<()> {
@@ -51,7 +51,7 @@ fn serve(mut client: TcpStream, options: Arc<Options>) -> Result<()> {
                     Input::Committed(QueueId::from_bits(count))
                 }
                 Output::Close => return Ok(()),
-                Output::Question(_) => Input::Password(PasswordAnswer::Unavailable),
+                Output::Question(_) => Input::Credential(CredentialAnswer::Unavailable),
                 Output::Send(octets) => {
                     client.write_all(&octets)?;
                     continue;

@@ -3,13 +3,16 @@
 //! Properties: replies are well-formed; what a session does depends on the octets and not on how
 //! they were cut; nothing is committed but whole content without bare line ends. Pure.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use merpati_mail::{Envelope, QueueId, Reply, Time, TlsFacts, Verdict, question::PasswordAnswer};
+use merpati_mail::{
+    Envelope, QueueId, Reply, Time, TlsFacts, Verdict,
+    question::{CredentialAnswer, Lock, ScramKeys, Verifier},
+};
 use merpati_smtp::{
     server::{
-        Auth, Discipline, Input, Limits, MailNeeds, Offer, Offers, Options, Output, Session,
-        StartTls, Summary, Wants,
+        Auth, Channel, Discipline, Input, Limits, MailNeeds, Mechanism, Offer, Offers, Options,
+        Output, Session, StartTls, Summary, Wants,
     },
     stuff::Stuffer,
 };
@@ -45,8 +48,8 @@ pub fn server_session(octets: &[u8]) {
         strange.say(&piece);
         match draw.below(24) {
             0 => strange.give(Input::Committed(QueueId::from_bits(9))),
-            1 => strange.give(Input::Password(granted())),
-            2 => strange.give(Input::TlsReady(tls())),
+            1 => strange.give(Input::Credential(granted())),
+            2 => strange.give(Input::TlsReady(channel())),
             3 => strange.give(Input::Verdict(Verdict::accept("stray"))),
             4 => strange.pass(Duration::from_secs(draw.below(400))),
             5 if draw.chance(20) => strange.give(Input::Shutdown),
@@ -100,6 +103,7 @@ fn options(plan: &mut Plan<'_>) -> Options {
     options.starttls =
         [StartTls::Absent, StartTls::Offered, StartTls::Unavailable][usize::from(plan.below(3))];
     options.auth = [Auth::Off, Auth::Anywhere, Auth::OverTls][usize::from(plan.below(3))];
+    options.mechanisms = Mechanism::ALL.to_vec();
     options.mail_needs =
         [MailNeeds::Nothing, MailNeeds::Auth, MailNeeds::Tls][usize::from(plan.below(3))];
     let discipline = [Discipline::Tolerated, Discipline::Enforced];
@@ -240,10 +244,13 @@ impl<'a> Shell<'a> {
                     self.is_closed = true;
                     continue;
                 }
-                Output::Question(_) => Input::Password(match self.plan.below(3) {
+                Output::Question(_) => Input::Credential(match self.plan.below(6) {
                     0 => granted(),
-                    1 => PasswordAnswer::Denied,
-                    _ => PasswordAnswer::Unavailable,
+                    1 => CredentialAnswer::Denied { wait: Duration::ZERO },
+                    2 => CredentialAnswer::Locked(Lock::Address),
+                    3 => CredentialAnswer::Locked(Lock::User),
+                    4 => verifier(),
+                    _ => CredentialAnswer::Unavailable,
                 }),
                 Output::Send(octets) => {
                     assert!(octets.ends_with(b"\r\n"), "{}", octets.escape_ascii());
@@ -252,7 +259,7 @@ impl<'a> Shell<'a> {
                 }
                 Output::StartTls => {
                     self.has_handshaken = true;
-                    Input::TlsReady(tls())
+                    Input::TlsReady(channel())
                 }
             };
             has_answered = true;
@@ -304,8 +311,25 @@ pub(crate) fn check_replies(sent: &[u8]) {
     assert!(open.is_none(), "the last reply is not complete");
 }
 
-fn granted() -> PasswordAnswer {
-    PasswordAnswer::Granted { credential: "ani".to_owned() }
+fn granted() -> CredentialAnswer {
+    CredentialAnswer::Granted { credential: "ani".to_owned() }
+}
+
+/// Keys for which no proof is known.
+fn verifier() -> CredentialAnswer {
+    let keys = ScramKeys {
+        iterations: NonZeroU32::MIN,
+        salt: vec![7],
+        stored_key: [7; ScramKeys::KEY_OCTETS],
+        server_key: [7; ScramKeys::KEY_OCTETS],
+    };
+    let nonce = [7; Verifier::NONCE_OCTETS];
+    CredentialAnswer::Verifier(Box::new(Verifier { credential: None, keys, nonce }))
+}
+
+fn channel() -> Channel {
+    let names = Some(vec!["ani@a.example".to_owned()]);
+    Channel { facts: tls(), binding: Some([7; Channel::BINDING_OCTETS]), names }
 }
 
 pub(crate) fn tls() -> TlsFacts {

@@ -34,8 +34,12 @@ pub struct Policy {
     pub local_domains: BTreeSet<Domain>,
     /// The networks that may send anywhere.
     pub networks: Vec<Network>,
-    /// As whom each credential may send, by its name; one that is not here may send as nobody.
+    /// As whom each credential may send, by its name. One that is not here may send as
+    /// nobody, but for the domains below.
     pub senders: BTreeMap<String, Senders>,
+    /// The domains in which others vouch for users who are in no list: such a credential is an
+    /// address, and may send as that address alone.
+    pub vouched_domains: BTreeSet<Domain>,
     /// Octets of the largest message.
     pub size_bytes_max: u64,
     /// Received fields beyond which a message is taken to go round (RFC 5321 §6.3: at least 100).
@@ -56,6 +60,33 @@ impl Policy {
     /// [`repair::repaired`] first: only what comes from its author.
     pub fn asks_for_repair(&self, head: &[u8], longest_line_octets: u64) -> bool {
         self.kind == ListenerKind::Submission && repair::is_needed(head, longest_line_octets)
+    }
+}
+
+impl Policy {
+    /// The address, where what fails there is held against it: our own networks may stand for many
+    /// users, and they are trusted with more than passwords.
+    pub fn responsible(&self, address: IpAddr) -> Option<IpAddr> {
+        let is_ours = self.networks.iter().any(|network| network.contains(address));
+        (!is_ours).then_some(address)
+    }
+
+    fn permits(&self, credential: &str, mailbox: &Mailbox) -> bool {
+        match self.senders.get(credential) {
+            Some(senders) => senders.permit(mailbox),
+            None => self.vouched(credential).is_some_and(|own| key(&own) == key(mailbox)),
+        }
+    }
+
+    /// Whether a credential may send as anybody at all.
+    pub fn knows(&self, credential: &str) -> bool {
+        self.senders.contains_key(credential) || self.vouched(credential).is_some()
+    }
+
+    /// The address of a credential that is in no list, and for which somebody vouches.
+    fn vouched(&self, credential: &str) -> Option<Mailbox> {
+        let own = Mailbox::parse(credential).ok()?;
+        self.vouched_domains.contains(own.domain()).then_some(own)
     }
 }
 
@@ -231,42 +262,50 @@ pub fn content(policy: &Policy, credential: Option<&str>, head: &Head<'_>) -> Ve
             Reply::new(554, (5, 4, 6), "this message is going round: too many Received fields"),
         );
     }
-    match credential.map(|credential| policy.senders.get(credential)) {
-        None | Some(Some(Senders::Any)) => Verdict::accept("content"),
-        Some(senders) => from(head, senders),
+    match credential {
+        Some(credential) if policy.senders.get(credential) != Some(&Senders::Any) => {
+            originators(policy, credential, head)
+        }
+        Some(_) | None => Verdict::accept("content"),
     }
 }
 
-/// Whether everybody in From is one as whom the credential may send.
-fn from(head: &Head<'_>, senders: Option<&Senders>) -> Verdict {
-    let Some(values) = from_values(head) else { return header_too_long() };
-    for value in values {
-        let Ok(authors) = address::parse_header_list(value) else {
-            let text = "the header field From cannot be read";
-            return Verdict::refuse("from-unreadable", Reply::new(550, (5, 6, 0), text));
-        };
-        let permitted = |mailbox| senders.is_some_and(|senders| senders.permit(mailbox));
-        if let Some(author) = authors.iter().find(|author| !permitted(&author.mailbox)) {
-            let text = format!("you may not send as {} in From", author.mailbox);
-            return Verdict::refuse("from-not-allowed", Reply::with_text(550, (5, 7, 1), text));
+/// Whether everybody in From, and who is in Sender, is one as whom the credential may send. Readers
+/// are shown either (RFC 5322 §3.6.2).
+fn originators(policy: &Policy, credential: &str, head: &Head<'_>) -> Verdict {
+    for (field, not_allowed, unreadable) in [
+        ("From", "from-not-allowed", "from-unreadable"),
+        ("Sender", "sender-field-not-allowed", "sender-field-unreadable"),
+    ] {
+        let Some(values) = values(head, field) else { return header_too_long() };
+        for value in values {
+            let Ok(all) = address::parse_header_list(value) else {
+                let text = format!("the header field {field} cannot be read");
+                return Verdict::refuse(unreadable, Reply::with_text(550, (5, 6, 0), text));
+            };
+            let stranger = all.iter().find(|one| !policy.permits(credential, &one.mailbox));
+            if let Some(stranger) = stranger {
+                let text = format!("you may not send as {} in {field}", stranger.mailbox);
+                return Verdict::refuse(not_allowed, Reply::with_text(550, (5, 7, 1), text));
+            }
         }
     }
     Verdict::accept("content")
 }
 
-/// What stands in every From field; `None` where there may be more of them behind what is looked
-/// at.
+/// What stands in every field of this name; `None` where there may be more of them behind what is
+/// looked at.
 ///
 /// A line that is no field ends the header for us, but not for every reader: the fields behind it,
 /// up to the first empty line, count as well.
-pub(crate) fn from_values<'a>(head: &Head<'a>) -> Option<Vec<&'a [u8]>> {
+pub(crate) fn values<'a>(head: &Head<'a>, name: &str) -> Option<Vec<&'a [u8]>> {
     let mut values = Vec::new();
     let mut rest = head.octets;
     loop {
         let mut end = 0;
         for field in header::fields(rest) {
             end = field.range.end;
-            if field.is("From") {
+            if field.is(name) {
                 values.push(field.value);
             }
         }
@@ -343,13 +382,13 @@ fn sender(policy: &Policy, facts: &Facts<'_>, reverse_path: &ReversePath) -> Ver
         // Somebody who was introduced by a name that is nobody's; also the null reverse-path is not
         // for him.
         (ListenerKind::Relay | ListenerKind::Submission, Some(credential), _)
-            if !policy.senders.contains_key(credential) =>
+            if !policy.knows(credential) =>
         {
             let reply = Reply::new(553, (5, 7, 1), "there is no such credential");
             Verdict::refuse("credential-unknown", reply)
         }
         (ListenerKind::Relay | ListenerKind::Submission, Some(credential), Some(mailbox))
-            if !policy.senders.get(credential).is_some_and(|senders| senders.permit(mailbox)) =>
+            if !policy.permits(credential, mailbox) =>
         {
             let text = format!("you may not send as {mailbox}");
             Verdict::refuse("sender-not-allowed", Reply::with_text(553, (5, 7, 1), text))
@@ -513,6 +552,7 @@ mod tests {
                 ("any".to_owned(), Senders::of([Sender::Any])),
                 ("shop".to_owned(), Senders::of(senders)),
             ]),
+            vouched_domains: [Domain::parse("ours.example").unwrap()].into(),
             size_bytes_max: 1_000,
             hops_max: 100,
             strangers: Strangers::default(),
@@ -572,6 +612,7 @@ mod tests {
     fn a_credential_sends_only_as_its_own_addresses() {
         use ListenerKind::{Relay, Sandbox, Submission};
         let (own, other) = ("ani@ours.example", "boss@ours.example");
+        let unknown = Err((553, "credential-unknown"));
         for (kind, credential, sender, want) in [
             (Submission, Some("shop"), own, Ok(())),
             (Submission, Some("shop"), "ANI@Ours.example", Ok(())),
@@ -584,6 +625,10 @@ mod tests {
             (Submission, Some("any"), other, Ok(())),
             (Submission, Some("unknown"), own, Err((553, "credential-unknown"))),
             (Relay, Some("unknown"), "", Err((553, "credential-unknown"))),
+            (Submission, Some("Ani@ours.example"), own, Ok(())),
+            (Submission, Some(own), other, Err((553, "sender-not-allowed"))),
+            (Submission, Some(own), "", Ok(())),
+            (Submission, Some("ani@other.example"), "ani@other.example", unknown),
             (Submission, None, own, Err((530, "auth-required"))),
             (Submission, None, "", Err((530, "auth-required"))),
             (Relay, Some("shop"), other, Err((553, "sender-not-allowed"))),
@@ -650,6 +695,7 @@ mod tests {
     fn everybody_in_from_is_one_as_whom_the_credential_may_send() {
         let denied = Err((550, "from-not-allowed"));
         let unreadable = Err((550, "from-unreadable"));
+        let not_sender = Err((550, "sender-field-not-allowed"));
         for (header, want) in [
             ("From: Ani <ani@ours.example>\r\n", Ok(())),
             ("From: a@shop.example, Ani <ani@OURS.example>\r\n", Ok(())),
@@ -667,6 +713,11 @@ mod tests {
             ("Subject: x\r\nno field\r\nFrom: boss@ours.example\r\n", denied),
             (" a fold\r\nFrom: boss@ours.example\r\n", denied),
             ("From: ani@ours.example\r\n\r\nFrom: boss@ours.example\r\n", Ok(())),
+            ("From: ani@ours.example\r\nSender: ani@ours.example\r\n", Ok(())),
+            ("From: ani@ours.example, a@shop.example\r\nSender: a@shop.example\r\n", Ok(())),
+            ("From: ani@ours.example\r\nSender: boss@ours.example\r\n", not_sender),
+            ("Sender: boss@ours.example\r\n", not_sender),
+            ("Sender: Boss\r\n", Err((550, "sender-field-unreadable"))),
         ] {
             let message = format!("{header}\r\nbody\r\n");
             let head = Head::of(message.as_bytes(), message.len() as u64);

@@ -164,7 +164,8 @@ impl<'a> Survey<'a> {
             return Ok(());
         };
         // Behind a line that ends the header for us, other readers go on.
-        let is_hidden = !self.is_ended && admit::from_values(head).is_some_and(|all| all.len() > 1);
+        let is_hidden =
+            !self.is_ended && admit::values(head, "From").is_some_and(|all| all.len() > 1);
         if self.froms > 1 || is_hidden {
             let text = "the header field From must not stand more than once";
             return Err(submission::refuse("from-repeated", text));

@@ -32,6 +32,7 @@ fn policy(kind: ListenerKind) -> Policy {
         networks: vec!["192.0.2.0/24".parse().unwrap()],
         senders: BTreeMap::from([("ani".to_owned(), Senders::Any)]),
         size_bytes_max: 1_000,
+        vouched_domains: [].into(),
         hops_max: 100,
         strangers: Strangers::default(),
         contents: Rules { router: Router { rules: vec![lmtp] }, ..Rules::default() },

@@ -1,10 +1,10 @@
 //! The decisions about mail, in the order of the flow.
 //!
-//! Who may hand what over ([`admit`]) and how often ([`rate`]), which contents are taken
-//! ([`content`]), what is mended in them ([`repair`], [`submission`]), what we write on top
-//! ([`trace`]), where a message waits ([`queue`]), where it goes ([`route`]), what a reply means
-//! ([`outcome`]), when it is tried again ([`retry`]), what its originator is told ([`report`]);
-//! [`Core`] joins them.
+//! Who may hand what over ([`admit`]) and how often ([`rate`]), who may not try again just now
+//! ([`lockout`]), which contents are taken ([`content`]), what is mended in them ([`repair`],
+//! [`submission`]), what we write on top ([`trace`]), where a message waits ([`queue`]), where it
+//! goes ([`route`]), what a reply means ([`outcome`]), when it is tried again ([`retry`]), what its
+//! originator is told ([`report`]); [`Core`] joins them.
 //!
 //! Invariants: nothing here knows SMTP verbs, octets on a wire, sockets or the spool; time,
 //! randomness and answers are arguments. Decide → commit → apply: the queue changes only by
@@ -15,6 +15,7 @@ pub mod attempt;
 pub mod content;
 mod core;
 pub mod greylist;
+pub mod lockout;
 pub mod outcome;
 pub mod queue;
 pub mod rate;

@@ -1,12 +1,14 @@
 //! The nouns of mail: what every other crate of Merpati talks about.
 //!
 //! Invariant: nothing here decides, and nothing here touches a socket, a clock, a file or a random
-//! generator. The crate is pure; the only libraries below it are `base64`, `idna` and `memchr`.
+//! generator. The crate is pure; the only libraries below it are `base64`, `memchr`, and `idna`
+//! with the tables of Unicode (`icu_normalizer`, `icu_properties`) on which it stands itself.
 //!
 //! In the order of the flow: who ([`address`]), what ([`envelope`], [`header`]) and with which
 //! wishes ([`request`]), what we answer ([`reply`], [`stage`]), what we ask the world
 //! ([`question`]), where it goes ([`route`]) and in which form ([`transfer`]), what came of it
 //! ([`outcome`]), how reports name it ([`xtext`]), and what is written down ([`event`]).
+//! Beside them, how names and passwords are compared ([`precis`]).
 
 pub mod address;
 mod draw;
@@ -16,6 +18,7 @@ pub mod header;
 mod id;
 mod id_map;
 pub mod outcome;
+pub mod precis;
 pub mod question;
 pub mod reply;
 pub mod request;

@@ -6,13 +6,17 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroU32,
+    time::Duration,
 };
 
 use crate::{Domain, Mailbox, Time};
 
 /// A question to the world.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
+    /// Who is it that claims this?
+    Credential(Claim),
     /// Has this first contact waited?
     Greylist(Triplet),
     /// What is the name of this address, confirmed by the addresses of that name?
@@ -28,32 +32,69 @@ pub enum Question {
     MailDomain(Domain),
     /// Which hosts take mail for this domain (RFC 5321 §5.1)?
     Mx(Domain),
-    /// Does this password belong to this user?
-    Password {
-        /// The authentication identity (RFC 4616 §2), prepared.
-        user: String,
-        /// The password as the client gave it.
-        password: String,
-    },
     /// Would the next hop take mail for this mailbox?
     Recipient(Mailbox),
 }
 
-impl fmt::Debug for Question {
-    /// Never shows the password.
+/// What a client brings to show who it is, one for each way of SASL (RFC 4422).
+///
+/// Names and passwords are prepared (RFC 8265 §4.2).
+#[derive(Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// A certificate, which the TLS handshake has found good (RFC 4422, Appendix A).
+    Certificate {
+        /// The mail addresses and DNS names that it was issued for; may be empty.
+        names: Vec<String>,
+        /// As whom the client wants to act; `None` where that follows from the certificate.
+        acts_as: Option<String>,
+    },
+    /// A password (RFC 4616; LOGIN).
+    Password {
+        /// The authentication identity.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// What an exchange has shown already; may it hold?
+    Shown {
+        /// The name that was given; `None` where it did not come to that.
+        user: Option<String>,
+        /// The credential that was proven; `None` where the proof was wrong.
+        credential: Option<String>,
+    },
+    /// A token of somebody who vouches for the user (RFC 7628).
+    Token {
+        /// As whom the client wants to act; `None` where that follows from the token.
+        user: Option<String>,
+        /// The token.
+        token: String,
+    },
+    /// The wish to prove that one knows a password, without saying it (RFC 5802).
+    Verifier {
+        /// The authentication identity.
+        user: String,
+    },
+}
+
+impl fmt::Debug for Claim {
+    /// Never shows a password or a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Greylist(triplet) => f.debug_tuple("Greylist").field(triplet).finish(),
-            Self::HostName(address) => f.debug_tuple("HostName").field(address).finish(),
-            Self::Listed { zone, entry } => {
-                f.debug_struct("Listed").field("zone", zone).field("entry", entry).finish()
+            Self::Certificate { names, acts_as } => {
+                let mut shown = f.debug_struct("Certificate");
+                shown.field("names", names).field("acts_as", acts_as).finish()
             }
-            Self::MailDomain(domain) => f.debug_tuple("MailDomain").field(domain).finish(),
-            Self::Mx(domain) => f.debug_tuple("Mx").field(domain).finish(),
             Self::Password { user, password: _ } => {
                 f.debug_struct("Password").field("user", user).finish_non_exhaustive()
             }
-            Self::Recipient(mailbox) => f.debug_tuple("Recipient").field(mailbox).finish(),
+            Self::Shown { user, credential } => {
+                let mut shown = f.debug_struct("Shown");
+                shown.field("user", user).field("credential", credential).finish()
+            }
+            Self::Token { user, token: _ } => {
+                f.debug_struct("Token").field("user", user).finish_non_exhaustive()
+            }
+            Self::Verifier { user } => f.debug_struct("Verifier").field("user", user).finish(),
         }
     }
 }
@@ -81,6 +122,8 @@ pub enum ListEntry {
 /// An answer of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
+    /// To [`Question::Credential`].
+    Credential(CredentialAnswer),
     /// To [`Question::Greylist`].
     Greylist(GreylistAnswer),
     /// To [`Question::HostName`].
@@ -91,8 +134,6 @@ pub enum Answer {
     MailDomain(MailDomainAnswer),
     /// To [`Question::Mx`].
     Mx(MxAnswer),
-    /// To [`Question::Password`].
-    Password(PasswordAnswer),
     /// To [`Question::Recipient`].
     Recipient(RecipientAnswer),
 }
@@ -227,16 +268,81 @@ impl Addresses {
     }
 }
 
-/// Whether a password belongs to a user.
+/// Who it is that made a [`Claim`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PasswordAnswer {
-    /// No; nor is it told whether the user exists.
-    Denied,
-    /// Yes.
+pub enum CredentialAnswer {
+    /// Nobody; nor is it told whether the user exists.
+    Denied {
+        /// How long the client has to wait before it is told; grows with each failure.
+        wait: Duration,
+    },
+    /// The holder of a credential.
     Granted {
         /// The name of the credential, for rules, limits and logs.
         credential: String,
     },
-    /// It could not be checked just now (RFC 4954 §6: 454).
+    /// Nobody may try just now: too much has failed.
+    Locked(Lock),
+    /// It could not be found out just now (RFC 4954 §6: 454).
     Unavailable,
+    /// To [`Claim::Verifier`], and to no other: this is what a proof is checked with.
+    Verifier(Box<Verifier>),
+}
+
+/// What is locked after too many failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// The address of the client.
+    Address,
+    /// The user, for clients that do not know him from before.
+    User,
+}
+
+/// What a proof of SCRAM is checked with, and the rest of what the server says first.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Verifier {
+    /// The credential that the proof belongs to; `None` where the user is not known: then the keys
+    /// are made up, and no proof will do.
+    pub credential: Option<String>,
+    /// The keys.
+    pub keys: ScramKeys,
+    /// Random octets, drawn for this exchange alone.
+    pub nonce: [u8; Self::NONCE_OCTETS],
+}
+
+impl Verifier {
+    /// Octets of a nonce: 144 bits, in base64 24 characters.
+    pub const NONCE_OCTETS: usize = 18;
+}
+
+impl fmt::Debug for Verifier {
+    /// Shows nothing that could be attacked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("credential", &self.credential).finish_non_exhaustive()
+    }
+}
+
+/// The keys of SCRAM-SHA-256 (RFC 5802 §3, RFC 7677).
+#[derive(Clone, PartialEq, Eq)]
+pub struct ScramKeys {
+    /// How often the hash is repeated.
+    pub iterations: NonZeroU32,
+    /// The salt; never empty.
+    pub salt: Vec<u8>,
+    /// H(ClientKey).
+    pub stored_key: [u8; Self::KEY_OCTETS],
+    /// HMAC(SaltedPassword, "Server Key").
+    pub server_key: [u8; Self::KEY_OCTETS],
+}
+
+impl ScramKeys {
+    /// Octets of a key: those of SHA-256.
+    pub const KEY_OCTETS: usize = 32;
+}
+
+impl fmt::Debug for ScramKeys {
+    /// Shows nothing that could be attacked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScramKeys").finish_non_exhaustive()
+    }
 }

@@ -41,7 +41,7 @@ impl Clock {
 }
 
 /// The wall clock, for what other machines read: certificate checks, and the start of [`Clock`].
-fn wall() -> Time {
+pub(crate) fn wall() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

@@ -19,6 +19,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
 };
+use merpati_mail::{precis, question::ScramKeys};
 
 /// What is kept of one password.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,29 +38,17 @@ struct Argon2Hash {
     hash: Vec<u8>,
 }
 
-/// The keys of SCRAM-SHA-256 (RFC 5802 §3, RFC 7677).
-#[derive(Clone, PartialEq, Eq)]
-pub struct ScramKeys {
-    /// How often the hash is repeated.
-    pub iterations: NonZeroU32,
-    /// The salt.
-    pub salt: Vec<u8>,
-    /// H(ClientKey).
-    pub stored_key: [u8; HASH_OCTETS],
-    /// HMAC(SaltedPassword, "Server Key").
-    pub server_key: [u8; HASH_OCTETS],
-}
-
 impl Credential {
     /// Reads a line that [`hash`] wrote.
     pub fn parse(line: &str) -> Result<Self, CredentialError> {
         let (phc, scram) = line.trim().split_once(' ').ok_or(CredentialError::Words)?;
-        Ok(Self { argon2: Argon2Hash::parse(phc)?, scram: ScramKeys::parse(scram.trim())? })
+        Ok(Self { argon2: Argon2Hash::parse(phc)?, scram: parse_scram(scram.trim())? })
     }
 
     /// What a new password leaves behind, with fresh salts and the costs of today.
     pub fn of(password: &str) -> Result<Self, CredentialError> {
-        if password.is_empty() || password.len() > PASSWORD_OCTETS_MAX {
+        let password = &*precis::opaque(password).ok_or(CredentialError::Password)?;
+        if password.len() > PASSWORD_OCTETS_MAX {
             return Err(CredentialError::Password);
         }
         let mut argon2 = Argon2Hash {
@@ -70,11 +59,11 @@ impl Credential {
             hash: vec![0; HASH_OCTETS],
         };
         argon2.hash = argon2.compute(password)?;
-        Ok(Self { argon2, scram: ScramKeys::of(password, random()?.to_vec())? })
+        Ok(Self { argon2, scram: scram_keys(password, random()?.to_vec())? })
     }
 
-    /// Whether the password fits. Takes as long as the line's costs say: tens of milliseconds and
-    /// tens of megabytes, so never on a thread that serves connections.
+    /// Whether the password, prepared (RFC 8265 §4.2), fits. Takes as long as the line's costs say:
+    /// tens of milliseconds and tens of megabytes, so never on a thread that serves connections.
     pub fn verify(&self, password: &str) -> bool {
         if password.len() > PASSWORD_OCTETS_MAX {
             return false;
@@ -95,13 +84,6 @@ impl fmt::Debug for Credential {
     /// Shows nothing that could be attacked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ScramKeys {
-    /// Shows nothing that could be attacked.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScramKeys").finish_non_exhaustive()
     }
 }
 
@@ -146,7 +128,7 @@ pub enum CredentialError {
     Argon2,
     /// Its costs are outside of what we are ready to compute for each login.
     Costs,
-    /// The password is empty or longer than 1,024 octets.
+    /// The password is empty or longer than 1,024 octets, or holds what cannot be typed or seen.
     Password,
     /// The machine gave no random numbers.
     Random,
@@ -161,7 +143,7 @@ impl fmt::Display for CredentialError {
         f.write_str(match self {
             Self::Argon2 => "the first word is not an Argon2id hash ($argon2id$v=19$…)",
             Self::Costs => "the costs of the Argon2id hash are out of range",
-            Self::Password => "a password has 1 to 1,024 octets",
+            Self::Password => "a password has 1 to 1,024 octets and no control characters",
             Self::Random => "the machine gave no random numbers",
             Self::Scram => "the second word does not hold SCRAM-SHA-256 keys",
             Self::Words => "a credential is the line that `merpati credential hash` prints",
@@ -206,39 +188,36 @@ impl Argon2Hash {
     }
 }
 
-impl ScramKeys {
-    fn parse(word: &str) -> Result<Self, CredentialError> {
-        let read = || {
-            let (salted, keys) = word.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
-            let (iterations, salt) = salted.split_once(':')?;
-            let (stored, server) = keys.split_once(':')?;
-            let key = |text| STANDARD.decode(text).ok()?.try_into().ok();
-            Some(Self {
-                iterations: iterations.parse().ok()?,
-                salt: STANDARD.decode(salt).ok().filter(|salt| !salt.is_empty())?,
-                stored_key: key(stored)?,
-                server_key: key(server)?,
-            })
-        };
-        read().ok_or(CredentialError::Scram)
-    }
-
-    /// RFC 5802 §3.
-    fn of(password: &str, salt: Vec<u8>) -> Result<Self, CredentialError> {
-        let iterations = NonZeroU32::new(ITERATIONS).ok_or(CredentialError::Scram)?;
-        let mut salted = [0; HASH_OCTETS];
-        let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
-        pbkdf2::derive(algorithm, iterations, &salt, password.as_bytes(), &mut salted);
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
-        let client_key = hmac::sign(&key, b"Client Key");
-        let octets = |octets: &[u8]| octets.try_into().map_err(|_| CredentialError::Scram);
-        Ok(Self {
-            iterations,
-            salt,
-            stored_key: octets(digest::digest(&digest::SHA256, client_key.as_ref()).as_ref())?,
-            server_key: octets(hmac::sign(&key, b"Server Key").as_ref())?,
+fn parse_scram(word: &str) -> Result<ScramKeys, CredentialError> {
+    let read = || {
+        let (salted, keys) = word.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
+        let (iterations, salt) = salted.split_once(':')?;
+        let (stored, server) = keys.split_once(':')?;
+        let key = |text| STANDARD.decode(text).ok()?.try_into().ok();
+        Some(ScramKeys {
+            iterations: iterations.parse().ok()?,
+            salt: STANDARD.decode(salt).ok().filter(|salt| !salt.is_empty())?,
+            stored_key: key(stored)?,
+            server_key: key(server)?,
         })
-    }
+    };
+    read().ok_or(CredentialError::Scram)
+}
+
+/// RFC 5802 §3.
+fn scram_keys(password: &str, salt: Vec<u8>) -> Result<ScramKeys, CredentialError> {
+    let mut salted = [0; HASH_OCTETS];
+    let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
+    pbkdf2::derive(algorithm, ITERATIONS, &salt, password.as_bytes(), &mut salted);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
+    let client_key = hmac::sign(&key, b"Client Key");
+    let octets = |octets: &[u8]| octets.try_into().map_err(|_| CredentialError::Scram);
+    Ok(ScramKeys {
+        iterations: ITERATIONS,
+        salt,
+        stored_key: octets(digest::digest(&digest::SHA256, client_key.as_ref()).as_ref())?,
+        server_key: octets(hmac::sign(&key, b"Server Key").as_ref())?,
+    })
 }
 
 fn random() -> Result<[u8; SALT_OCTETS], CredentialError> {
@@ -247,7 +226,7 @@ fn random() -> Result<[u8; SALT_OCTETS], CredentialError> {
     Ok(octets)
 }
 
-const SALT_OCTETS: usize = 16;
+pub(crate) const SALT_OCTETS: usize = 16;
 const HASH_OCTETS: usize = 32;
 /// The costs that OWASP names first for Argon2id with little memory: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19_456;
@@ -257,7 +236,7 @@ const MEMORY_KIB_MAX: u32 = 1 << 20;
 const PASSES_MAX: u32 = 32;
 const LANES_MAX: u32 = 16;
 /// RFC 7677 §4: at least 4,096.
-const ITERATIONS: u32 = 4_096;
+pub(crate) const ITERATIONS: NonZeroU32 = NonZeroU32::new(4_096).expect("not zero");
 /// A longer password is not looked at; it bounds what a client can make us hash.
 const PASSWORD_OCTETS_MAX: usize = 1_024;
 
@@ -275,12 +254,14 @@ mod tests {
         assert!(!credential.verify(""));
         assert!(!line.contains("horse") && !format!("{credential:?}").contains('$'));
         assert_ne!(hash("correct horse").unwrap(), line, "salts are fresh");
+        let accented = Credential::of("cafe\u{301}").unwrap();
+        assert!(accented.verify("caf\u{e9}"), "as clients have it prepared");
     }
 
     #[test]
     fn scram_keys_are_those_of_rfc_7677() {
         let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
-        let keys = ScramKeys::of("pencil", salt).unwrap();
+        let keys = scram_keys("pencil", salt).unwrap();
         // RFC 7677 §3: v = HMAC(ServerKey, AuthMessage).
         let auth = "n=user,r=rOprNGfwEbeRWgbNEkqO,\
             r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
@@ -308,6 +289,9 @@ mod tests {
         ] {
             assert_eq!(Credential::parse(&line).err(), Some(why), "{line}");
         }
-        assert_eq!(hash(""), Err(CredentialError::Password));
+        for password in ["", "a\nb", &"x".repeat(PASSWORD_OCTETS_MAX + 1)] {
+            assert_eq!(hash(password), Err(CredentialError::Password));
+        }
+        assert!(hash(&"x".repeat(PASSWORD_OCTETS_MAX)).is_ok(), "and none of it is cut off");
     }
 }

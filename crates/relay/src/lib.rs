@@ -12,6 +12,7 @@ pub mod admin;
 pub mod auth;
 pub mod certificates;
 pub mod cli;
+mod client_names;
 pub mod clock;
 pub mod committer;
 pub mod conductor;

@@ -35,7 +35,7 @@ use tokio::{
 use self::recovery::Recovered;
 use crate::{
     admin::{Control, Socket},
-    auth::Credentials,
+    auth::Authenticator,
     certificates::Certificates,
     clock::Clock,
     committer::{Committer, Told},
@@ -239,15 +239,13 @@ impl Node {
         self.greylist = strangers::greylist(&self.config, &self.clock);
         let told = (Arc::clone(&self.clock), self.sinks.clone());
         let world = strangers::world(&self.config, askers, self.greylist.clone(), told)?;
-        let entries = self.config.credentials.iter();
-        let credentials = entries.map(|entry| (entry.name.clone(), entry.password.clone()));
         Ok(Shared {
             hostname: self.config.server.hostname.clone(),
             clock: Arc::clone(&self.clock),
             committer: self.committer.clone(),
             spool: self.spool.clone(),
             fresh: Arc::clone(&self.fresh),
-            credentials: Credentials::new(credentials)?,
+            authenticator: Authenticator::of(&self.config)?,
             health: Arc::clone(&self.health),
             world,
             sinks: self.sinks.clone(),

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context;
 use merpati_mail::TlsFacts;
+use merpati_smtp::server::Channel;
 use rustls::{
     ClientConfig, ClientConnection, CommonState, DigitallySignedStruct, ProtocolVersion,
     RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
@@ -18,24 +19,61 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    server::{
+        NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, ServerName, UnixTime, pem::PemObject,
+};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::certificates::Certificates;
+use crate::{certificates::Certificates, client_names};
 
-/// An acceptor that shows these certificates.
-pub fn acceptor(certificates: Arc<Certificates>) -> anyhow::Result<TlsAcceptor> {
+/// An acceptor that shows these certificates; `clients` says which certificates of clients are
+/// good, and `None` that no client is asked.
+pub fn acceptor(
+    certificates: Arc<Certificates>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> anyhow::Result<TlsAcceptor> {
+    let has_clients = clients.is_some();
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients.unwrap_or_else(|| Arc::new(NoClientAuth)))
         .with_cert_resolver(certificates);
+    if has_clients {
+        // A session that is resumed would bring its certificate along after that was revoked.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        return Ok(TlsAcceptor::from(Arc::new(config)));
+    }
     // The client keeps its session in a ticket (RFC 8446 §4.6.1, RFC 5077): it costs us no memory,
     // and devices that connect anew for each message are spared the handshake. The keys live only
     // in memory and change by themselves.
     config.ticketer = aws_lc_rs::Ticketer::new().context("no keys for TLS tickets")?;
     config.send_tls13_tickets = 1;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Certificates of clients from a CA of this PEM file are good, unless they are in the revocation
+/// lists of the other. A client may also come without.
+pub fn client_verifier(
+    ca: &Path,
+    crl: Option<&Path>,
+) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let mut lists = Vec::new();
+    if let Some(path) = crl {
+        let read = CertificateRevocationListDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        lists = read.with_context(|| format!("cannot read a list from {}", path.display()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots_of(ca)?), provider())
+        .with_crls(lists)
+        // A list names some of the certificates of one CA; of those of others nothing is known.
+        .allow_unknown_revocation_status()
+        .allow_unauthenticated()
+        .build()
+        .with_context(|| format!("{} is of no use for certificates of clients", ca.display()))
 }
 
 /// Which certificate of a server is believed.
@@ -58,24 +96,30 @@ pub fn connector(trust: Trust<'_>) -> anyhow::Result<TlsConnector> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider: provider() }))
             .with_no_client_auth(),
-        Trust::File(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates_of(path)? {
-                roots
-                    .add(certificate)
-                    .with_context(|| format!("{} holds what is no CA", path.display()))?;
-            }
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
+        Trust::File(path) => builder.with_root_certificates(roots_of(path)?).with_no_client_auth(),
         Trust::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
     };
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// What was negotiated with a client, by the names of IANA.
-pub fn facts(connection: &ServerConnection) -> TlsFacts {
-    facts_of(connection)
+/// What a handshake with a client came to.
+pub fn channel(connection: &ServerConnection) -> Channel {
+    let certificate = connection.peer_certificates().and_then(<[_]>::first);
+    Channel {
+        facts: facts_of(connection),
+        binding: binding(connection),
+        names: certificate.map(|certificate| client_names::names(certificate)),
+    }
+}
+
+/// The channel binding `tls-exporter` (RFC 9266 §2). With TLS 1.2 it would need the extended master
+/// secret, and rustls does not tell whether that was agreed on: there is none.
+fn binding(connection: &ServerConnection) -> Option<[u8; Channel::BINDING_OCTETS]> {
+    let is_unique = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+    let octets = [0; Channel::BINDING_OCTETS];
+    let label = b"EXPORTER-Channel-Binding";
+    is_unique.then(|| connection.export_keying_material(octets, label, Some(&[])).ok())?
 }
 
 /// What was negotiated with a server, by the names of IANA.
@@ -101,6 +145,16 @@ pub(crate) fn certificates_of(path: &Path) -> anyhow::Result<Vec<CertificateDer<
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("cannot read certificates from {}", path.display()))
+}
+
+fn roots_of(path: &Path) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates_of(path)? {
+        roots
+            .add(certificate)
+            .with_context(|| format!("{} holds what is no CA", path.display()))?;
+    }
+    Ok(roots)
 }
 
 /// The CAs that this machine trusts, read once. Those that we cannot use are passed over; a machine
@@ -174,6 +228,11 @@ const SESSIONS_MAX: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+        IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+        date_time_ymd,
+    };
     use rustls::HandshakeKind;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -189,7 +248,7 @@ mod tests {
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let certificates = Arc::new(Certificates::load(Pair { chain, key }, []));
         let (acceptor, connector) =
-            (acceptor(certificates).unwrap(), connector(Trust::Any).unwrap());
+            (acceptor(certificates, None).unwrap(), connector(Trust::Any).unwrap());
         let mut kinds = Vec::new();
         for _ in 0..3 {
             let (ours, theirs) = duplex(65_536);
@@ -208,5 +267,93 @@ mod tests {
         let is_full = |kind| kind == full || kind == Some(HandshakeKind::FullWithHelloRetryRequest);
         assert!(is_full(kinds[0].0) && is_full(kinds[0].1), "{kinds:?}");
         assert_eq!(kinds[1..], [(resumed, resumed), (resumed, resumed)]);
+    }
+
+    /// What a server that asks for certificates learns of a client with this one; `None` where the
+    /// handshake fails.
+    async fn shown(
+        acceptor: &TlsAcceptor,
+        certificate: Option<(&rcgen::Certificate, &KeyPair)>,
+    ) -> Option<Channel> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider: provider() }));
+        let config = match certificate {
+            Some((certificate, key)) => {
+                let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+                builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let (ours, theirs) = duplex(65_536);
+        let name = ServerName::try_from("mx.example").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let (server, client) = tokio::join!(acceptor.accept(ours), connector.connect(name, theirs));
+        let (server, client) = (server.ok()?, client.unwrap());
+        let channel = channel(server.get_ref().1);
+        let label = b"EXPORTER-Channel-Binding";
+        let theirs = client.get_ref().1.export_keying_material([0; 32], label, None).unwrap();
+        assert_eq!(channel.binding, Some(theirs), "the same at both ends");
+        Some(channel)
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_a_client_is_good_or_ends_the_handshake() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let made = rcgen::generate_simple_self_signed(["mx.example".to_owned()]).unwrap();
+        std::fs::write(place("chain"), made.cert.pem()).unwrap();
+        std::fs::write(place("key"), made.signing_key.serialize_pem()).unwrap();
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(place("ca"), ca.pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let sign = |serial: u64, until: i32| {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names =
+                vec![SanType::Rfc822Name("ani@shop.example".try_into().unwrap())];
+            params.serial_number = Some(SerialNumber::from(serial));
+            params.not_after = date_time_ymd(until, 1, 1);
+            params.signed_by(&key, &ca).unwrap()
+        };
+        let (good, revoked, expired) = (sign(1, 4_000), sign(2, 4_000), sign(3, 2_020));
+        let mut stranger = CertificateParams::default();
+        stranger.subject_alt_names =
+            vec![SanType::Rfc822Name("ani@shop.example".try_into().unwrap())];
+        let stranger = stranger.self_signed(&key).unwrap();
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2_020, 1, 1),
+            next_update: date_time_ymd(4_000, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: SerialNumber::from(2_u64),
+                revocation_time: date_time_ymd(2_020, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        std::fs::write(place("crl"), list.signed_by(&ca).unwrap().pem().unwrap()).unwrap();
+        let clients = client_verifier(&place("ca"), Some(&place("crl"))).unwrap();
+        let pair = Pair { chain: place("chain"), key: place("key") };
+        let certificates = Arc::new(Certificates::load(pair, []));
+        let acceptor = acceptor(certificates, Some(clients)).unwrap();
+        let names = |channel: Option<Channel>| channel.map(|channel| channel.names);
+        let ani = vec!["ani@shop.example".to_owned()];
+        for (certificate, want) in [
+            (Some(&good), Some(Some(ani))),
+            (None, Some(None)),
+            (Some(&revoked), None),
+            (Some(&expired), None),
+            (Some(&stranger), None),
+        ] {
+            let shown = shown(&acceptor, certificate.map(|one| (one, &key))).await;
+            assert_eq!(names(shown), want);
+        }
     }
 }

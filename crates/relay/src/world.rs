@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use merpati_mail::{
     Answer, Question,
     question::{
-        GreylistAnswer, HostNameAnswer, ListedAnswer, MailDomainAnswer, MxAnswer, PasswordAnswer,
+        CredentialAnswer, GreylistAnswer, HostNameAnswer, ListedAnswer, MailDomainAnswer, MxAnswer,
         RecipientAnswer,
     },
 };
@@ -111,7 +111,7 @@ impl Shared {
             | Question::Listed { .. }
             | Question::MailDomain(_)
             | Question::Mx(_)
-            | Question::Password { .. } => self.waits.questions,
+            | Question::Credential(_) => self.waits.questions,
         }
     }
 
@@ -133,7 +133,7 @@ impl Shared {
             }
             Question::Recipient(mailbox) => Answer::Recipient(self.verifier.ask(mailbox).await),
             // They are asked elsewhere.
-            Question::Mx(_) | Question::Password { .. } => unknown(question),
+            Question::Credential(_) | Question::Mx(_) => unknown(question),
         }
     }
 }
@@ -148,7 +148,7 @@ fn unknown(question: &Question) -> Answer {
         Question::Mx(_) => {
             Answer::Mx(MxAnswer::Unknown { why: "nobody was asked in time".to_owned() })
         }
-        Question::Password { .. } => Answer::Password(PasswordAnswer::Unavailable),
+        Question::Credential(_) => Answer::Credential(CredentialAnswer::Unavailable),
         Question::Recipient(_) => Answer::Recipient(RecipientAnswer::Unknown),
     }
 }

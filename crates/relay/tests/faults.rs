@@ -22,13 +22,16 @@ use common::{
     internet::{Internet, client, merpati, send, until},
     queued_as,
 };
-use merpati_flow::admit::{ListenerKind, Policy, Strangers};
+use merpati_flow::{
+    admit::{ListenerKind, Policy, Strangers},
+    lockout::Rules,
+};
 use merpati_mail::{
     BodyType, Draw, Envelope, Event, ForwardPath, Mailbox, NodeId, Origin, Overlay, Protocol,
     QueueId, Recipient, Requests, ReversePath, Time, envelope::Utf8, event::Accepted,
 };
 use merpati_relay::{
-    auth::Credentials,
+    auth::{Authenticator, SECRET_OCTETS},
     clock::Clock,
     committer::{Committer, Told},
     fresh::Fresh,
@@ -57,6 +60,11 @@ struct Bench {
     sinks: Sinks,
 }
 
+/// As nobody can anybody authenticate.
+fn nobody() -> Authenticator {
+    Authenticator::new(&[0; SECRET_OCTETS], &[], &[], Rules::default()).unwrap()
+}
+
 /// Contents by the names with which they were acknowledged.
 type Acknowledged = BTreeMap<String, Vec<u8>>;
 
@@ -82,7 +90,7 @@ impl Bench {
             committer: committer.clone(),
             spool,
             fresh: Arc::new(Fresh::new(1 << 20)),
-            credentials: Credentials::new([]).unwrap(),
+            authenticator: nobody(),
             health: Arc::clone(&health),
             world: World::default(),
             sinks: sinks.clone(),
@@ -135,6 +143,7 @@ fn plan() -> Plan {
             networks: Vec::new(),
             senders: BTreeMap::new(),
             size_bytes_max: 1 << 20,
+            vouched_domains: [].into(),
             hops_max: 100,
             strangers: Strangers::default(),
             contents: merpati_flow::content::Rules::default(),

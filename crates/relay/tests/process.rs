@@ -11,6 +11,8 @@ mod common;
 
 use std::{net::TcpStream, path::Path, sync::Arc};
 
+use aws_lc_rs::{digest, hmac, pbkdf2};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{Relay, Smtp, data_dir};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -232,7 +234,7 @@ fn only_the_right_password_authenticates() {
     std::fs::write(data_dir(&dir).with_extension("toml"), entry).unwrap();
     let relay = Relay::start(&data_dir(&dir), &["listener.sandbox.auth=allow-clear"]);
     let mut smtp = relay.smtp();
-    assert!(smtp.say("EHLO client.example", "250").contains("AUTH PLAIN LOGIN"));
+    assert!(smtp.say("EHLO client.example", "250").contains("AUTH SCRAM-SHA-256 PLAIN LOGIN"));
     // \0ali\0wrong, then \0ali\0open sesame
     smtp.say("AUTH PLAIN AGFsaQB3cm9uZw==", "535");
     smtp.say("AUTH PLAIN AGFsaQBvcGVuIHNlc2FtZQ==", "235");
@@ -336,9 +338,70 @@ fn no_password_is_asked_for_in_the_clear() {
     smtp.say("MAIL FROM:<ani@b.example>", "530 5.7.0");
     smtp.say("STARTTLS", "220");
     let mut smtp = over_tls(smtp.into_stream(), &client);
-    assert!(smtp.say("EHLO client.example", "250").contains("AUTH PLAIN LOGIN"));
+    let told = "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN";
+    assert!(smtp.say("EHLO client.example", "250").contains(told));
     smtp.say("MAIL FROM:<ani@b.example>", "530 5.7.0");
     smtp.say(AUTH, "235");
     smtp.say("MAIL FROM:<ani@b.example>", "250");
     smtp.say("RCPT TO:<c@c.example>", "250");
+}
+
+/// The last message of SCRAM-SHA-256-PLUS to this challenge, bound to this value.
+fn scram_last(challenge: &str, bare: &str, binding: &[u8]) -> String {
+    let decoded = STANDARD.decode(challenge).unwrap();
+    let challenge = String::from_utf8(decoded).unwrap();
+    let mut parts = challenge.split(',').map(|part| &part[2..]);
+    let (nonce, salt, rounds) =
+        (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+    let mut salted = [0; 32];
+    let (rounds, salt) = (rounds.parse().unwrap(), STANDARD.decode(salt).unwrap());
+    let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
+    pbkdf2::derive(algorithm, rounds, &salt, b"open sesame", &mut salted);
+    let sign = |key: &[u8], text: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text);
+    let key = sign(&salted, b"Client Key");
+    let bound = STANDARD.encode([&b"p=tls-exporter,,"[..], binding].concat());
+    let last = format!("c={bound},r={nonce}");
+    let all = format!("{bare},{challenge},{last}");
+    let signature = sign(digest::digest(&digest::SHA256, key.as_ref()).as_ref(), all.as_bytes());
+    let proof: Vec<u8> =
+        key.as_ref().iter().zip(signature.as_ref()).map(|(one, other)| one ^ other).collect();
+    STANDARD.encode(format!("{last},p={}", STANDARD.encode(proof)))
+}
+
+#[test]
+fn a_proof_that_is_bound_to_this_tls_session_is_good_in_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, client) = certificate(dir.path(), "implicit");
+    let settings: Vec<String> = settings
+        .iter()
+        .map(|setting| setting.replace("listener.sandbox", "listener.sub"))
+        .collect();
+    let mut settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    settings.push("auth.failure_wait=0 s");
+    let relay = submitting(&dir, &settings);
+    let name: rustls_pki_types::ServerName<'_> = "localhost".try_into().unwrap();
+    let connect = || {
+        let mut stream = Smtp::silent(relay.address("sub")).into_stream();
+        let mut tls = ClientConnection::new(Arc::clone(&client), name.to_owned()).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream).unwrap();
+        }
+        let label = b"EXPORTER-Channel-Binding";
+        let binding = tls.export_keying_material([0; 32], label, Some(&[])).unwrap();
+        let mut smtp = Smtp::over(StreamOwned::new(tls, stream));
+        assert!(smtp.reply().starts_with("220"));
+        assert!(smtp.say("EHLO client.example", "250").contains("AUTH SCRAM-SHA-256-PLUS "));
+        (smtp, binding)
+    };
+    let bare = "n=ani,r=fyko+d2lbbFgONRv9qkxdawL";
+    let first = STANDARD.encode(format!("p=tls-exporter,,{bare}"));
+    let begin = format!("AUTH SCRAM-SHA-256-PLUS {first}");
+    let ((mut one, binding), (mut other, other_binding)) = (connect(), connect());
+    assert_ne!(binding, other_binding);
+    let challenge = other.say(&begin, "334");
+    other.say(&scram_last(challenge[4..].trim_end(), bare, &binding), "535 5.7.8");
+    let challenge = one.say(&begin, "334");
+    one.say(&scram_last(challenge[4..].trim_end(), bare, &binding), "334");
+    one.say("", "235 2.7.0");
+    one.say("MAIL FROM:<ani@b.example>", "250");
 }

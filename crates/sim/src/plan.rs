@@ -158,6 +158,7 @@ pub(crate) fn policy(relay: RelayId) -> Policy {
         networks: network.parse().into_iter().collect(),
         senders: BTreeMap::new(),
         size_bytes_max: SIZE_BYTES_MAX + 4_000 * relay as u64,
+        vouched_domains: [].into(),
         hops_max: 100,
         strangers: Strangers::default(),
         contents: merpati_flow::content::Rules::default(),

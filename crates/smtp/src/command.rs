@@ -152,7 +152,7 @@ impl<'a> Command<'a> {
     /// Reads a line without its CRLF.
     pub fn parse(line: &'a [u8], offered: Offered) -> Result<Self, Fault> {
         if memchr::memchr2(b'\0', b'\r', line).is_some() {
-            return Err(Fault::ControlOctet);
+            return Err(if is_auth(line) { Fault::AuthSyntax } else { Fault::ControlOctet });
         }
         let (word, rest) = match memchr::memchr(b' ', line) {
             Some(blank) => line.split_at_checked(blank).unwrap_or((line, &[])),

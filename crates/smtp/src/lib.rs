@@ -5,7 +5,7 @@
 //!
 //! In the order of the flow: who a client is ([`proxy`], [`xclient`]), what it says ([`command`],
 //! [`parameters`], [`lines`]) and how it is answered ([`server`]); and the other end ([`client`],
-//! [`reply_reader`], [`stuff`]).
+//! [`reply_reader`], [`stuff`]). Both ends share the arithmetic of SCRAM.
 
 pub mod client;
 pub mod command;
@@ -14,6 +14,7 @@ pub mod lines;
 pub mod parameters;
 pub mod proxy;
 pub mod reply_reader;
+mod scram;
 pub mod server;
 pub mod stuff;
 pub mod xclient;

@@ -319,7 +319,8 @@ fn is_xtext(value: &str, octets_max: usize) -> bool {
         let is_right = match octet {
             b'+' => matches!(
                 (octets.next(), octets.next()),
-                (Some(b'2'..=b'7'), Some(b'0'..=b'9' | b'A'..=b'F'))
+                (Some(b'2'..=b'6' | b'8' | b'9' | b'A'..=b'F'), Some(b'0'..=b'9' | b'A'..=b'F'))
+                    | (Some(b'7'), Some(b'0'..=b'9' | b'A'..=b'E'))
             ),
             b'=' => false,
             other => other.is_ascii_graphic(),

@@ -47,7 +47,7 @@ fn check_mail(options: &Options, before: &str, cases: &[(&str, &str)]) {
 
 /// What is asked for with a message that came with these parameters.
 fn asked(options: Options, before: &str, parameters: &str) -> (Requests, Time) {
-    let mut world = World::over(options, Some(tls()));
+    let mut world = World::over(options, Some(tls().into()));
     let transcript = format!(
         "S: 220
         E: x
@@ -100,7 +100,7 @@ fn ehlo_names_what_is_taken_in_this_state() {
         S: 250-REQUIRETLS
         S: 250 LIMITS RCPTMAX=1000 MAILMAX=50"
     );
-    play(&mut World::over(options, Some(tls())), &transcript, usize::MAX);
+    play(&mut World::over(options, Some(tls().into())), &transcript, usize::MAX);
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn required_tls_takes_no_value() {
         S: 501 5.5.4
         C: MAIL FROM:<a@a.example> RequireTls
         S: 250";
-    play(&mut World::over(relay(), Some(tls())), transcript, usize::MAX);
+    play(&mut World::over(relay(), Some(tls().into())), transcript, usize::MAX);
 }
 
 #[test]

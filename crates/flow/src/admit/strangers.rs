@@ -101,10 +101,10 @@ impl Answers {
         self.0.retain(|(question, _)| match question {
             Question::HostName(_) => true,
             Question::Listed { zone: _, entry } => matches!(entry, ListEntry::Address(_)),
-            Question::Greylist(_)
+            Question::Credential(_)
+            | Question::Greylist(_)
             | Question::MailDomain(_)
             | Question::Mx(_)
-            | Question::Password { .. }
             | Question::Recipient(_) => false,
         });
     }

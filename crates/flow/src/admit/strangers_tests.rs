@@ -31,6 +31,7 @@ fn policy(kind: ListenerKind) -> Policy {
         networks: vec!["192.0.2.0/24".parse().unwrap()],
         senders: BTreeMap::new(),
         size_bytes_max: 1_000,
+        vouched_domains: [].into(),
         hops_max: 100,
         contents: crate::content::Rules::default(),
         strangers: Strangers {
@@ -90,7 +91,7 @@ fn walk(
                         Question::Listed { zone, .. } => zone.to_string(),
                         Question::MailDomain(domain) => format!("domain {domain}"),
                         Question::Recipient(mailbox) => format!("recipient {mailbox}"),
-                        Question::Mx(_) | Question::Password { .. } => "what?".to_owned(),
+                        Question::Credential(_) | Question::Mx(_) => "what?".to_owned(),
                     };
                     assert!(!asked.contains(&name), "{name} is asked twice");
                     asked.push(name);
@@ -110,7 +111,7 @@ fn unknown(question: &Question) -> Answer {
         Question::Listed { .. } => Answer::Listed(ListedAnswer::Unknown),
         Question::MailDomain(_) => Answer::MailDomain(MailDomainAnswer::Unknown),
         Question::Recipient(_) => Answer::Recipient(RecipientAnswer::Unknown),
-        Question::Mx(_) | Question::Password { .. } => panic!("{question:?}"),
+        Question::Credential(_) | Question::Mx(_) => panic!("{question:?}"),
     }
 }
 

@@ -7,13 +7,13 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use merpati_flow::admit::recipients::KnownRecipient;
 
 use super::{
+    access::{CredentialEntry, TokenIssuer},
     diagnostic::Diagnostic,
-    options::{CredentialEntry, Listener, Relay},
+    options::{Listener, Relay},
     outbound::{EgressEntry, RouteEntry},
-    senders,
     source::{Span, Table, Tree},
     strangers::Recipients,
-    values::{AuthUse, Kind, Network, TlsUse},
+    values::{Network, TlsUse},
 };
 
 /// What was read so far, each entry of a list with the place of its table.
@@ -26,6 +26,8 @@ pub(super) struct Parts<'a> {
     pub relay: Option<&'a Relay>,
     /// The credentials that could be read.
     pub credentials: &'a [(usize, CredentialEntry)],
+    /// The issuers of tokens that could be read.
+    pub token_issuers: &'a [(usize, TokenIssuer)],
     /// The recipients that exist; `None` where they could not be read.
     pub recipients: Option<&'a Recipients>,
     /// The routes that could be read.
@@ -56,7 +58,6 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut taken: BTreeMap<SocketAddr, Span> = BTreeMap::new();
     for (table, listener) in parts.with_tables("listener", parts.listeners) {
         diagnostics.extend(tls(listener, table));
-        diagnostics.extend(auth(listener, table));
         diagnostics.extend(spans(listener, table));
         diagnostics.extend(trusted(listener, table));
         for address in listener.listen.iter().filter(|address| address.port() != 0) {
@@ -72,7 +73,6 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
             diagnostics.push(Diagnostic::new(why, at).help("write listen = [\"127.0.0.1:2525\"]"));
         }
     }
-    diagnostics.extend(credentials(parts));
     diagnostics.extend(recipients(parts));
 }
 
@@ -122,27 +122,6 @@ fn trusted(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
     .collect()
 }
 
-fn auth(listener: &Listener, table: &Table) -> Option<Diagnostic> {
-    let is_submission = listener.kind == Kind::Submission;
-    let (why, help) = match (listener.auth, listener.tls) {
-        (AuthUse::Off, _) if is_submission => (
-            "a submission listener without AUTH takes no mail at all",
-            "leave `auth` away, or write kind = \"relay\"",
-        ),
-        (AuthUse::TlsOnly, TlsUse::None) if is_submission => (
-            "a submission listener without TLS offers AUTH nowhere, and takes no mail without it",
-            "add tls = \"starttls\" (port 587) or tls = \"implicit\" (port 465) with a \
-             certificate, or for tests on loopback auth = \"allow-clear\"",
-        ),
-        (AuthUse::TlsOnly, TlsUse::None) => (
-            "auth = \"tls-only\" without TLS offers AUTH nowhere",
-            "add tls = \"starttls\", or for tests on loopback auth = \"allow-clear\"",
-        ),
-        (AuthUse::AllowClear | AuthUse::Off | AuthUse::TlsOnly, _) => return None,
-    };
-    Some(Diagnostic::new(why, place_of(table, "auth")).help(help))
-}
-
 /// Spans of time that EHLO cannot tell: RFC 2852 §3 and RFC 4865 §4 give them nine digits of
 /// seconds.
 fn spans(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
@@ -158,27 +137,6 @@ fn spans(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
             Diagnostic::new(why, place_of(table, option)).help(help)
         })
         .collect()
-}
-
-/// Credentials that could log in and then send as nobody.
-fn credentials(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    let takes_logins = |listener: &Listener| match listener.kind {
-        Kind::Rehearsal | Kind::Relay | Kind::Submission => listener.auth != AuthUse::Off,
-        Kind::Sandbox => false,
-    };
-    let Some(relay) = parts.relay else { return Vec::new() };
-    if !parts.listeners.iter().any(|(_, listener)| takes_logins(listener)) {
-        return Vec::new();
-    }
-    let entries = parts.with_tables("credential", parts.credentials);
-    let idle = entries.filter(|(_, entry)| senders(entry, &relay.local_domains).are_none());
-    idle.map(|(table, entry)| {
-        let why = format!("credential `{}` may send as nobody", entry.name);
-        let help = "add senders = [\"ani@shop.example\"] or senders = [\"shop.example\"], or name \
-                    your domains in relay.local_domains";
-        Diagnostic::new(why, place_of(table, "name")).help(help)
-    })
-    .collect()
 }
 
 /// Where an option was written; the head of its table where it was not.

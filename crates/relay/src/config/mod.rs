@@ -5,10 +5,12 @@
 //! [`outbound::RouteEntry::login`] for a password.
 //!
 //! In the order of reading: texts ([`source`]), values ([`setting`], [`values`], [`next_hop`]),
-//! options with their reference entries ([`section`], [`options`], [`outbound`]), and what reads as
-//! documentation ([`mod@reference`]).
+//! options with their reference entries ([`section`], [`options`], [`access`], [`outbound`]), and
+//! what reads as documentation ([`mod@reference`]).
 
+pub mod access;
 mod check;
+mod check_access;
 mod check_outbound;
 pub mod diagnostic;
 pub mod next_hop;
@@ -38,12 +40,11 @@ use merpati_flow::{
 use merpati_mail::Domain;
 
 use self::{
+    access::{Access, CredentialEntry, TokenIssuer},
     check::Parts,
     diagnostic::Diagnostic,
     next_hop::To,
-    options::{
-        CertificateEntry, CredentialEntry, Limits, Listener, Log, Relay, Sandbox, Server, Spool,
-    },
+    options::{CertificateEntry, Limits, Listener, Log, Relay, Sandbox, Server, Spool},
     outbound::{Delivery, Dns, Egress, EgressEntry, Retry, RouteEntry},
     reader::Reader,
     section::SectionDoc,
@@ -71,8 +72,12 @@ pub struct Config {
     pub certificates: Vec<CertificateEntry>,
     /// Who may send where.
     pub relay: Relay,
+    /// What follows when authentication fails.
+    pub auth: Access,
     /// Who may authenticate; each with a name of its own.
     pub credentials: Vec<CredentialEntry>,
+    /// Whose tokens are taken; each with a name of its own.
+    pub token_issuers: Vec<TokenIssuer>,
     /// Which recipients exist.
     pub recipients: KnownRecipients,
     /// What strangers must show.
@@ -154,7 +159,9 @@ impl Config {
         let listeners = reading.all(&Listener::DOC, Listener::read);
         let certificates = reading.all(&CertificateEntry::DOC, CertificateEntry::read);
         let relay = reading.one(&Relay::DOC, Relay::read);
+        let auth = reading.one(&Access::DOC, Access::read);
         let credentials = reading.all(&CredentialEntry::DOC, CredentialEntry::read);
+        let token_issuers = reading.all(&TokenIssuer::DOC, TokenIssuer::read);
         let recipients = reading.one(&KnownRecipients::DOC, KnownRecipients::read);
         let strangers = reading.one(&Strangers::DOC, Strangers::read);
         let lists = reading.all(&ListEntry::DOC, ListEntry::read);
@@ -173,11 +180,13 @@ impl Config {
             listeners: &listeners,
             relay: relay.as_ref(),
             credentials: &credentials,
+            token_issuers: &token_issuers,
             recipients: recipients.as_ref(),
             routes: &routes,
             egresses: &egresses,
         };
         check::together(&parts, &mut diagnostics);
+        check_access::together(&parts, &mut diagnostics);
         check_outbound::together(&parts, &mut diagnostics);
         let complete = move || {
             Some(Self {
@@ -185,7 +194,9 @@ impl Config {
                 listeners: without_places(listeners),
                 certificates: without_places(certificates),
                 relay: relay?,
+                auth: auth?,
                 credentials: without_places(credentials),
+                token_issuers: without_places(token_issuers),
                 recipients: recipients?,
                 strangers: strangers?,
                 lists: without_places(lists),

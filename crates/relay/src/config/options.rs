@@ -5,11 +5,11 @@
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use merpati_flow::admit::Sender;
 use merpati_mail::Domain;
-use merpati_smtp::server::Vrfy;
+use merpati_smtp::server::{Mechanism, Vrfy};
 
 use super::{
+    access::{Access, CredentialEntry, TokenIssuer},
     outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry},
     section::{Default, SectionDoc, section},
     strangers::{Greylist, ListEntry, Recipients, Strangers},
@@ -18,7 +18,6 @@ use super::{
         TlsUse,
     },
 };
-use crate::credential::Credential;
 
 section! {
     /// The relay as a whole.
@@ -67,11 +66,23 @@ section! {
         tls_key: Option<PathBuf> = Default::Value("off");
         /// How long a TLS handshake may take.
         handshake_wait: Duration = Default::Value("1 min");
-        /// Where AUTH PLAIN and LOGIN are offered (RFC 4954). `allow-clear` lets passwords travel
-        /// without TLS: for loopback and tests. A listener of kind `submission` takes no mail
+        /// A PEM file with the CAs whose certificates a client may show; it is then asked for one,
+        /// and one that is not good ends the connection. It lets a client authenticate with
+        /// EXTERNAL; see `credential.certificate_names`. `off`: no client is asked.
+        tls_client_ca: Option<PathBuf> = Default::Value("off");
+        /// A PEM file with the revocation lists of these CAs (RFC 5280 §5); read at start.
+        tls_client_crl: Option<PathBuf> = Default::Value("off");
+        /// Where AUTH is offered (RFC 4954). `allow-clear` lets passwords travel without TLS: for
+        /// loopback and tests. A listener of kind `submission` takes no mail
         /// without AUTH.
         auth: AuthUse =
             Default::Found("`tls-only` for a listener of kind `submission`, else `off`");
+        /// How a client may authenticate, in the order in which it is told. Those that cannot work
+        /// are left out: `external` without `tls_client_ca`, the two for tokens without a
+        /// `[[token_issuer]]`, and `scram-sha-256-plus` (RFC 9266) below TLS 1.3.
+        auth_mechanisms: Vec<Mechanism> = Default::Value(
+            "scram-sha-256-plus, scram-sha-256, external, oauthbearer, xoauth2, plain, login",
+        );
         /// What the greeting says behind our name (RFC 5321 §4.2).
         greeting: String = Default::Value("ESMTP Merpati");
         /// Networks of proxies that speak the PROXY protocol, version 1 or 2, to this listener, and
@@ -205,20 +216,6 @@ section! {
 }
 
 section! {
-    /// A user who may authenticate, as often as needed.
-    Named "credential" CredentialEntry {
-        /// The name that the client gives in AUTH.
-        name: String = Default::Required;
-        /// The stored form of the password: an Argon2id hash and SCRAM-SHA-256 keys in one line.
-        password: Credential = Default::Required;
-        /// As whom the user may send, in MAIL and in the header field From: addresses, domains
-        /// (subdomains do not count), or `*` for anybody. Others are refused with 553 and 550. An
-        /// empty list: any address in `relay.local_domains`.
-        senders: Vec<Sender> = Default::Value("");
-    }
-}
-
-section! {
     /// The journal and the bodies beside it.
     Once "spool" Spool {
         /// The size of one segment of the journal; a spool keeps the size with which it was made.
@@ -276,7 +273,9 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Listener::DOC,
     CertificateEntry::DOC,
     Relay::DOC,
+    Access::DOC,
     CredentialEntry::DOC,
+    TokenIssuer::DOC,
     Recipients::DOC,
     Strangers::DOC,
     ListEntry::DOC,
@@ -292,4 +291,4 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Log::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 18;
+pub(super) const SECTIONS_COUNT: usize = 20;

@@ -23,7 +23,7 @@ use merpati_flow::{
 };
 use merpati_mail::{
     Domain, Envelope, Event, Question, QueueId, Reply, Stage, Time, Verdict, event::Accepted,
-    question::PasswordAnswer,
+    question::CredentialAnswer,
 };
 use merpati_smtp::server::{Input, Output, Session, SessionEnd, Standing, Wants};
 use merpati_spool::{Body, Group, SpoolError};
@@ -68,7 +68,7 @@ pub(super) async fn serve(
     let clear = Stream::Clear(socket);
     let (stream, tls) = match &plan.tls {
         Tls::Implicit(acceptor) => match clear.handshake(acceptor, plan.handshake_wait).await {
-            Ok((stream, facts)) => (stream, Some(facts)),
+            Ok((stream, channel)) => (stream, Some(channel)),
             Err(error) => {
                 return failed("tls-handshake", caller, error.to_string(), (plan, shared));
             }
@@ -243,7 +243,7 @@ impl Connection<'_> {
                 Output::Close => return Some(Turn::Closed),
                 Output::Question(question) => {
                     let answer = self.answer(question).await;
-                    self.step(Input::Password(answer))?;
+                    self.step(Input::Credential(answer))?;
                     turn = Turn::Moved;
                 }
                 Output::Send(octets) => {
@@ -267,12 +267,14 @@ impl Connection<'_> {
             self.set_alarm(deadline);
         }
         self.slow_down().await;
+        // What the session does not take now must not pile up here.
+        let may_read = self.session.wants() != Wants::Answer || self.buffer.len() < READ_OCTETS;
         let Some(stream) = &mut self.stream else { return self.step(Input::Closed).map(drop) };
         let woken = tokio::select! {
             biased;
             // First, so that a client that never pauses does not keep us from ending.
             _ = self.life.wait_for(is_over), if !self.is_told_of_end => Woken::Life,
-            ready = stream.readable() => Woken::Ready(ready),
+            ready = stream.readable(), if may_read => Woken::Ready(ready),
             () = &mut self.alarm => Woken::Alarm,
         };
         match woken {
@@ -428,11 +430,13 @@ impl Connection<'_> {
         }
     }
 
-    async fn answer(&self, question: Question) -> PasswordAnswer {
+    async fn answer(&self, question: Question) -> CredentialAnswer {
         match question {
-            Question::Password { user, password } => {
-                let answer = self.shared.credentials.check(&user, password).await;
-                self.shared.sinks.metrics().password(&answer);
+            Question::Credential(claim) => {
+                let address = self.plan.policy.responsible(self.peer.ip());
+                let now = self.shared.clock.now();
+                let answer = self.shared.authenticator.answer(now, claim, address).await;
+                self.shared.sinks.metrics().authenticated(&answer);
                 answer
             }
             // A server session asks for nothing else.
@@ -441,7 +445,7 @@ impl Connection<'_> {
             | Question::Listed { .. }
             | Question::MailDomain(_)
             | Question::Mx(_)
-            | Question::Recipient(_) => PasswordAnswer::Unavailable,
+            | Question::Recipient(_) => CredentialAnswer::Unavailable,
         }
     }
 
@@ -457,9 +461,9 @@ impl Connection<'_> {
             return self.step(Input::Closed).map(drop);
         };
         match stream.handshake(acceptor, self.plan.handshake_wait).await {
-            Ok((stream, facts)) => {
+            Ok((stream, channel)) => {
                 self.stream = Some(stream);
-                self.step(Input::TlsReady(facts)).map(drop)
+                self.step(Input::TlsReady(channel)).map(drop)
             }
             Err(error) => {
                 self.reason = Some(error.to_string());

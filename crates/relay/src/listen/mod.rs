@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use self::descriptors::Descriptors;
 pub use self::gate::{Gate, Limit, Limits, Pass, Share};
 use crate::{
-    auth::Credentials,
+    auth::Authenticator,
     certificates::Certificates,
     clock::Clock,
     committer::Committer,
@@ -54,7 +54,7 @@ pub struct Shared {
     /// What was accepted lately.
     pub fresh: Arc<Fresh>,
     /// Who may authenticate.
-    pub credentials: Credentials,
+    pub authenticator: Authenticator,
     /// Whether mail is taken.
     pub health: Arc<Health>,
     /// Who knows what admission must know.

@@ -5,7 +5,7 @@
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
-use merpati_mail::TlsFacts;
+use merpati_smtp::server::Channel;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -61,13 +61,13 @@ impl Stream {
         self,
         acceptor: &TlsAcceptor,
         wait: Duration,
-    ) -> io::Result<(Self, TlsFacts)> {
+    ) -> io::Result<(Self, Channel)> {
         let Self::Clear(stream) = self else {
             return Err(io::Error::other("TLS runs already"));
         };
         let stream = timeout(wait, acceptor.accept(stream)).await??;
-        let facts = tls::facts(stream.get_ref().1);
-        Ok((Self::Tls(Box::new(stream)), facts))
+        let channel = tls::channel(stream.get_ref().1);
+        Ok((Self::Tls(Box::new(stream)), channel))
     }
 
     /// Says that nothing more will be sent; best effort, the client may be gone.

@@ -9,7 +9,7 @@ use merpati_flow::{
     admit::{self, ListenerKind, Policy, Strangers},
     content::{FromRule, Rules},
 };
-use merpati_smtp::server::{self, Auth, Discipline, MailNeeds, Offer, Offers, StartTls};
+use merpati_smtp::server::{self, Auth, Discipline, MailNeeds, Mechanism, Offer, Offers, StartTls};
 
 use crate::{
     certificates::{Certificates, Pair},
@@ -23,8 +23,12 @@ use crate::{
 
 /// The plan of one listener. Where its certificate cannot be used there is no TLS, until it can.
 pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> anyhow::Result<Plan> {
+    let ca = listener.tls_client_ca.as_ref();
+    let clients = ca.map(|ca| tls::client_verifier(ca, listener.tls_client_crl.as_deref()));
+    let clients = clients.transpose()?;
     let certificates = certificates(config, listener)?;
-    let acceptor = certificates.as_ref().map(|certificates| tls::acceptor(certificates.clone()));
+    let acceptor =
+        certificates.as_ref().map(|certificates| tls::acceptor(certificates.clone(), clients));
     let tls = match (listener.tls, acceptor.transpose()?) {
         (TlsUse::Implicit, Some(acceptor)) => Tls::Implicit(acceptor),
         (TlsUse::StartTls, Some(acceptor)) => Tls::Starttls(acceptor),
@@ -106,6 +110,7 @@ fn session_options(config: &Config, listener: &Listener, tls: &Tls) -> server::O
         AuthUse::Off => Auth::Off,
         AuthUse::TlsOnly => Auth::OverTls,
     };
+    options.mechanisms = mechanisms(config, listener);
     options.mail_needs = match listener.kind {
         Kind::Submission => MailNeeds::Auth,
         Kind::Rehearsal | Kind::Relay | Kind::Sandbox => MailNeeds::Nothing,
@@ -141,8 +146,22 @@ fn session_options(config: &Config, listener: &Listener, tls: &Tls) -> server::O
     options
 }
 
+/// The mechanisms of the listener but for those for which something is missing.
+fn mechanisms(config: &Config, listener: &Listener) -> Vec<Mechanism> {
+    let can_work = |mechanism: &Mechanism| match mechanism {
+        Mechanism::External => listener.tls_client_ca.is_some(),
+        Mechanism::Oauthbearer | Mechanism::Xoauth2 => !config.token_issuers.is_empty(),
+        Mechanism::Login
+        | Mechanism::Plain
+        | Mechanism::ScramSha256
+        | Mechanism::ScramSha256Plus => true,
+    };
+    listener.auth_mechanisms.iter().copied().filter(can_work).collect()
+}
+
 fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
     let relay = &config.relay;
+    let issuers = config.token_issuers.iter();
     Ok(Policy {
         kind: match listener.kind {
             Kind::Rehearsal | Kind::Relay => ListenerKind::Relay,
@@ -152,6 +171,7 @@ fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
         local_domains: relay.local_domains.iter().cloned().collect(),
         networks: networks(&relay.networks)?,
         senders: config.senders(),
+        vouched_domains: issuers.flat_map(|issuer| issuer.domains.iter().cloned()).collect(),
         size_bytes_max: listener.message_size_max.0,
         hops_max: usize::try_from(relay.hops_max.get()).unwrap_or(usize::MAX),
         contents: Rules {

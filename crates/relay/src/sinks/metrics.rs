@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use merpati_mail::{Event, Outcome, question::PasswordAnswer};
+use merpati_mail::{Event, Outcome, question::CredentialAnswer};
 use merpati_spool::{Level, Pressure};
 use prometheus_client::{
     encoding::text::encode,
@@ -128,7 +128,7 @@ impl Metrics {
         registry.register("sessions_open", "Connections open now", self.sessions_open.clone());
         registry.register("session_ends", "Sessions by how they ended", self.session_ends.clone());
         registry.register("refusals", "Refusals by rule", self.refusals.clone());
-        registry.register("auth", "Passwords checked by result", self.auth.clone());
+        registry.register("auth", "Authentications by result", self.auth.clone());
         let help = "Answers of DNS lists by list and kind";
         registry.register("list_answers", help, self.list_answers.clone());
         let help = "1: the DNS list is believed; 0: it is ignored";
@@ -285,12 +285,14 @@ impl Metrics {
         self.refusals.get_or_create(&[("rule", rule.to_owned())]).inc_by(times);
     }
 
-    /// A password was checked.
-    pub fn password(&self, answer: &PasswordAnswer) {
+    /// It was found out who a client is, or is not. A verifier decides nothing yet.
+    pub fn authenticated(&self, answer: &CredentialAnswer) {
         let result = match answer {
-            PasswordAnswer::Denied => "denied",
-            PasswordAnswer::Granted { .. } => "granted",
-            PasswordAnswer::Unavailable => "unavailable",
+            CredentialAnswer::Denied { .. } => "denied",
+            CredentialAnswer::Granted { .. } => "granted",
+            CredentialAnswer::Locked(_) => "locked",
+            CredentialAnswer::Unavailable => "unavailable",
+            CredentialAnswer::Verifier(_) => return,
         };
         count(&self.auth, "result", result);
     }

@@ -15,6 +15,8 @@ use std::{fmt, num::NonZeroU32};
 use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use crate::scram::{is_printable, mixed, signed};
+
 /// Fewest rounds that a server may ask for (RFC 7677 §4): with fewer, one who plays the server
 /// could guess the password cheaply.
 pub const ITERATIONS_MIN: u32 = 4_096;
@@ -105,8 +107,7 @@ impl Exchange {
         let bare = format!("c={},r={nonce}", STANDARD.encode(GS2_HEADER));
         let all = format!("{},{challenge},{bare}", self.first_bare);
         let client_signature = signed(stored_key.as_ref(), all.as_bytes());
-        let pairs = client_key.as_ref().iter().zip(client_signature.as_ref());
-        let proof: Vec<u8> = pairs.map(|(key, signature)| key ^ signature).collect();
+        let proof = mixed(client_key.as_ref(), client_signature.as_ref());
         let signature = signed(server_key.as_ref(), all.as_bytes());
         Ok((format!("{bare},p={}", STANDARD.encode(proof)), Expected { signature }))
     }
@@ -177,14 +178,6 @@ fn rounds(text: &str) -> Option<NonZeroU32> {
 fn decoded(message: &str) -> Result<String, Breach> {
     let octets = STANDARD.decode(message).map_err(|_| Breach::Malformed)?;
     String::from_utf8(octets).map_err(|_| Breach::Malformed)
-}
-
-fn signed(key: &[u8], text: &[u8]) -> hmac::Tag {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text)
-}
-
-const fn is_printable(octet: u8) -> bool {
-    octet.is_ascii_graphic() && octet != b','
 }
 
 /// RFC 5802 §7: no channel binding, and no name to act for other than the one that authenticates.

@@ -3,12 +3,11 @@
 //! Invariant: an answer that does not fit the open question changes nothing, and a refusal without
 //! a refusing reply is still a refusal. Pure.
 
-use merpati_mail::question::PasswordAnswer;
 use merpati_mail::stage::Decision;
-use merpati_mail::{Priority, QueueId, Recipient, Reply, Time, TlsFacts, Verdict};
+use merpati_mail::{Priority, QueueId, Recipient, Reply, Time, Verdict};
 
 use super::transaction::Transaction;
-use super::{Discipline, Hello, HelloKind, Phase, Session, SessionEnd, Standing};
+use super::{Channel, Discipline, Hello, HelloKind, Phase, Session, SessionEnd, Standing};
 
 impl Session {
     pub(super) fn take_verdict(&mut self, now: Time, verdict: Verdict) {
@@ -50,10 +49,11 @@ impl Session {
             | Phase::Chunk(_)
             | Phase::Closed
             | Phase::Command
+            | Phase::Credential(_)
             | Phase::Data(_)
             | Phase::Greeting
             | Phase::Handshake
-            | Phase::Password) => self.phase = other,
+            | Phase::Paused(_)) => self.phase = other,
         }
     }
 
@@ -66,30 +66,11 @@ impl Session {
         }
     }
 
-    pub(super) fn take_password(&mut self, now: Time, answer: PasswordAnswer) {
-        if !matches!(self.phase, Phase::Password) {
-            return;
-        }
-        self.since = now;
-        self.phase = Phase::Command;
-        match answer {
-            PasswordAnswer::Denied => self.deny_password(),
-            PasswordAnswer::Granted { credential } => {
-                self.client.credential = Some(credential);
-                self.outbox.reply(&Reply::new(235, (2, 7, 0), "You are authenticated"));
-            }
-            PasswordAnswer::Unavailable => {
-                let text = "The credentials cannot be checked just now";
-                self.refuse("auth-unavailable", Reply::new(454, (4, 7, 0), text));
-            }
-        }
-    }
-
-    pub(super) fn take_tls(&mut self, now: Time, facts: TlsFacts) {
+    pub(super) fn take_tls(&mut self, now: Time, channel: Channel) {
         if matches!(self.phase, Phase::Handshake) {
             self.since = now;
             self.phase = Phase::Command;
-            self.client.tls = Some(facts);
+            self.client.tls = Some(channel);
         }
     }
 
@@ -100,12 +81,14 @@ impl Session {
         if matches!(self.phase, Phase::Greeting) {
             self.since = now;
             self.phase = Phase::Command;
-            self.greet();
-        } else {
-            let reply = self.closing_reply((4, 4, 2), "waited too long");
-            self.refuse("timeout", reply);
-            self.close(SessionEnd::Timeout);
+            return self.greet();
         }
+        if matches!(self.phase, Phase::Paused(_)) {
+            return self.end_pause(now);
+        }
+        let reply = self.closing_reply((4, 4, 2), "waited too long");
+        self.refuse("timeout", reply);
+        self.close(SessionEnd::Timeout);
     }
 
     fn after_connect(&mut self, verdict: Verdict) {

@@ -2,11 +2,10 @@
 //!
 //! Invariant: every command is answered exactly once, here or when its question is answered. Pure.
 
-use merpati_mail::{Question, Reply, Stage, Time};
+use merpati_mail::{Reply, Stage, Time};
 
-use super::auth::{self, Step};
 use super::outbox::Ending;
-use super::{Auth, Client, Hello, HelloKind, Output, Phase, Session, SessionEnd, StartTls, Vrfy};
+use super::{Client, Hello, HelloKind, Output, Phase, Session, SessionEnd, StartTls, Vrfy};
 use crate::command::Command;
 
 impl Session {
@@ -14,11 +13,7 @@ impl Session {
     pub(super) fn take_command(&mut self, now: Time, line: &[u8], has_more: bool) {
         self.summary.commands += 1;
         if let Phase::Auth(exchange) = std::mem::replace(&mut self.phase, Phase::Command) {
-            if line == b"*" {
-                let reply = Reply::new(501, (5, 0, 0), "The authentication was cancelled");
-                return self.refuse("auth-cancelled", reply);
-            }
-            return self.take_step(exchange.respond(line));
+            return self.take_response(exchange, line);
         }
         let command = match Command::parse(line, self.offered()) {
             Ok(command) => command,
@@ -63,36 +58,6 @@ impl Session {
         }
     }
 
-    /// Goes on with an authentication.
-    fn take_step(&mut self, step: Step) {
-        match step {
-            Step::Challenge(challenge, exchange) => {
-                self.outbox.reply(&Reply::bare(334, challenge));
-                self.phase = Phase::Auth(exchange);
-            }
-            Step::Check { user, password } => {
-                let question = Question::Password { user, password };
-                self.outbox.outputs.push_back(Output::Question(question));
-                self.phase = Phase::Password;
-            }
-            Step::Denied => self.deny_password(),
-            Step::Malformed => {
-                let reply = Reply::new(501, (5, 5, 2), "The response cannot be read");
-                self.refuse_bad("auth-syntax", reply);
-            }
-        }
-    }
-
-    /// RFC 4954 §6: one text for all, so that nobody learns which names exist.
-    pub(super) fn deny_password(&mut self) {
-        self.auth_failures += 1;
-        if self.auth_failures >= self.options.limits.auth_failures_max {
-            let text = "Too many failed authentications";
-            return self.dismiss("auth-failures", Reply::new(421, (4, 7, 0), text));
-        }
-        self.refuse("auth-denied", Reply::new(535, (5, 7, 8), "The credentials are not valid"));
-    }
-
     fn hello(&mut self, name: &str, kind: HelloKind, has_more: bool) {
         if self.is_improper(has_more) {
             return self.improper_pipelining();
@@ -100,35 +65,6 @@ impl Session {
         let stage = Stage::Hello { name: name.to_owned() };
         self.outbox.outputs.push_back(Output::Ask(stage));
         self.phase = Phase::Hello(Hello { name: name.to_owned(), kind });
-    }
-
-    fn auth(&mut self, mechanism: &str, initial: Option<&str>) {
-        if self.options.auth == Auth::Off {
-            let reply = Reply::new(502, (5, 5, 1), "The command is not implemented");
-            return self.refuse_bad("not-implemented", reply);
-        }
-        if !self.may_authenticate() {
-            let reply = Reply::new(538, (5, 7, 11), "Encryption is needed for authentication");
-            return self.refuse("auth-in-clear", reply);
-        }
-        if !self.has_said_ehlo() {
-            return self.out_of_sequence("Say EHLO first");
-        }
-        if self.client.credential.is_some() {
-            return self.out_of_sequence("You have authenticated already");
-        }
-        if self.transaction.is_some() {
-            return self.out_of_sequence("A transaction is open");
-        }
-        let Some(exchange) = auth::begin(mechanism) else {
-            let reply = Reply::new(504, (5, 5, 4), "The mechanism is not known");
-            return self.refuse_bad("auth-mechanism", reply);
-        };
-        let step = match initial {
-            Some(response) => exchange.respond(response.as_bytes()),
-            None => exchange.challenge(),
-        };
-        self.take_step(step);
     }
 
     fn starttls(&mut self) {
@@ -164,15 +100,7 @@ impl Session {
         self.outbox.reply(&Reply::new(214, (2, 0, 0), text));
     }
 
-    pub(super) fn may_authenticate(&self) -> bool {
-        match self.options.auth {
-            Auth::Anywhere => true,
-            Auth::Off => false,
-            Auth::OverTls => self.client.tls.is_some(),
-        }
-    }
-
-    fn has_said_ehlo(&self) -> bool {
+    pub(super) fn has_said_ehlo(&self) -> bool {
         self.client.hello.as_ref().is_some_and(|hello| hello.kind == HelloKind::Ehlo)
     }
 }

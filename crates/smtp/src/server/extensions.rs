@@ -8,7 +8,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use merpati_mail::{ByMode, DeliverBy, Reply, Requests, Time, TlsRequest};
 
-use super::{HelloKind, MailNeeds, Offer, Session, Standing, StartTls};
+use super::{HelloKind, MailNeeds, Mechanism, Offer, Session, Standing, StartTls};
 use crate::parameters::{By, Extension, HoldTime, MailParameters, Offered};
 use crate::xclient::ATTRIBUTES;
 
@@ -24,8 +24,14 @@ impl Session {
         if options.starttls == StartTls::Offered && self.client.tls.is_none() {
             text.push_str("\nSTARTTLS");
         }
-        if self.may_authenticate() && self.client.credential.is_none() {
-            text.push_str("\nAUTH PLAIN LOGIN");
+        if self.client.credential.is_none() {
+            let mut mechanisms = self.offered_mechanisms().map(Mechanism::name).peekable();
+            if mechanisms.peek().is_some() {
+                text.push_str("\nAUTH");
+            }
+            for mechanism in mechanisms {
+                let _ = write!(text, " {mechanism}");
+            }
         }
         if self.standing == Standing::Introducer {
             let _ = write!(text, "\nXCLIENT {ATTRIBUTES}");

@@ -63,12 +63,16 @@
 
 mod answers;
 mod auth;
+mod authenticate;
+mod bearer;
+mod channel;
 mod commands;
 mod content;
 mod extensions;
 mod introduction;
 mod options;
 mod outbox;
+mod scram;
 mod seam;
 mod summary;
 mod transaction;
@@ -78,13 +82,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use merpati_mail::{Domain, Recipient, Reply, ReversePath, Stage, Time, TlsFacts};
 
+pub use self::channel::Channel;
 pub use self::options::{
-    Auth, Discipline, Limits, MailNeeds, Offer, Offers, Options, Standing, StartTls, Vrfy, Waits,
+    Auth, Discipline, Limits, MailNeeds, Mechanism, Offer, Offers, Options, Standing, StartTls,
+    Vrfy, Waits,
 };
 pub use self::seam::{Input, Output, Wants};
 pub use self::summary::{SessionEnd, Summary};
 
-use self::auth::Exchange;
+use self::auth::{Asked, Exchange};
 use self::content::Content;
 use self::outbox::{Ending, Outbox};
 use self::transaction::{Chunk, Transaction};
@@ -129,7 +135,7 @@ struct Client {
     name: Option<Domain>,
     hello: Option<Hello>,
     credential: Option<String>,
-    tls: Option<TlsFacts>,
+    tls: Option<Channel>,
 }
 
 impl Client {
@@ -163,6 +169,8 @@ enum Phase {
     Command,
     /// The verdict on the connection.
     Connect,
+    /// Who the client is.
+    Credential(Asked),
     /// Octets of DATA.
     Data(DataPhase),
     /// The fate of a whole message.
@@ -175,8 +183,8 @@ enum Phase {
     Hello(Hello),
     /// The verdict on a transaction.
     Mail(Box<Transaction>),
-    /// Whether a password is right.
-    Password,
+    /// That this time goes by: then the client is told that it failed to authenticate.
+    Paused(Duration),
     /// The verdict on a recipient.
     Recipient(Recipient),
 }
@@ -190,7 +198,7 @@ struct DataPhase {
 impl Session {
     /// A session with a client at `peer` that has just connected; `tls` where TLS already runs
     /// (RFC 8314 §3.3). It begins with [`Stage::Connect`].
-    pub fn new(now: Time, options: Arc<Options>, peer: SocketAddr, tls: Option<TlsFacts>) -> Self {
+    pub fn new(now: Time, options: Arc<Options>, peer: SocketAddr, tls: Option<Channel>) -> Self {
         let mut outbox = Outbox::default();
         outbox.outputs.push_back(Output::Ask(Stage::Connect));
         Self {
@@ -240,8 +248,8 @@ impl Session {
                 self.take_commit(now, id);
                 0
             }
-            Input::Password(answer) => {
-                self.take_password(now, answer);
+            Input::Credential(answer) => {
+                self.take_credential(now, answer);
                 0
             }
             Input::Shutdown => {
@@ -252,8 +260,8 @@ impl Session {
                 self.take_timeout(now);
                 0
             }
-            Input::TlsReady(facts) => {
-                self.take_tls(now, facts);
+            Input::TlsReady(channel) => {
+                self.take_tls(now, channel);
                 0
             }
             Input::Verdict(verdict) => {
@@ -270,7 +278,8 @@ impl Session {
         self.outbox.poll()
     }
 
-    /// When [`Input::Timeout`] is due; `None` while somebody else than the client is waited for.
+    /// When [`Input::Timeout`] is due; `None` while somebody else than the client or the clock is
+    /// waited for.
     pub fn deadline(&self) -> Option<Time> {
         let waits = &self.options.waits;
         let transaction = self.transaction.as_ref().map(|t| t.started + waits.transaction_wait);
@@ -284,6 +293,7 @@ impl Session {
                 (self.since + waits.command_wait.min(patience), None)
             }
             Phase::Greeting => (self.since + waits.greeting_wait, None),
+            Phase::Paused(wait) => return Some(self.since + *wait),
             Phase::Chunk(chunk) => {
                 let size = self.chunked_bytes().saturating_add(chunk.swallowed);
                 (self.since + block_wait, Some((chunk.started, size)))
@@ -293,11 +303,11 @@ impl Session {
             }
             Phase::Closed
             | Phase::Connect
+            | Phase::Credential(_)
             | Phase::EndOfData
             | Phase::Handshake
             | Phase::Hello(_)
             | Phase::Mail(_)
-            | Phase::Password
             | Phase::Recipient(_) => return None,
         };
         let content = second.map(|(started, size)| {
@@ -315,11 +325,12 @@ impl Session {
             Phase::Closed => Wants::Nothing,
             Phase::Data(_) => Wants::Content { octets: None },
             Phase::Connect
+            | Phase::Credential(_)
             | Phase::EndOfData
             | Phase::Handshake
             | Phase::Hello(_)
             | Phase::Mail(_)
-            | Phase::Password
+            | Phase::Paused(_)
             | Phase::Recipient(_) => Wants::Answer,
         }
     }
@@ -362,8 +373,8 @@ impl Session {
     }
 
     /// The TLS session; `None` in the clear.
-    pub const fn tls(&self) -> Option<&TlsFacts> {
-        self.client.tls.as_ref()
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.client.tls.as_ref().map(|channel| &channel.facts)
     }
 
     fn take_octets(&mut self, now: Time, octets: &[u8]) -> usize {
@@ -382,10 +393,11 @@ impl Session {
                 }
                 Phase::Greeting => self.take_early(rest),
                 Phase::Data(_) => self.take_data(now, rest, at),
-                Phase::EndOfData
+                Phase::Credential(_)
+                | Phase::EndOfData
                 | Phase::Hello(_)
                 | Phase::Mail(_)
-                | Phase::Password
+                | Phase::Paused(_)
                 | Phase::Recipient(_) => None,
             };
             let Some(taken) = step else { break };
@@ -508,12 +520,13 @@ impl Session {
             | Phase::Closed
             | Phase::Command
             | Phase::Connect
+            | Phase::Credential(_)
             | Phase::EndOfData
             | Phase::Greeting
             | Phase::Handshake
             | Phase::Hello(_)
             | Phase::Mail(_)
-            | Phase::Password
+            | Phase::Paused(_)
             | Phase::Recipient(_) => None,
         };
         if chunked.as_ref().or(data).is_some_and(Content::is_collected) {

@@ -17,6 +17,9 @@ pub struct Options {
     pub starttls: StartTls,
     /// Where AUTH is offered; default nowhere.
     pub auth: Auth,
+    /// How a client may authenticate, in the order in which it is told; default
+    /// [`Mechanism::PASSWORDS`].
+    pub mechanisms: Vec<Mechanism>,
     /// How VRFY is answered; default with 252.
     pub vrfy: Vrfy,
     /// What must have been done before MAIL; default nothing.
@@ -43,6 +46,7 @@ impl Options {
             greeting: "ESMTP Merpati".to_owned(),
             starttls: StartTls::Absent,
             auth: Auth::Off,
+            mechanisms: Mechanism::PASSWORDS.to_vec(),
             vrfy: Vrfy::CannotVerify,
             mail_needs: MailNeeds::Nothing,
             pipelining: Discipline::Tolerated,
@@ -71,7 +75,7 @@ pub enum StartTls {
     Unavailable,
 }
 
-/// Where AUTH (RFC 4954) with PLAIN and LOGIN is offered.
+/// Where AUTH (RFC 4954) is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// Everywhere, also in the clear: for the sandbox and for loopback.
@@ -89,6 +93,55 @@ pub enum Vrfy {
     CannotVerify,
     /// It is not there: 502.
     Off,
+}
+
+/// A mechanism of SASL (RFC 4422), in the order in which we like them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// SCRAM-SHA-256-PLUS (RFC 7677) with `tls-exporter` (RFC 9266): where TLS can give it.
+    ScramSha256Plus,
+    /// SCRAM-SHA-256 (RFC 5802, RFC 7677): the password is not shown.
+    ScramSha256,
+    /// EXTERNAL (RFC 4422, Appendix A): told to clients that came with a certificate.
+    External,
+    /// OAUTHBEARER (RFC 7628).
+    Oauthbearer,
+    /// XOAUTH2, never standardised: what OAUTHBEARER was made from.
+    Xoauth2,
+    /// PLAIN (RFC 4616).
+    Plain,
+    /// LOGIN, never standardised, widely used.
+    Login,
+}
+
+impl Mechanism {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::ScramSha256Plus,
+        Self::ScramSha256,
+        Self::External,
+        Self::Oauthbearer,
+        Self::Xoauth2,
+        Self::Plain,
+        Self::Login,
+    ];
+
+    /// Those that need a password and nothing else.
+    pub const PASSWORDS: [Self; 4] =
+        [Self::ScramSha256Plus, Self::ScramSha256, Self::Plain, Self::Login];
+
+    /// The name by which it is registered.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::External => "EXTERNAL",
+            Self::Login => "LOGIN",
+            Self::Oauthbearer => "OAUTHBEARER",
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
+            Self::Xoauth2 => "XOAUTH2",
+        }
+    }
 }
 
 /// What must have been done before MAIL.

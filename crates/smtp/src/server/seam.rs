@@ -4,8 +4,10 @@
 
 use std::{fmt, ops::Range};
 
-use merpati_mail::question::PasswordAnswer;
-use merpati_mail::{Envelope, Question, QueueId, Stage, TlsFacts, Verdict};
+use merpati_mail::question::CredentialAnswer;
+use merpati_mail::{Envelope, Question, QueueId, Stage, Verdict};
+
+use super::Channel;
 
 /// What the world tells a session.
 pub enum Input<'a> {
@@ -13,16 +15,16 @@ pub enum Input<'a> {
     Closed,
     /// The message of [`Output::BodyEnd`] is ours and durable.
     Committed(QueueId),
+    /// The answer to [`Output::Question`].
+    Credential(CredentialAnswer),
     /// All octets that came and were not consumed yet.
     Octets(&'a [u8]),
-    /// The answer to [`Output::Question`].
-    Password(PasswordAnswer),
     /// We want to end; the session does so between two commands.
     Shutdown,
     /// [`Session::deadline`](super::Session::deadline) has passed.
     Timeout,
     /// The handshake that [`Output::StartTls`] asked for succeeded. Where it failed: `Closed`.
-    TlsReady(TlsFacts),
+    TlsReady(Channel),
     /// The answer to [`Output::Ask`], or a no to [`Output::BodyEnd`].
     Verdict(Verdict),
 }
@@ -33,11 +35,11 @@ impl fmt::Debug for Input<'_> {
         match self {
             Self::Closed => f.write_str("Closed"),
             Self::Committed(id) => write!(f, "Committed({id})"),
+            Self::Credential(answer) => write!(f, "Credential({answer:?})"),
             Self::Octets(octets) => write!(f, "Octets({})", octets.len()),
-            Self::Password(answer) => write!(f, "Password({answer:?})"),
             Self::Shutdown => f.write_str("Shutdown"),
             Self::Timeout => f.write_str("Timeout"),
-            Self::TlsReady(facts) => write!(f, "TlsReady({facts:?})"),
+            Self::TlsReady(channel) => write!(f, "TlsReady({:?})", channel.facts),
             Self::Verdict(verdict) => write!(f, "Verdict({verdict:?})"),
         }
     }
@@ -57,7 +59,7 @@ pub enum Output {
     BodyEnd(Box<Envelope>),
     /// Close the connection after everything was sent; nothing comes after it.
     Close,
-    /// Find out; always [`Question::Password`], and the answer is [`Input::Password`].
+    /// Find out; always [`Question::Credential`], and the answer is [`Input::Credential`].
     Question(Question),
     /// Send these octets: whole replies.
     Send(Vec<u8>),
@@ -68,7 +70,7 @@ pub enum Output {
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wants {
-    /// An answer, or the TLS handshake; octets may be read but are not taken.
+    /// An answer, the TLS handshake, or that time goes by; octets may be read but are not taken.
     Answer,
     /// Command lines: short reads.
     Commands,

@@ -273,7 +273,7 @@ impl Session {
                 }),
                 credential: self.client.credential.clone(),
                 protocol: self.protocol(mail.parameters.utf8),
-                tls: self.client.tls.clone(),
+                tls: self.tls().cloned(),
                 received_at: now,
             },
         };

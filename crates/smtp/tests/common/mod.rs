@@ -5,16 +5,18 @@
 //! beginning of the next line of ours. `S-` no reply is due. `T:` seconds go by. `Q:` the next
 //! verdict at a stage (`connect hello mail rcpt end`), such as `Q: rcpt 550 5.1.1 unknown` or
 //! `Q: hello disconnect 554 5.7.1 no` or `Q: mail lowered 0`. `P:` the next answer about a
-//! password. `B:` the content of the last committed message. `M:` how many were committed. `I:`
+//! claim. `B:` the content of the last committed message. `M:` how many were committed. `I:`
 //! `closed`, `shutdown`, `hold` (the commit waits), `commit`. `X:` the session has ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use merpati_mail::question::PasswordAnswer;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use merpati_mail::question::{Claim, CredentialAnswer, Lock, ScramKeys, Verifier};
 use merpati_mail::stage::Decision;
 use merpati_mail::{Envelope, Priority, Question, QueueId, Reply, Stage, Time, TlsFacts, Verdict};
-use merpati_smtp::server::{Input, Options, Output, Session};
+use merpati_smtp::server::{Channel, Input, Options, Output, Session};
 
 /// A session with a shell around it that has no sockets.
 pub struct World {
@@ -28,7 +30,7 @@ pub struct World {
     pub is_closed: bool,
     pub questions: Vec<String>,
     pub verdicts: BTreeMap<&'static str, VecDeque<Verdict>>,
-    pub passwords: VecDeque<PasswordAnswer>,
+    pub answers: VecDeque<CredentialAnswer>,
     pub is_holding: bool,
     held: Option<Box<Envelope>>,
 }
@@ -38,11 +40,11 @@ impl World {
         Self::over(options, None)
     }
 
-    pub fn over(options: Options, tls: Option<TlsFacts>) -> Self {
+    pub fn over(options: Options, channel: Option<Channel>) -> Self {
         let peer = "192.0.2.9:40000".parse().unwrap();
         let now = Time::from_secs(1_000_000);
         Self {
-            session: Session::new(now, Arc::new(options), peer, tls),
+            session: Session::new(now, Arc::new(options), peer, channel),
             now,
             buffer: Vec::new(),
             sent: Vec::new(),
@@ -52,7 +54,7 @@ impl World {
             is_closed: false,
             questions: Vec::new(),
             verdicts: BTreeMap::new(),
-            passwords: VecDeque::new(),
+            answers: VecDeque::new(),
             is_holding: false,
             held: None,
         }
@@ -114,8 +116,8 @@ impl World {
                 Output::Close => self.is_closed = true,
                 Output::Question(question) => {
                     has_answered = true;
-                    let answer = self.password(&question);
-                    self.session.handle(self.now, Input::Password(answer));
+                    let answer = self.answer(&question);
+                    self.session.handle(self.now, Input::Credential(answer));
                 }
                 Output::Send(octets) => {
                     assert!(octets.ends_with(b"\r\n"));
@@ -124,7 +126,7 @@ impl World {
                 }
                 Output::StartTls => {
                     has_answered = true;
-                    self.session.handle(self.now, Input::TlsReady(tls()));
+                    self.session.handle(self.now, Input::TlsReady(tls().into()));
                 }
             }
         }
@@ -143,14 +145,43 @@ impl World {
         planned.unwrap_or(Verdict::accept("open"))
     }
 
-    fn password(&mut self, question: &Question) -> PasswordAnswer {
-        let Question::Password { user, password } = question else { panic!("{question:?}") };
-        self.questions.push(format!("password {user}"));
-        match self.passwords.pop_front() {
-            Some(answer) => answer,
-            None if password == "secret" => PasswordAnswer::Granted { credential: user.clone() },
-            None => PasswordAnswer::Denied,
+    fn answer(&mut self, question: &Question) -> CredentialAnswer {
+        let Question::Credential(claim) = question else { panic!("{question:?}") };
+        self.questions.push(match claim {
+            Claim::Certificate { acts_as, .. } => format!("certificate {acts_as:?}"),
+            Claim::Password { user, .. } => format!("password {user}"),
+            Claim::Shown { user, credential } => format!("shown {user:?} {credential:?}"),
+            Claim::Token { user, .. } => format!("token {user:?}"),
+            Claim::Verifier { user } => format!("verifier {user}"),
+        });
+        let granted = |name: &str| CredentialAnswer::Granted { credential: name.to_owned() };
+        let denied = CredentialAnswer::Denied { wait: Duration::ZERO };
+        match (self.answers.pop_front(), claim) {
+            (Some(answer), _) => answer,
+            (None, Claim::Certificate { names, .. }) => granted(&names[0]),
+            (None, Claim::Password { user, password }) if password == "secret" => granted(user),
+            (None, Claim::Shown { credential: Some(credential), .. }) => granted(credential),
+            (None, Claim::Token { token, .. }) if token == "good" => granted("ani"),
+            (None, Claim::Verifier { user }) => {
+                let credential = (user == "user").then(|| "user".to_owned());
+                let keys = pencil();
+                let nonce = [0; Verifier::NONCE_OCTETS];
+                CredentialAnswer::Verifier(Box::new(Verifier { credential, keys, nonce }))
+            }
+            (None, Claim::Password { .. } | Claim::Shown { .. } | Claim::Token { .. }) => denied,
         }
+    }
+}
+
+/// The keys of RFC 7677 §3.
+fn pencil() -> ScramKeys {
+    let decoded = |text| STANDARD.decode(text).unwrap();
+    let key = |text| decoded(text).try_into().unwrap();
+    ScramKeys {
+        iterations: 4_096.try_into().unwrap(),
+        salt: decoded("W22ZaJ0SNY7soEsUEjb6gQ=="),
+        stored_key: key("WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="),
+        server_key: key("wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="),
     }
 }
 
@@ -200,7 +231,7 @@ pub fn play(world: &mut World, transcript: &str, step: usize) {
             "S-" => assert!(unread.is_empty(), "{at}: {unread:?}"),
             "T:" => {
                 let secs = text.trim_end_matches(" s").parse().unwrap();
-                world.now = world.now + std::time::Duration::from_secs(secs);
+                world.now = world.now + Duration::from_secs(secs);
                 world.give(Input::Timeout);
             }
             "B:" => {
@@ -222,7 +253,16 @@ fn instruct(world: &mut World, kind: &str, text: &str) {
         ("I:", "shutdown") => world.give(Input::Shutdown),
         ("I:", "hold") => world.is_holding = true,
         ("I:", "commit") => world.commit(),
-        ("P:", "unavailable") => world.passwords.push_back(PasswordAnswer::Unavailable),
+        ("P:", "unavailable") => world.answers.push_back(CredentialAnswer::Unavailable),
+        ("P:", "locked address") => {
+            world.answers.push_back(CredentialAnswer::Locked(Lock::Address));
+        }
+        ("P:", "locked user") => world.answers.push_back(CredentialAnswer::Locked(Lock::User)),
+        ("P:", wait) => {
+            let secs = wait.trim_start_matches("denied after ").trim_end_matches(" s");
+            let wait = Duration::from_secs(secs.parse().unwrap());
+            world.answers.push_back(CredentialAnswer::Denied { wait });
+        }
         ("Q:", _) => {
             let (stage, rest) = text.split_once(' ').unwrap();
             let stage =

@@ -1,26 +1,25 @@
-//! Whether a password belongs to a user: the answer to `Question::Password`.
+//! Whether a password belongs to a user.
 //!
 //! Invariant: hashing never runs on the threads of the connections and never in more than
 //! `HASHES_MAX` places at once; an unknown user costs as much as a wrong password, so that
 //! nobody learns which users exist. Not pure: it reads a clock and spawns.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use aws_lc_rs::{hmac, rand};
-use merpati_mail::question::PasswordAnswer;
 use tokio::sync::Semaphore;
 
+use super::{Found, users::Users};
 use crate::credential::{Credential, CredentialError};
 
-/// The credentials of the configuration, with a memory of those that fitted lately.
+/// Compares passwords, with a memory of those that fitted lately.
 #[derive(Debug)]
-pub struct Credentials {
-    by_user: BTreeMap<String, Arc<Credential>>,
-    /// What an unknown user is compared with; `None` where there is no user.
+pub(super) struct Passwords {
+    /// What the password of an unknown user is compared with; `None` where there is no password.
     dummy: Option<Arc<Credential>>,
     permits: Semaphore,
     /// Keyed, so that a dump of the memory gives nothing to guess against but with the key.
@@ -28,52 +27,42 @@ pub struct Credentials {
     fitted: Mutex<HashMap<[u8; TAG_OCTETS], Instant>>,
 }
 
-impl Credentials {
-    /// The credentials of these users.
-    pub fn new(
-        by_user: impl IntoIterator<Item = (String, Credential)>,
-    ) -> Result<Self, CredentialError> {
-        let by_user: BTreeMap<_, _> =
-            by_user.into_iter().map(|(user, credential)| (user, Arc::new(credential))).collect();
-        let dummy = by_user.values().next().map(Arc::clone);
+impl Passwords {
+    /// For these users.
+    pub(super) fn new(users: &Users) -> Result<Self, CredentialError> {
         let mut secret = [0; TAG_OCTETS];
         rand::fill(&mut secret).map_err(|_| CredentialError::Random)?;
         Ok(Self {
-            by_user,
-            dummy,
+            dummy: users.passwords().next().map(Arc::clone),
             permits: Semaphore::new(HASHES_MAX),
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             fitted: Mutex::default(),
         })
     }
 
-    /// Whether there is any credential.
-    pub fn is_empty(&self) -> bool {
-        self.by_user.is_empty()
-    }
-
-    /// Whether this password belongs to this user.
-    pub async fn check(&self, user: &str, password: String) -> PasswordAnswer {
-        let tag = self.tag(user, &password);
-        if self.has_fitted(&tag) {
-            return PasswordAnswer::Granted { credential: user.to_owned() };
+    /// Whether this password belongs to this user; both are prepared.
+    pub(super) async fn check(&self, users: &Users, user: &str, password: &str) -> Found {
+        let tag = self.tag(user, password);
+        let known = users.password(user);
+        if known.is_some() && self.has_fitted(&tag) {
+            return Found::Credential(user.to_owned());
         }
         // Waiting for a permit is bounded, so that guessing cannot stall those who know.
         let permit = tokio::time::timeout(PERMIT_WAIT, self.permits.acquire()).await;
-        let Ok(Ok(_permit)) = permit else { return PasswordAnswer::Unavailable };
-        let known = self.by_user.get(user);
+        let Ok(Ok(_permit)) = permit else { return Found::Unknown };
         let Some(credential) = known.or(self.dummy.as_ref()).map(Arc::clone) else {
-            return PasswordAnswer::Denied;
+            return Found::Nobody;
         };
         let is_known = known.is_some();
+        let password = password.to_owned();
         let verified = tokio::task::spawn_blocking(move || credential.verify(&password)).await;
         match verified {
             Ok(true) if is_known => {
                 self.remember(tag);
-                PasswordAnswer::Granted { credential: user.to_owned() }
+                Found::Credential(user.to_owned())
             }
-            Ok(_) => PasswordAnswer::Denied,
-            Err(_) => PasswordAnswer::Unavailable,
+            Ok(_) => Found::Nobody,
+            Err(_) => Found::Unknown,
         }
     }
 
@@ -115,26 +104,31 @@ const TAG_OCTETS: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::access::CredentialEntry;
 
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_is_granted() {
-        let credential = Credential::of("open sesame").unwrap();
-        let credentials = Credentials::new([("ali".to_owned(), credential)]).unwrap();
-        let granted = PasswordAnswer::Granted { credential: "ali".to_owned() };
+        let mut disabled = CredentialEntry::for_test("budi", "open sesame");
+        disabled.enabled = false;
+        let users = Users::of(&[CredentialEntry::for_test("ali", "open sesame"), disabled]);
+        let passwords = Passwords::new(&users).unwrap();
+        let granted = Found::Credential("ali".to_owned());
         for (user, password, want) in [
             ("ali", "open sesame", granted.clone()),
-            ("ali", "open barley", PasswordAnswer::Denied),
-            ("kasim", "open sesame", PasswordAnswer::Denied),
+            ("ali", "open barley", Found::Nobody),
+            ("kasim", "open sesame", Found::Nobody),
+            ("budi", "open sesame", Found::Nobody),
             ("ali", "open sesame", granted),
         ] {
-            assert_eq!(credentials.check(user, password.to_owned()).await, want, "{user}");
+            assert_eq!(passwords.check(&users, user, password).await, want, "{user}");
         }
-        assert_eq!(credentials.fitted.lock().unwrap().len(), 1);
+        assert_eq!(passwords.fitted.lock().unwrap().len(), 1);
     }
 
     #[tokio::test]
     async fn where_there_is_no_user_nobody_is_granted() {
-        let credentials = Credentials::new([]).unwrap();
-        assert_eq!(credentials.check("ali", "x".to_owned()).await, PasswordAnswer::Denied);
+        let users = Users::of(&[]);
+        let passwords = Passwords::new(&users).unwrap();
+        assert_eq!(passwords.check(&users, "ali", "x").await, Found::Nobody);
     }
 }

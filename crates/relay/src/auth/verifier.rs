@@ -1,0 +1,154 @@
+//! What a proof of SCRAM is checked with, also for users who do not exist (RFC 5802).
+//!
+//! Invariant: the same name is shown the same salt, whenever and however often somebody asks, and
+//! nothing tells a salt that was made up from one that was drawn. Not pure: draws nonces, and keeps
+//! a secret in a file.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    num::NonZeroU32,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use aws_lc_rs::{hmac, rand};
+use merpati_mail::question::{CredentialAnswer, ScramKeys, Verifier};
+
+use super::{SECRET_OCTETS, users::Users};
+use crate::credential::{Credential, ITERATIONS, SALT_OCTETS};
+
+/// Makes up keys for users who have none.
+#[derive(Debug)]
+pub(super) struct MadeUp {
+    key: hmac::Key,
+    /// Rounds and octets of the salt of each real user: who is made up resembles one of them.
+    models: Vec<(NonZeroU32, usize)>,
+}
+
+impl MadeUp {
+    /// Like these users, with this secret.
+    pub(super) fn new(secret: &[u8], users: &Users) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let models = users.passwords().map(|password| {
+            let keys = password.scram();
+            (keys.iterations, keys.salt.len())
+        });
+        Self { key, models: models.collect() }
+    }
+
+    /// What the proof of a user with this password is checked with; without one, none will do.
+    pub(super) fn verifier(
+        &self,
+        password: Option<&Arc<Credential>>,
+        user: &str,
+    ) -> CredentialAnswer {
+        let mut nonce = [0; Verifier::NONCE_OCTETS];
+        if rand::fill(&mut nonce).is_err() {
+            return CredentialAnswer::Unavailable;
+        }
+        // Made up for everybody, so that it takes the same time.
+        let made_up = self.keys(user);
+        let verifier = match password {
+            Some(password) => Verifier {
+                credential: Some(user.to_owned()),
+                keys: password.scram().clone(),
+                nonce,
+            },
+            None => Verifier { credential: None, keys: made_up, nonce },
+        };
+        CredentialAnswer::Verifier(Box::new(verifier))
+    }
+
+    fn keys(&self, user: &str) -> ScramKeys {
+        let octets = |what: &str| -> [u8; ScramKeys::KEY_OCTETS] {
+            let mut context = hmac::Context::with_key(&self.key);
+            context.update(what.as_bytes());
+            context.update(&[0]);
+            context.update(user.as_bytes());
+            context.sign().as_ref().try_into().unwrap_or_default()
+        };
+        let model = usize::from(octets("model")[0]);
+        let model = self.models.get(model.checked_rem(self.models.len()).unwrap_or_default());
+        let (iterations, salt_octets) = model.copied().unwrap_or((ITERATIONS, SALT_OCTETS));
+        let blocks = (0..salt_octets.div_ceil(ScramKeys::KEY_OCTETS))
+            .flat_map(|block| octets(&format!("salt {block}")));
+        ScramKeys {
+            iterations,
+            salt: blocks.take(salt_octets).collect(),
+            stored_key: octets("stored key"),
+            server_key: octets("server key"),
+        }
+    }
+}
+
+/// The secret in this file; it is drawn and written where there is none.
+pub(super) fn secret(path: &Path) -> anyhow::Result<[u8; SECRET_OCTETS]> {
+    match fs::read(path) {
+        Ok(octets) => octets.as_slice().try_into().with_context(|| {
+            format!("{} has not {SECRET_OCTETS} octets; remove it to have it made", path.display())
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut secret = [0; SECRET_OCTETS];
+            rand::fill(&mut secret)
+                .map_err(|_| anyhow::anyhow!("the machine gives no random octets"))?;
+            write(path, &secret).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(secret)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(secret)?;
+    file.sync_all()?;
+    fs::rename(&draft, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::access::CredentialEntry;
+
+    fn keys_of(answer: CredentialAnswer) -> (Option<String>, ScramKeys) {
+        let CredentialAnswer::Verifier(verifier) = answer else { panic!("{answer:?}") };
+        (verifier.credential, verifier.keys)
+    }
+
+    #[test]
+    fn who_does_not_exist_has_the_same_salt_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.key");
+        let entry = CredentialEntry::for_test("ani", "secret");
+        let salts: Vec<(Option<String>, ScramKeys)> = (0..2)
+            .map(|_| {
+                let users = Users::of(std::slice::from_ref(&entry));
+                let made_up = MadeUp::new(&secret(&path).unwrap(), &users);
+                keys_of(made_up.verifier(users.password("budi"), "budi"))
+            })
+            .collect();
+        assert_eq!(salts[0], salts[1]);
+        assert_eq!(salts[0].0, None);
+        assert_eq!(salts[0].1.salt.len(), SALT_OCTETS);
+        let users = Users::of(&[entry]);
+        let made_up = MadeUp::new(&secret(&path).unwrap(), &users);
+        let other = keys_of(made_up.verifier(users.password("citra"), "citra"));
+        assert_ne!(other.1.salt, salts[0].1.salt);
+        let ani = keys_of(made_up.verifier(users.password("ani"), "ani"));
+        assert_eq!(ani.0.as_deref(), Some("ani"));
+        assert_eq!(ani.1.iterations, salts[0].1.iterations);
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_off_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.key");
+        fs::write(&path, [7; 31]).unwrap();
+        assert!(secret(&path).is_err());
+    }
+}
