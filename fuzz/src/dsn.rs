@@ -1,6 +1,9 @@
 //! Whether a report is well-formed whatever a peer and an originator said. Pure.
 
-use merpati_flow::report::{Failure, failed};
+use merpati_flow::{
+    Loaded,
+    report::{Desk, Item, News, answer},
+};
 use merpati_mail::{Domain, EnhancedCode, ForwardPath, Mailbox, QueueId, Recipient, Reply, Time};
 
 use crate::{plan::Plan, samples};
@@ -29,16 +32,18 @@ pub fn dsn(octets: &[u8]) {
     let code = 400 + u16::from(plan.next());
     let enhanced = Some(enhanced).filter(|_| code.is_multiple_of(2));
     let reply = Reply { code, enhanced, text: said.into() };
-    let failures: Vec<Failure> = (0..u32::try_from(message.envelope.recipients.len()).unwrap_or(0))
+    let failures: Vec<Item> = (0..u32::try_from(message.envelope.recipients.len()).unwrap_or(0))
         .map(|recipient| {
             let remote = Domain::parse("mx.b.example").ok().filter(|_| recipient != 1);
-            let cause = samples::cause(reply.clone(), remote);
-            Failure { recipient, cause, at: Time::from_secs(1_000_000) }
+            let news = News::Failed { cause: samples::cause(reply.clone(), remote) };
+            Item { recipient, news, at: Time::from_secs(1_000_000) }
         })
         .collect();
-    let by = Domain::parse("mx.example").expect("a domain");
+    let desk = Desk { by: Domain::parse("mx.example").expect("a domain"), postmaster: None };
     let named = (QueueId::from_bits(6), Time::from_secs(2_000_000));
-    let report = failed(&by, named, &message, &header, &failures).expect("somebody is told");
+    message.size_bytes = header.len() as u64;
+    let about = Loaded { accepted: message, header: header.into() };
+    let report = answer(&desk, named, &about, &failures).expect("somebody is told");
     check(&report.content, failures.len());
 }
 
@@ -59,18 +64,20 @@ fn storable(octets: &[u8]) -> Vec<u8> {
     stored
 }
 
-/// RFC 5322 §2.3 and RFC 6522: lines end with CRLF, and there are three parts.
+/// RFC 5322 §2.3 and RFC 6522: lines end with CRLF, and there are three parts. What is returned
+/// stands in the last one as it was; nothing of it is a bound.
 fn check(content: &[u8], failures: usize) {
-    let text = str::from_utf8(content).expect("a report is UTF-8");
+    let text = String::from_utf8_lossy(content);
     assert!(text.ends_with("\r\n"));
-    assert!(!text.replace("\r\n", "").contains(['\r', '\n', '\0']), "a bare line end or NUL");
-    let boundary = format!("--report-{}", QueueId::from_bits(6));
+    let (_, quoted) = text.split_once("boundary=\"").expect("a boundary");
+    let (name, _) = quoted.split_once('"').expect("the end of a boundary");
+    let boundary = format!("--{name}");
     let bounds: Vec<&str> = text.split("\r\n").filter(|l| l.starts_with(&boundary)).collect();
     let last = format!("{boundary}--");
     assert_eq!(bounds, [boundary.as_str(), &boundary, &boundary, &last]);
-    // A peer may say the boundary too, but never at the start of a line.
     let parts: Vec<&str> = text.split(format!("\r\n{boundary}").as_str()).collect();
     let ours = &parts[..3];
+    assert!(!ours.concat().replace("\r\n", "").contains(['\r', '\n', '\0']), "a bare line end");
     for line in ours.iter().flat_map(|part| part.split("\r\n")) {
         assert!(line.len() <= 998, "{} octets: {line:?}", line.len());
         assert!(!line.contains(|c: char| c.is_control() && c != '\t'), "{line:?}");

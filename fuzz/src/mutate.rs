@@ -104,7 +104,7 @@ const INPUT_OCTETS_MAX: usize = 8_192;
 const CHILDREN_MAX: usize = 200;
 
 /// What means something to one of the targets.
-const TOKENS: [&[u8]; 62] = [
+const TOKENS: [&[u8]; 65] = [
     b"\r\n",
     b"\n",
     b"\r",
