@@ -250,6 +250,7 @@ fn a_header_list_gives_every_mailbox_with_its_name() {
     check_list("a@b, ,c@d,", &[(None, "a@b"), (None, "c@d")]);
     check_list("Ann B. C <a@b>", &[(Some("Ann B. C"), "a@b")]);
     check_list("\"B, Ann \\\"x\\\"\"\r\n\t<a@b>", &[(Some("B, Ann \"x\""), "a@b")]);
+    check_list("u@[\u{1d}1] x <a@b>", &[(Some("u@[\u{fffd}1] x"), "a@b")]);
     check_list("a@b <a@b>, <c@d>", &[(Some("a@b"), "a@b"), (None, "c@d")]);
     check_list("=?utf-8?q?J=C3=B6?= <a@b>", &[(Some("=?utf-8?q?J=C3=B6?="), "a@b")]);
     check_list("Jö (the (real) \\) one) <a@b> (x)", &[(Some("Jö"), "a@b")]);

@@ -159,7 +159,7 @@ impl<'a> Lexer<'a> {
         while !text.ends_with(']') {
             let c = self.chars.next().ok_or(AddressError::BadLiteral)?;
             if !c.is_ascii_whitespace() {
-                text.push(c);
+                text.push(printable(c));
             }
         }
         self.push(Kind::Literal(text));
