@@ -4,8 +4,8 @@
 //! unknown, wrong or disabled costs the same time and gets the same answer. Not pure: files, and
 //! what is shared between threads.
 //!
-//! In the order of reading: what each user has ([`users`]), the ways to show it ([`passwords`],
-//! [`verifier`], [`tokens`] with [`jwt`] and [`jwk`]).
+//! In the order of reading: what each user has (`users`), the ways to show it (`passwords`,
+//! `verifier`, `tokens` with `jwt` and `jwk`).
 
 mod jwk;
 pub mod jwt;
