@@ -148,7 +148,7 @@ def unknown_recipients(trial):
         if not words.startswith("5."):
             raise RuntimeError(f"{recipient}: {words}")
         report = email.message_from_bytes(raw)
-        header = report.get_payload()[2].get_payload()
+        header = report.get_payload()[2].as_string()
         if "Message-ID: <dots-and-long-lines@example.org>" not in header:
             raise RuntimeError(f"{recipient}: the report lacks the header: {header}")
     trial.settle("reports")
