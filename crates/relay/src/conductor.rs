@@ -494,7 +494,7 @@ fn accepted(spool: &Handle, id: QueueId) -> Option<Accepted> {
         Ok(stored) => Some(stored.accepted),
         Err(SpoolError::Missing(_)) => None,
         Err(error) => {
-            tracing::error!(%id, %error, "a message cannot be carried");
+            tracing::error!(%id, %error, "a message cannot be read to carry it forward");
             None
         }
     }

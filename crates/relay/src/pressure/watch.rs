@@ -55,6 +55,9 @@ impl Watch {
         loop {
             tokio::time::sleep(LOOK_PACE).await;
             self.look();
+            if self.health.levels().of(Resource::Memory) > Load::Normal {
+                on_every_worker(give_back);
+            }
         }
     }
 
@@ -68,9 +71,6 @@ impl Watch {
         let before = self.health.levels();
         let after = before.after(&self.limits, &sample);
         metrics.load(after, sample.memory);
-        if after.of(Resource::Memory) > Load::Normal {
-            give_back();
-        }
         if after == before {
             return;
         }
@@ -108,8 +108,18 @@ impl Watch {
     }
 }
 
-/// Has the allocator return what is free to the kernel. It does so a moment later and only when a
-/// block is let go, so a relay that nobody sends to any more would stay short of memory for ever.
+/// Runs this on the threads of the runtime. That none is left out is likely, not sure: each takes
+/// up what waits, and there is enough for all.
+fn on_every_worker(run: fn()) {
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    for _ in 0..workers * 2 {
+        tokio::spawn(async move { run() });
+    }
+}
+
+/// Has the allocator return what is free to the kernel. It does so a moment later, only when a
+/// block is let go, and for the thread that once took the memory, so a relay that nobody sends to
+/// any more would stay short of memory for ever.
 fn give_back() {
     let mut block = Vec::<u8>::new();
     // Where there is no room for it, the next look tries again.
@@ -179,9 +189,9 @@ fn limit_files(line: &str) -> Vec<PathBuf> {
     group.ancestors().map(|above| Path::new(root).join(above).join(file)).collect()
 }
 
-/// How often we look. A client on a fast network brings some megabytes in that time.
 /// More than the allocator keeps at hand: letting go of it is never the quick path.
 const LARGE_BLOCK_BYTES: usize = 4 << 20;
+/// How often we look. A client on a fast network brings some megabytes in that time.
 const LOOK_PACE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
