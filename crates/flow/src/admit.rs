@@ -64,11 +64,10 @@ impl Policy {
 }
 
 impl Policy {
-    /// The address, where what fails there is held against it: our own networks may stand for many
+    /// Whether what fails at an address is held against it: our own networks may stand for many
     /// users, and they are trusted with more than passwords.
-    pub fn responsible(&self, address: IpAddr) -> Option<IpAddr> {
-        let is_ours = self.networks.iter().any(|network| network.contains(address));
-        (!is_ours).then_some(address)
+    pub fn is_responsible(&self, address: IpAddr) -> bool {
+        !self.networks.iter().any(|network| network.contains(address))
     }
 
     fn permits(&self, credential: &str, mailbox: &Mailbox) -> bool {
@@ -80,13 +79,18 @@ impl Policy {
 
     /// Whether a credential may send as anybody at all.
     pub fn knows(&self, credential: &str) -> bool {
-        self.senders.contains_key(credential) || self.vouched(credential).is_some()
+        match self.senders.get(credential) {
+            Some(senders) => !senders.are_none(),
+            None => self.vouched(credential).is_some(),
+        }
     }
 
-    /// The address of a credential that is in no list, and for which somebody vouches.
+    /// The address of a credential that is in no list, in whatever case, and for which somebody
+    /// vouches.
     fn vouched(&self, credential: &str) -> Option<Mailbox> {
         let own = Mailbox::parse(credential).ok()?;
-        self.vouched_domains.contains(own.domain()).then_some(own)
+        let is_listed = || self.senders.keys().any(|name| name.eq_ignore_ascii_case(credential));
+        (self.vouched_domains.contains(own.domain()) && !is_listed()).then_some(own)
     }
 }
 

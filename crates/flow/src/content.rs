@@ -35,7 +35,9 @@ pub struct Rules {
 pub enum FromRule {
     /// Anything.
     Any,
-    /// There is one at most (RFC 5322 §3.6): of several, each reader takes another.
+    /// There is one at most (RFC 5322 §3.6), and it does not name authors in several domains, a
+    /// group, or an address in disguise: each reader would take another for the author. One that
+    /// cannot be read at all is taken.
     #[default]
     One,
     /// If there is one, there is one only, and it names its authors so that all readers agree.
@@ -104,7 +106,7 @@ fn checked(taking: &Taking<'_>, head: &Head<'_>) -> Result<Overlay, Verdict> {
     let mut edits = match policy.kind {
         ListenerKind::Submission => submission::edits(head.octets(), &taking.submitted())?,
         ListenerKind::Relay | ListenerKind::Sandbox => {
-            survey.check_from(rules.from, head)?;
+            survey.check_from(rules.from, head.octets())?;
             Overlay::default()
         }
     };
@@ -124,8 +126,6 @@ struct Survey<'a> {
     /// The first From.
     from: Option<Field<'a>>,
     froms: usize,
-    /// Whether an empty line ends the header, so that all readers agree on where.
-    is_ended: bool,
     /// Fields that are not to be believed.
     forged: Vec<std::ops::Range<usize>>,
     /// Whether somebody wrote to which mailboxes it was delivered.
@@ -134,45 +134,48 @@ struct Survey<'a> {
 
 impl<'a> Survey<'a> {
     fn of(head: &'a [u8], is_forged: impl Fn(&Field<'_>) -> bool) -> Self {
-        let mut survey = Self {
-            from: None,
-            froms: 0,
-            is_ended: false,
-            forged: Vec::new(),
-            names_targets: false,
-        };
+        let mut survey = Self { from: None, froms: 0, forged: Vec::new(), names_targets: false };
+        if !header::is_header_start(head) {
+            return survey;
+        }
         let mut end = header::mbox_line_octets(head);
-        for field in header::fields_from(head, end) {
-            end = field.range.end;
-            if field.is("From") {
-                survey.froms += 1;
-                survey.from.get_or_insert(field);
-            } else if field.is("Authentication-Results") && is_forged(&field) {
-                survey.forged.push(field.range);
-            } else {
-                survey.names_targets |= is_target_field(&field);
+        // Behind a line that ends the header for us, other readers go on up to the first empty one.
+        loop {
+            for field in header::fields_from(head, end) {
+                end = field.range.end;
+                if field.is("From") {
+                    survey.froms += 1;
+                    survey.from.get_or_insert(field);
+                } else if field.is("Authentication-Results") && is_forged(&field) {
+                    survey.forged.push(field.range);
+                } else {
+                    survey.names_targets |= is_target_field(&field);
+                }
+            }
+            let behind = head.get(end..).unwrap_or_default();
+            match behind.iter().position(|octet| *octet == b'\n') {
+                Some(feed) if !matches!(behind, [b'\n', ..] | [b'\r', b'\n', ..]) => {
+                    end += feed + 1;
+                }
+                Some(_) | None => return survey,
             }
         }
-        survey.is_ended = head.get(end..).is_some_and(|behind| behind.starts_with(b"\r\n"));
-        survey
     }
 
     /// Whether From is as a relay wants it. A message without From is left alone (RFC 6409 §8: only
     /// its author may be helped).
-    fn check_from(&self, rule: FromRule, head: &Head<'_>) -> Result<(), Verdict> {
+    fn check_from(&self, rule: FromRule, head: &[u8]) -> Result<(), Verdict> {
         let Some(from) = self.from.as_ref().filter(|_| rule != FromRule::Any) else {
             return Ok(());
         };
-        // Behind a line that ends the header for us, other readers go on.
-        let is_hidden =
-            !self.is_ended && admit::values(head, "From").is_some_and(|all| all.len() > 1);
-        if self.froms > 1 || is_hidden {
+        if self.froms > 1 {
             let text = "the header field From must not stand more than once";
             return Err(submission::refuse("from-repeated", text));
         }
         match rule {
+            FromRule::Any => Ok(()),
+            FromRule::One => submission::check_one_author(head, from),
             FromRule::Readable => submission::authors(from.value).map(drop),
-            FromRule::Any | FromRule::One => Ok(()),
         }
     }
 }

@@ -101,9 +101,8 @@ fn mail_that_is_passed_on_keeps_its_octets() {
         "A:b\r\n \t\r\nC : d\r\n\r\n.\r\n..\r\nFrom: x\r\nFrom: y\r\n",
         "From: Foo, Inc. <a@b>\r\n\r\n",
         "From:\r\n\r\n",
-        "From: a@b, c@d\r\n\r\n",
-        "From: team:;\r\n\r\n",
-        "From : a@b\r\n\r\n",
+        "From: a@b, c@b\r\n\r\n",
+        "To : a@b\r\n\r\n",
         "From a@b Thu Jan 1\r\nFrom: a@b\r\n\r\n",
         "From: a@b\r\njunk\r\nX: y\r\n\r\nFrom: c@d\r\n",
         "Authentication-Results: mx.ours.example.evil; none\r\n\r\n",
@@ -127,15 +126,19 @@ fn a_relay_asks_of_from_what_it_is_told_to_ask() {
     for (header, one, readable) in [
         ("From: a@b\r\n", "", ""),
         ("Subject: x\r\n", "", ""),
-        ("From: a@b, c@d\r\n", "", ""),
+        ("From: a@b, c@B\r\n", "", ""),
+        ("From: a@b, c@d\r\n", "from-repeated", ""),
+        ("From : a@b\r\n", "from-unreadable", ""),
         ("From: a@b\r\nFrom: a@b\r\n", "from-repeated", "from-repeated"),
         ("From: a@b\r\nX: y\r\nfrom : c@d\r\n", "from-repeated", "from-repeated"),
         ("From: a@b\r\njunk\r\nFrom: c@d\r\n", "from-repeated", "from-repeated"),
         ("From x\r\nFrom: a@b\r\nFrom: c@d\r\n", "from-repeated", "from-repeated"),
         ("From:\r\n", "", "from-unreadable"),
         ("From: Foo, Inc. <a@b>\r\n", "", "from-unreadable"),
-        ("From: team:;\r\n", "", "from-unreadable"),
-        ("From: =?utf-8?q?boss=40bank.example?= <a@b>\r\n", "", "from-disguised"),
+        ("From: team:;\r\n", "from-unreadable", "from-unreadable"),
+        ("From: team: a@b;\r\n", "from-unreadable", "from-unreadable"),
+        ("From: =?utf-8?q?boss=40bank.example?= <a@b>\r\n", "from-disguised", "from-disguised"),
+        ("Subject: x\r\njunk\r\nFrom: a@b\r\nFrom: c@d\r\n", "from-repeated", "from-repeated"),
     ] {
         let content = format!("{header}\r\nhi\r\n");
         for (rule, want) in
@@ -157,6 +160,12 @@ fn results_in_our_name_are_removed_where_strangers_bring_them() {
     let content = format!("{ours}A: b\r\n{other}{folded}{second}{ours}\r\n{ours}");
     let left = format!("A: b\r\n{other}{second}\r\n{ours}");
     check_relayed(&content, &left);
+    // A line that is no field hides nothing behind it, but the first empty line ends the header.
+    let content = format!("A: b\r\nX y\r\n{ours}{other}junk\r\n{folded}\r\n{ours}");
+    let left = format!("A: b\r\nX y\r\n{other}junk\r\n\r\n{ours}");
+    check_relayed(&content, &left);
+    let content = format!("A: b\r\n{ours}A: b\r\n{other}{folded}{second}{ours}\r\n{ours}");
+    let left = format!("A: b\r\nA: b\r\n{other}{second}\r\n{ours}");
     let mut policy = policy(ListenerKind::Relay);
     policy.contents.authserv_ids = vec![domain("filter.ours.example")];
     let left = left.replace(second, "");

@@ -1,10 +1,11 @@
 //! Who has to wait, and who is locked out, because authentication failed too often.
 //!
 //! Invariants: bounded, whatever anybody tries; a failure counts however the client connects; and
-//! who has shown a password from an address before is not locked out there by what others do, but
-//! for their own failures. Pure.
+//! who has authenticated from an address before is not locked out there by what others do, but for
+//! their own failures. Pure.
 //!
-//! A name that nobody has is counted like any other, so that a lock tells nothing.
+//! A name that nobody has is counted like any other, and who guesses wrongly is told what he would
+//! be told of any name, so that neither a wait nor a lock tells anything.
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +18,9 @@ use merpati_mail::{Time, question::Lock};
 /// How much may fail, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// How long a client waits for the answer to its first failure; to the second twice as long,
-    /// to the third three times. Zero: nobody waits.
-    pub wait_step: Duration,
+    /// How long a client waits for the answer to each of its first five failures; to each of the
+    /// next five twice as long, and so on. Zero: nobody waits.
+    pub wait: Duration,
     /// The longest wait.
     pub wait_max: Duration,
     /// The failures that lock out an address, where one IPv6 /64 is one address; `None`: none do.
@@ -28,7 +29,7 @@ pub struct Rules {
     pub per_user_max: Option<u32>,
     /// After so long one failure is forgotten. Zero: nothing is ever held against anybody.
     pub forgotten_after: Duration,
-    /// The most addresses and users that are remembered; at least 2.
+    /// The most addresses and users that are remembered; at least 4.
     pub entries_max: usize,
 }
 
@@ -36,7 +37,7 @@ impl Default for Rules {
     /// The defaults of the configuration.
     fn default() -> Self {
         Self {
-            wait_step: Duration::from_millis(500),
+            wait: Duration::from_millis(500),
             wait_max: Duration::from_secs(10),
             per_address_max: Some(30),
             per_user_max: Some(20),
@@ -49,30 +50,47 @@ impl Default for Rules {
 /// Who tries.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
-    /// From where; `None` for addresses that are not held responsible, because many users share
-    /// them with our consent.
-    pub address: Option<IpAddr>,
+    /// From where.
+    pub address: IpAddr,
+    /// Whether what fails there is held against all of that address, and what fails elsewhere
+    /// against who comes from there. Not so where many users share an address with our consent.
+    pub is_responsible: bool,
     /// As whom; `None` where that is not known, or cannot be guessed.
     pub user: Option<&'a str>,
+}
+
+/// What follows a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// The client hears of it after so long.
+    Waits(Duration),
+    /// The client hears that it is locked out, as it would with any other name.
+    Locked(Lock),
 }
 
 /// What failed lately.
 #[derive(Clone, Debug)]
 pub struct Lockout {
     rules: Rules,
-    /// Two generations: where the young one is full, it becomes the old one, which is forgotten. So
-    /// room is made at no cost that a client could drive up.
-    young: BTreeMap<Key, Count>,
-    old: BTreeMap<Key, Count>,
+    failures: Generations<Key>,
+    /// Failures of users at addresses from which they have authenticated before. What strangers
+    /// do makes no room here, so it never drives out anybody.
+    known: Generations<(IpAddr, String)>,
 }
 
 /// What failures are counted for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Address(IpAddr),
-    /// A user at an address from which he has authenticated before.
-    Known(IpAddr, String),
     User(String),
+}
+
+/// Counts in two generations: where the young one is full, it becomes the old one, which is
+/// forgotten. So room is made at no cost that a client could drive up.
+#[derive(Clone, Debug)]
+struct Generations<K> {
+    young: BTreeMap<K, Count>,
+    old: BTreeMap<K, Count>,
 }
 
 /// How much has failed, less what was forgotten.
@@ -86,67 +104,79 @@ struct Count {
 impl Lockout {
     /// Nothing has failed yet.
     pub const fn new(rules: Rules) -> Self {
-        Self { rules, young: BTreeMap::new(), old: BTreeMap::new() }
+        Self { rules, failures: Generations::new(), known: Generations::new() }
     }
 
     /// What keeps this client from trying; `None` where it may.
     pub fn lock(&self, now: Time, attempt: &Attempt<'_>) -> Option<Lock> {
-        self.keys(attempt).into_iter().find_map(|key| {
-            let failures = self.failures(now, &key);
-            let (max, lock) = match key {
-                Key::Address(_) => (self.rules.per_address_max, Lock::Address),
-                // He is known here, so it is he who should hear of it.
-                Key::Known(..) | Key::User(_) => (self.rules.per_user_max, Lock::User),
-            };
-            max.is_some_and(|max| failures >= max).then_some(lock)
-        })
+        let stranger = self.lock_of_stranger(now, attempt);
+        let Some(known) = self.known_at(attempt) else { return stranger };
+        let count = self.known.get(&known);
+        let lock = self.is_full(now, count, self.rules.per_user_max, Lock::User);
+        lock.map(|lock| stranger.unwrap_or(lock))
     }
 
-    /// Counts a failure; how long the client has to wait until it is told.
-    pub fn failed(&mut self, now: Time, attempt: &Attempt<'_>) -> Duration {
+    /// Counts a failure; what the client is told, and when.
+    pub fn failed(&mut self, now: Time, attempt: &Attempt<'_>) -> Failed {
+        let lock = self.lock_of_stranger(now, attempt);
         let mut most = 1;
-        for key in self.keys(attempt) {
-            let failures = self.failures(now, &key).saturating_add(1);
-            let since = self.count(&key).map_or(now, |count| self.faded(now, count).since);
-            self.put(key, Count { failures, since });
-            most = most.max(failures);
+        for key in keys(attempt) {
+            let count = self.rules.one_more(now, self.failures.get(&key));
+            self.failures.put(key, count, self.rules.entries_max / 4);
+            most = most.max(count.failures);
         }
-        self.rules.wait_step.saturating_mul(most).min(self.rules.wait_max)
+        if let Some(known) = self.known_at(attempt) {
+            let count = self.rules.one_more(now, self.known.get(&known));
+            self.known.put(known, count, self.rules.entries_max / 4);
+            most = most.max(count.failures);
+        }
+        let doublings = (most - 1) / SAME_WAITS;
+        let wait = self.rules.wait.saturating_mul(2_u32.saturating_pow(doublings));
+        lock.map_or(Failed::Waits(wait.min(self.rules.wait_max)), Failed::Locked)
     }
 
     /// Remembers that the user has authenticated from there. What others have done there stays: one
     /// who has a password of his own could otherwise guess those of others for ever.
     pub fn succeeded(&mut self, now: Time, attempt: &Attempt<'_>) {
-        if let (Some(address), Some(user)) = (attempt.address, attempt.user) {
-            self.put(known(address, user), Count { failures: 0, since: now });
+        if let Some(user) = attempt.user {
+            let count = Count { failures: 0, since: now };
+            self.known.put(pair(attempt.address, user), count, self.rules.entries_max / 4);
         }
     }
 
-    /// What the failures of this client count for.
-    fn keys(&self, attempt: &Attempt<'_>) -> Vec<Key> {
-        let known = match (attempt.address, attempt.user) {
-            (Some(address), Some(user)) => Some(known(address, user)),
-            (Some(_) | None, Some(_) | None) => None,
-        };
-        if let Some(known) = known.filter(|key| self.count(key).is_some()) {
-            return vec![known];
-        }
-        let address = attempt.address.map(|address| Key::Address(counted_as(address)));
-        let user = attempt.user.map(|user| Key::User(shortened(user)));
-        address.into_iter().chain(user).collect()
+    /// The user at this address, where he is counted apart from all others.
+    fn known_at(&self, attempt: &Attempt<'_>) -> Option<(IpAddr, String)> {
+        let known = pair(attempt.address, attempt.user?);
+        (!attempt.is_responsible || self.known.get(&known).is_some()).then_some(known)
     }
 
-    fn count(&self, key: &Key) -> Option<Count> {
-        self.young.get(key).or_else(|| self.old.get(key)).copied()
+    /// What keeps somebody from trying who is not known there.
+    fn lock_of_stranger(&self, now: Time, attempt: &Attempt<'_>) -> Option<Lock> {
+        keys(attempt).into_iter().find_map(|key| {
+            let (max, lock) = match key {
+                Key::Address(_) => (self.rules.per_address_max, Lock::Address),
+                Key::User(_) => (self.rules.per_user_max, Lock::User),
+            };
+            self.is_full(now, self.failures.get(&key), max, lock)
+        })
     }
 
-    fn failures(&self, now: Time, key: &Key) -> u32 {
-        self.count(key).map_or(0, |count| self.faded(now, count).failures)
+    fn is_full(
+        &self,
+        now: Time,
+        count: Option<Count>,
+        max: Option<u32>,
+        lock: Lock,
+    ) -> Option<Lock> {
+        let failures = count.map_or(0, |count| self.rules.faded(now, count).failures);
+        max.is_some_and(|max| failures >= max).then_some(lock)
     }
+}
 
+impl Rules {
     /// What is left of a count by now.
     fn faded(&self, now: Time, count: Count) -> Count {
-        let step = self.rules.forgotten_after.as_micros();
+        let step = self.forgotten_after.as_micros();
         let passed = now.since(count.since).as_micros();
         let forgotten = passed
             .checked_div(step)
@@ -154,20 +184,47 @@ impl Lockout {
         if forgotten >= count.failures {
             return Count { failures: 0, since: now };
         }
-        let since = count.since + self.rules.forgotten_after.saturating_mul(forgotten);
+        let since = count.since + self.forgotten_after.saturating_mul(forgotten);
         Count { failures: count.failures - forgotten, since }
     }
 
-    fn put(&mut self, key: Key, count: Count) {
-        if self.young.len() >= self.rules.entries_max / 2 && !self.young.contains_key(&key) {
+    fn one_more(&self, now: Time, count: Option<Count>) -> Count {
+        let before = Count { failures: 0, since: now };
+        let Count { failures, since } = count.map_or(before, |count| self.faded(now, count));
+        Count { failures: failures.saturating_add(1), since }
+    }
+}
+
+impl<K: Ord> Generations<K> {
+    const fn new() -> Self {
+        Self { young: BTreeMap::new(), old: BTreeMap::new() }
+    }
+
+    fn get(&self, key: &K) -> Option<Count> {
+        self.young.get(key).or_else(|| self.old.get(key)).copied()
+    }
+
+    /// Keeps a count; each generation has at most so many, or one.
+    fn put(&mut self, key: K, count: Count, entries_max: usize) {
+        if self.young.len() >= entries_max.max(1) && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(key, count);
     }
 }
 
-fn known(address: IpAddr, user: &str) -> Key {
-    Key::Known(counted_as(address), shortened(user))
+/// What the failures of this client count for, whether it is known there or not: else a count
+/// would tell.
+fn keys(attempt: &Attempt<'_>) -> Vec<Key> {
+    if !attempt.is_responsible {
+        return Vec::new();
+    }
+    let user = attempt.user.map(|user| Key::User(shortened(user)));
+    [Key::Address(counted_as(attempt.address))].into_iter().chain(user).collect()
+}
+
+fn pair(address: IpAddr, user: &str) -> (IpAddr, String) {
+    (counted_as(address), shortened(user))
 }
 
 /// One client has as many addresses in an IPv6 /64 as it likes.
@@ -183,6 +240,9 @@ fn shortened(user: &str) -> String {
     user.chars().take(USER_CHARS_MAX).collect()
 }
 
+/// So many failures wait equally long: a wait that grew with each would tell how often a name was
+/// tried, and with that whether it is known there.
+const SAME_WAITS: u32 = 5;
 /// The longest name that is remembered whole.
 const USER_CHARS_MAX: usize = 128;
 
@@ -191,7 +251,7 @@ mod tests {
     use super::*;
 
     const RULES: Rules = Rules {
-        wait_step: Duration::from_secs(1),
+        wait: Duration::from_secs(1),
         wait_max: Duration::from_secs(5),
         per_address_max: Some(4),
         per_user_max: Some(3),
@@ -204,17 +264,28 @@ mod tests {
     }
 
     fn attempt<'a>(address: &str, user: &'a str) -> Attempt<'a> {
-        Attempt { address: Some(address.parse().unwrap()), user: Some(user) }
+        Attempt { address: address.parse().unwrap(), is_responsible: true, user: Some(user) }
+    }
+
+    /// From a network of ours.
+    fn trusted(user: Option<&str>) -> Attempt<'_> {
+        Attempt { address: [10, 0, 0, 5].into(), is_responsible: false, user }
     }
 
     #[test]
-    fn each_failure_waits_longer_than_the_one_before_it_up_to_a_limit() {
+    fn failures_wait_longer_in_groups_up_to_a_limit() {
         let rules = Rules { per_address_max: None, per_user_max: None, ..RULES };
         let mut lockout = Lockout::new(rules);
-        let waits: Vec<u64> =
-            (0..7).map(|n| lockout.failed(at(n), &attempt("192.0.2.1", "ani")).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 3, 4, 5, 5, 5]);
-        assert_eq!(lockout.lock(at(7), &attempt("192.0.2.1", "ani")), None);
+        let waits: Vec<_> =
+            (0..17).map(|_| lockout.failed(at(0), &attempt("192.0.2.1", "ani"))).collect();
+        let seconds = [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 5, 5];
+        assert_eq!(waits, seconds.map(|n| Failed::Waits(Duration::from_secs(n))));
+        for _ in 0..200 {
+            lockout.failed(at(0), &attempt("192.0.2.1", "ani"));
+        }
+        let longest = Failed::Waits(RULES.wait_max);
+        assert_eq!(lockout.failed(at(0), &attempt("192.0.2.1", "ani")), longest);
+        assert_eq!(lockout.lock(at(0), &attempt("192.0.2.1", "ani")), None);
     }
 
     #[test]
@@ -253,39 +324,71 @@ mod tests {
         for _ in 0..3 {
             lockout.failed(at(1), &attempt("192.0.2.9", "ani"));
         }
-        assert_eq!(lockout.lock(at(1), &attempt("192.0.2.9", "ani")), Some(Lock::User));
+        assert_eq!(lockout.lock(at(1), &attempt("192.0.2.9", "ani")), Some(Lock::Address));
+        assert_eq!(lockout.lock(at(121), &attempt("192.0.2.9", "ani")), None);
     }
 
     #[test]
-    fn who_is_not_held_responsible_is_never_locked_out() {
-        let mut lockout = Lockout::new(RULES);
-        let nobody = Attempt { address: None, user: None };
-        let shared = Attempt { address: None, user: Some("ani") };
-        for _ in 0..9 {
-            lockout.failed(at(0), &nobody);
-            lockout.failed(at(0), &shared);
+    fn who_guesses_hears_the_same_of_a_name_that_is_known_there() {
+        let (mut with, mut without) = (Lockout::new(RULES), Lockout::new(RULES));
+        with.succeeded(at(0), &attempt("192.0.2.9", "ani"));
+        for n in 0..8 {
+            let told = [&mut with, &mut without].map(|lockout| {
+                let user = if n % 2 == 0 { "ani" } else { "junk" };
+                let own = attempt("192.0.2.9", user);
+                match lockout.lock(at(0), &own) {
+                    Some(lock) => Failed::Locked(lock),
+                    None => lockout.failed(at(0), &own),
+                }
+            });
+            let [known, unknown] = told;
+            assert_eq!(known, unknown, "{n}");
         }
-        assert_eq!(lockout.lock(at(0), &nobody), None);
-        assert_eq!(lockout.lock(at(0), &shared), Some(Lock::User));
     }
 
     #[test]
-    fn memory_is_bounded_and_the_latest_are_remembered() {
-        let rules = Rules { entries_max: 8, ..RULES };
+    fn from_our_networks_a_user_is_locked_out_by_his_own_failures_alone() {
+        let mut lockout = Lockout::new(RULES);
+        for _ in 0..9 {
+            lockout.failed(at(0), &trusted(None));
+            lockout.failed(at(0), &trusted(Some("budi")));
+            lockout.failed(at(0), &attempt("192.0.2.1", "ani"));
+        }
+        assert_eq!(lockout.lock(at(0), &trusted(None)), None);
+        assert_eq!(lockout.lock(at(0), &trusted(Some("budi"))), Some(Lock::User));
+        assert_eq!(lockout.lock(at(0), &trusted(Some("ani"))), None);
+        assert_eq!(lockout.lock(at(0), &attempt("192.0.2.2", "budi")), None);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_no_junk_drives_out_who_is_known() {
+        let rules = Rules { entries_max: 16, ..RULES };
         let mut lockout = Lockout::new(rules);
         let one = attempt("192.0.2.1", "x");
+        lockout.succeeded(at(0), &attempt("192.0.2.9", "ani"));
         for n in 0..1_000 {
             let user = format!("user{n}{}", "x".repeat(5_000));
-            lockout.failed(at(0), &Attempt { address: None, user: Some(&user) });
-            assert!(lockout.young.len() + lockout.old.len() <= rules.entries_max);
-            if n % 3 == 0 {
+            lockout.failed(at(0), &attempt(&format!("198.51.100.{}", n % 250), &user));
+            let sizes = [&lockout.failures.young, &lockout.failures.old].map(BTreeMap::len);
+            assert!(sizes.iter().sum::<usize>() <= rules.entries_max / 2, "{sizes:?}");
+            if n % 2 == 0 {
                 lockout.failed(at(0), &one);
             }
         }
         assert_eq!(lockout.lock(at(0), &one), Some(Lock::Address));
-        let longest = lockout.young.keys().chain(lockout.old.keys()).map(|key| match key {
+        for n in 1..=3 {
+            lockout.failed(at(0), &attempt(&format!("192.0.2.{n}"), "ani"));
+        }
+        assert_eq!(lockout.lock(at(0), &attempt("192.0.2.9", "ani")), None);
+        for n in 0..1_000 {
+            lockout.succeeded(at(0), &attempt("192.0.2.7", &format!("user{n}")));
+        }
+        let known = lockout.known.young.len() + lockout.known.old.len();
+        assert!(known <= rules.entries_max / 2, "{known}");
+        let users = lockout.failures.young.keys().chain(lockout.failures.old.keys());
+        let longest = users.map(|key| match key {
             Key::Address(_) => 0,
-            Key::Known(_, user) | Key::User(user) => user.len(),
+            Key::User(user) => user.len(),
         });
         assert_eq!(longest.max(), Some(USER_CHARS_MAX));
     }
@@ -294,7 +397,8 @@ mod tests {
     fn with_nothing_to_remember_nothing_is_held_against_anybody() {
         let mut lockout = Lockout::new(Rules { forgotten_after: Duration::ZERO, ..RULES });
         for _ in 0..9 {
-            assert_eq!(lockout.failed(at(0), &attempt("192.0.2.1", "a")), RULES.wait_step);
+            let failed = lockout.failed(at(0), &attempt("192.0.2.1", "a"));
+            assert_eq!(failed, Failed::Waits(RULES.wait));
         }
         assert_eq!(lockout.lock(at(0), &attempt("192.0.2.1", "a")), None);
     }

@@ -52,9 +52,9 @@ impl Rates {
 /// What is counted of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// A message, at its first recipient: before that nobody knows for whom it is.
+    /// A message, at the first recipient that is taken: before that nobody knows for whom it is.
     Message,
-    /// A recipient.
+    /// A recipient, taken or not.
     Recipient,
 }
 
@@ -65,9 +65,18 @@ pub enum Counted {
 pub fn spent_at(stage: &Stage) -> &'static [Counted] {
     match stage {
         Stage::Recipient { path, .. } if is_for_complaints(path) => &[],
-        Stage::Recipient { accepted_before: 0, .. } => &[Counted::Message, Counted::Recipient],
         Stage::Recipient { .. } => &[Counted::Recipient],
         Stage::Connect | Stage::Hello { .. } | Stage::Mail { .. } => &[],
+    }
+}
+
+/// What a client spends when that stage is otherwise accepted.
+pub fn spent_when_taken(stage: &Stage) -> &'static [Counted] {
+    match stage {
+        Stage::Recipient { path, accepted_before: 0, .. } if !is_for_complaints(path) => {
+            &[Counted::Message]
+        }
+        Stage::Connect | Stage::Hello { .. } | Stage::Mail { .. } | Stage::Recipient { .. } => &[],
     }
 }
 
@@ -176,17 +185,20 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_counted_at_its_first_recipient_and_complaints_never() {
+    fn a_message_is_counted_when_its_first_recipient_is_taken_and_complaints_never() {
         let spent = |path: &str, accepted_before| {
             let path = ForwardPath::parse_prefix(path, Utf8Rule::Allowed).unwrap().0;
-            spent_at(&Stage::Recipient { path, accepted_before })
+            let stage = Stage::Recipient { path, accepted_before };
+            (spent_at(&stage), spent_when_taken(&stage))
         };
-        assert_eq!(spent("<a@b.example>", 0), [Counted::Message, Counted::Recipient]);
-        assert_eq!(spent("<a@b.example>", 1), [Counted::Recipient]);
+        let (message, recipient) = (&[Counted::Message][..], &[Counted::Recipient][..]);
+        assert_eq!(spent("<a@b.example>", 0), (recipient, message));
+        assert_eq!(spent("<a@b.example>", 1), (recipient, &[][..]));
         for path in ["<postmaster>", "<PostMaster@b.example>", "<abuse@b.example>"] {
-            assert_eq!(spent(path, 0), [], "{path}");
+            assert_eq!(spent(path, 0), (&[][..], &[][..]), "{path}");
         }
         assert_eq!(spent_at(&Stage::Connect), []);
+        assert_eq!(spent_when_taken(&Stage::Connect), []);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use merpati_mail::{
     transfer,
 };
 
-use crate::submission::{is_single, refuse};
+use crate::submission::{is_of_header, is_signature, refuse};
 
 /// Whether a content with this beginning and this longest line is to be repaired: then
 /// [`repaired`] wants all of it.
@@ -22,13 +22,14 @@ pub fn is_needed(head: &[u8], longest_line_octets: u64) -> bool {
 ///
 /// Where a header is followed by a line that is neither empty nor a field, the body begins there
 /// and gets its empty line, as it does in other mailers. Where that line stands in the midst of a
-/// header, the message is refused: readers disagree on what is its header.
+/// header, so that a field which means something follows, the message is refused: readers disagree
+/// on what is its header, and what must not be shown would be.
 pub fn repaired(content: &[u8]) -> Result<Option<Vec<u8>>, Verdict> {
     let mbox_line = header::mbox_line_octets(content);
     let mut text = content.get(mbox_line..).unwrap_or_default().to_vec();
     if let Some(end) = unended_header(&text) {
         if hides_fields(text.get(end..).unwrap_or_default()) {
-            return Err(refuse("header-broken", "a line of the header is no header field"));
+            return Err(broken());
         }
         text.splice(end..end, *b"\r\n");
     } else if !header::is_header_start(&text) {
@@ -36,12 +37,25 @@ pub fn repaired(content: &[u8]) -> Result<Option<Vec<u8>>, Verdict> {
         text.splice(..0, *b"\r\n");
     }
     // Whoever signs has seen these lines, and a signature over other ones is worth nothing.
-    if header::first(&text, "DKIM-Signature").is_none()
+    if !header::fields(&text).any(|field| is_signature(&field))
         && let Ok(short) = transfer::short_lines(&text)
     {
         text = short;
     }
     Ok((text != content).then_some(text))
+}
+
+/// Whether a content that is too long for [`repaired`] can be taken as it is; `head` is its
+/// beginning with its whole header.
+pub fn check_unrepaired(head: &[u8]) -> Result<(), Verdict> {
+    match unended_header(head) {
+        Some(_) => Err(broken()),
+        None => Ok(()),
+    }
+}
+
+fn broken() -> Verdict {
+    refuse("header-broken", "a line of the header is no header field")
 }
 
 /// Where the fields of a header end, if what is there is neither an empty line nor the end.
@@ -57,7 +71,7 @@ fn unended_header(head: &[u8]) -> Option<usize> {
 fn hides_fields(text: &[u8]) -> bool {
     text.split_inclusive(|octet| *octet == b'\n')
         .take_while(|line| !line.trim_ascii().is_empty())
-        .any(|line| header::fields(line).next().is_some_and(|field| is_single(&field)))
+        .any(|line| header::fields(line).next().is_some_and(|field| is_of_header(&field)))
 }
 
 #[cfg(test)]
@@ -94,6 +108,10 @@ mod tests {
             "A: b\r\njunk\r\nFrom: a@x\r\n\r\nhi\r\n",
             "A: b\r\n\u{fc}: c\r\nSubject : d\r\n\r\n",
             "A: b\r\n: c\r\nDate: d\r\n\r\n",
+            "From: a@x\r\nnot a field\r\nBcc: boss@x\r\n\r\nhi\r\n",
+            "From: a@x\r\nnot a field\r\nresent-to: boss@x\r\n\r\nhi\r\n",
+            "From: a@x\r\nnot a field\r\nContent-Type: text/html\r\n\r\nhi\r\n",
+            "From: a@x\r\nnot a field\r\nAuthentication-Results: mx; spf=pass\r\n\r\nhi\r\n",
         ] {
             assert!(is_needed(content.as_bytes(), 0), "{content:?}");
             let verdict = repaired(content.as_bytes()).unwrap_err();
@@ -115,6 +133,7 @@ mod tests {
         );
         for head in [
             "DKIM-Signature: v=1",
+            "ARC-Message-Signature: i=1",
             "Content-Type: multipart/signed",
             "Content-Type: application/pkcs7-mime",
             "Content-Type: multipart/encrypted",

@@ -28,10 +28,10 @@ pub struct Submitted<'a> {
 /// What such a message gains and loses, or why it is refused.
 ///
 /// Added are Message-ID, Date and From where they are missing, Message-ID and Date also where they
-/// are malformed (§8.2, §8.3), and Sender where From names several authors of one domain (§8.1).
+/// are malformed and nobody has signed them (§8.2, §8.3), and Sender where From names several authors of one domain (§8.1).
 /// Removed are Bcc, Resent-Bcc and Return-Path (RFC 5322 §3.6.3, §3.6.6, RFC 5321 §4.4), fields
-/// that are empty and must not be, and repetitions. Several To or Cc become one (RFC 5322 §4.5.3).
-/// Lines that are too long are folded.
+/// that are empty and must not be, and repetitions. Several To or Cc become one (RFC 5322 §4.5.3),
+/// and lines that are too long are folded, unless somebody has signed the message.
 ///
 /// Refused with 550 is what readers would understand differently: several From, Sender, Date,
 /// Subject and the like (RFC 5322 §3.6), and a From that does not plainly name its authors.
@@ -72,6 +72,32 @@ pub(crate) fn authors(value: &[u8]) -> Result<Vec<NamedMailbox>, Verdict> {
     }
 }
 
+/// Whether all readers who can read this From take the same domain for that of the author; else
+/// why they do not. Mail that is passed on must not suffer for a From that is only badly written.
+pub(crate) fn check_one_author(head: &[u8], from: &Field<'_>) -> Result<(), Verdict> {
+    check_colon(head, from)?;
+    let Ok(all) = address::parse_header_list(from.value) else { return Ok(()) };
+    if all.is_empty() && !address::holds_group(from.value) {
+        return Ok(());
+    }
+    let authors = authors(from.value)?;
+    let mut domains = authors.iter().map(|author| author.mailbox.domain());
+    let first = domains.next();
+    if domains.any(|domain| Some(domain) != first) {
+        return Err(refuse("from-repeated", "the header field From names several domains"));
+    }
+    Ok(())
+}
+
+/// Blanks before the colon are obsolete, and some readers see no From there.
+fn check_colon(head: &[u8], from: &Field<'_>) -> Result<(), Verdict> {
+    if head.get(from.range.start + from.name.len()) != Some(&b':') {
+        let text = "the header field From has a blank before its colon";
+        return Err(refuse("from-unreadable", text));
+    }
+    Ok(())
+}
+
 /// Whether an encoded word in the name of an author holds an address that is none of the authors':
 /// readers show it, or even take it for the author. One that is not encoded everybody can see.
 fn shows_another(author: &NamedMailbox, authors: &[NamedMailbox]) -> bool {
@@ -102,7 +128,8 @@ struct Mending<'a> {
     /// Names of Resent fields, where somebody sends the message of another once more
     /// (RFC 5322 §3.6.6).
     resent: Vec<&'a [u8]>,
-    /// Whether somebody has signed it (RFC 6376): what is signed keeps its lines.
+    /// Whether somebody has signed it: what is signed keeps its fields, but for those that must not
+    /// leave.
     is_signed: bool,
 }
 
@@ -114,7 +141,7 @@ impl<'a> Mending<'a> {
         let start = header::mbox_line_octets(head);
         let mut gone: Vec<Range<usize>> = std::iter::once(0..start).collect();
         for field in header::fields_from(head, start) {
-            is_signed |= field.is("DKIM-Signature");
+            is_signed |= is_signature(&field);
             let is_blank = field.value.trim_ascii().is_empty();
             if REMOVED.iter().any(|name| field.is(name)) {
                 gone.push(field.range);
@@ -146,6 +173,7 @@ impl<'a> Mending<'a> {
             let first = unfolded(&seen.first);
             let differs = others.iter().any(|other| unfolded(other) != first);
             let joint = match repeated {
+                Repeated::First | Repeated::Joined(_) if self.is_signed => continue,
                 Repeated::Joined(joint) => joint,
                 Repeated::First => {
                     self.edits.remove_ranges(others.into_iter().map(|other| other.range));
@@ -179,11 +207,7 @@ impl<'a> Mending<'a> {
             self.add("From", &author.to_string());
             return Ok(());
         };
-        // Blanks before the colon are obsolete, and some readers see no From there.
-        if self.head.get(from.range.start + from.name.len()) != Some(&b':') {
-            let text = "the header field From has a blank before its colon";
-            return Err(refuse("from-unreadable", text));
-        }
+        check_colon(self.head, from)?;
         let authors = authors(from.value)?;
         if let Some(Seen { first: sender, .. }) = self.seen.get("Sender") {
             let is_one = address::parse_header_list(sender.value).is_ok_and(|list| list.len() == 1);
@@ -216,7 +240,8 @@ impl<'a> Mending<'a> {
             ("Message-ID", header::is_message_id, &id),
         ] {
             let found = self.seen.get(name).map(|seen| &seen.first);
-            if found.is_some_and(|field| !self.resent.is_empty() || is_good(field.value)) {
+            let stays = |field: &Field<'_>| self.is_signed || is_good(field.value);
+            if found.is_some_and(|field| !self.resent.is_empty() || stays(field)) {
                 continue;
             }
             let range = found.map(|field| field.range.clone());
@@ -307,9 +332,19 @@ fn folded(field: &Field<'_>, text: &[u8]) -> Result<Vec<u8>, Verdict> {
     })
 }
 
-/// Whether a field with this name may stand only once.
-pub(crate) fn is_single(field: &Field<'_>) -> bool {
-    SINGLE.iter().any(|(name, _)| field.is(name))
+/// Whether a field with this name belongs into the header and nowhere else: it says who, what or
+/// which way, and readers who find it would go by it.
+pub(crate) fn is_of_header(field: &Field<'_>) -> bool {
+    let begins = |start: &str| {
+        field.name.get(..start.len()).is_some_and(|it| it.eq_ignore_ascii_case(start.as_bytes()))
+    };
+    SINGLE.iter().map(|(name, _)| name).chain(&REMOVED).chain(&KEPT).any(|name| field.is(name))
+        || ["Content-", "Resent-", "List-", "ARC-"].iter().any(|start| begins(start))
+}
+
+/// Whether somebody has signed the message with this field (RFC 6376, RFC 8617).
+pub(crate) fn is_signature(field: &Field<'_>) -> bool {
+    field.is("DKIM-Signature") || field.is("ARC-Message-Signature")
 }
 
 pub(crate) fn refuse(rule: &'static str, text: &str) -> Verdict {

@@ -65,7 +65,9 @@ impl Reply {
 
     /// Writes the reply as it goes over the wire, each line ended by CRLF.
     ///
-    /// Octets that could break the line or a terminal become `?`; long lines are split.
+    /// Characters that could break the line or a terminal become `?`, and so does what is not
+    /// ASCII: only a client that asked for SMTPUTF8 could read it (RFC 6531 §3.7.4). Long lines are
+    /// split.
     pub fn write(&self, out: &mut Vec<u8>) {
         let enhanced = self.enhanced.map(|e| format!("{e} ")).unwrap_or_default();
         // 512 octets less code, separator and CRLF.
@@ -74,7 +76,8 @@ impl Reply {
         while let Some(line) = lines.next() {
             let separator = if lines.peek().is_some() { '-' } else { ' ' };
             out.extend_from_slice(format!("{:03}{separator}{enhanced}", self.code).as_bytes());
-            out.extend(line.bytes().map(|o| if o < b' ' || o == 0x7f { b'?' } else { o }));
+            let shown = |c: char| u8::try_from(c).ok().filter(|o| (b' '..0x7f).contains(o));
+            out.extend(line.chars().map(|c| shown(c).unwrap_or(b'?')));
             out.extend_from_slice(b"\r\n");
         }
     }

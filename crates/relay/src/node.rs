@@ -30,6 +30,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
+    sync::Semaphore,
 };
 
 use self::recovery::Recovered;
@@ -248,6 +249,7 @@ impl Node {
             authenticator: Authenticator::of(&self.config)?,
             health: Arc::clone(&self.health),
             world,
+            repairs: Semaphore::new(listen::REPAIRS_MAX),
             sinks: self.sinks.clone(),
         })
     }

@@ -13,7 +13,9 @@ mod common;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{World, play, tls};
-use merpati_smtp::server::{Auth, Channel, MailNeeds, Mechanism, Options, StartTls};
+use merpati_smtp::server::{
+    Auth, Channel, MailNeeds, Mechanism, Options, Session, Standing, StartTls,
+};
 
 /// A submission listener with every mechanism.
 fn submission() -> Options {
@@ -46,6 +48,34 @@ fn check_over(channel: &Channel, transcript: &str) -> Vec<String> {
 /// Plays it over TLS behind EHLO.
 fn check_auth(transcript: &str) {
     check_over(&tls().into(), transcript);
+}
+
+#[test]
+fn the_certificate_of_an_introducer_is_not_that_of_whom_he_introduces() {
+    let own = "S: 220\nE: x\nC: AUTH EXTERNAL =\nS: 235";
+    let other = "S: 220\nE: x\nC: XCLIENT ADDR=192.0.2.7\nS: 220\nE: x\nC: AUTH EXTERNAL =\nS: 535";
+    for transcript in [own, other] {
+        let channel = channel(Some(&["ani@a.example"]));
+        let mut world = World::over(submission(), None);
+        let peer = "192.0.2.9:40000".parse().unwrap();
+        let session = Session::new(world.now, submission().into(), peer, Some(channel));
+        world.session = session.standing(Standing::Introducer);
+        play(&mut world, transcript, usize::MAX);
+    }
+}
+
+#[test]
+fn failures_that_end_without_535_count_as_well() {
+    let mut options = submission();
+    options.limits.auth_failures_max = 2;
+    for fails in [
+        format!("C: AUTH XOAUTH2 {XOAUTH2_BAD}\nS: 334\nC: *\nS: 501"),
+        "P: locked user\nC: AUTH PLAIN AHUAc2VjcmV0\nS: 454".to_owned(),
+    ] {
+        let mut world = World::over(options.clone(), Some(tls().into()));
+        let last = fails.replace("S: 501", "S: 421 4.7.0").replace("S: 454", "S: 421 4.7.0");
+        play(&mut world, &format!("S: 220\nE: x\n{fails}\n{last}\nX:"), usize::MAX);
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What must be known of the world before a client is answered, and what follows from it.
 //!
 //! Invariant: whatever is not known is decided so that no legitimate mail is lost. Who
-//! authenticated, and whom the operator named, is never asked about; the postmaster is always
-//! reached (RFC 5321 §4.5.1). Pure.
+//! authenticated, and whom the operator named, is never asked about; the postmaster is reached
+//! by everybody whose own domain exists (RFC 5321 §4.5.1). Pure.
 //!
 //! A decision is made in [`step`]s: what is still missing is asked, and with the answers the same
 //! step is made again. The shell asks all at once, with one deadline for a stage.

@@ -1,7 +1,8 @@
 //! Who a client is: the answers to `Question::Credential`.
 //!
 //! Invariant: every yes and every no is counted, and nobody who is locked out is looked at. What is
-//! unknown, wrong or disabled costs the same time and gets the same answer. Not pure: files, and
+//! unknown, wrong or disabled costs the same time and gets the same answer; at an address that is
+//! locked out, a user who is known there still costs a look at his password. Not pure: files, and
 //! what is shared between threads.
 //!
 //! In the order of reading: what each user has (`users`), the ways to show it (`passwords`,
@@ -20,7 +21,7 @@ use std::{
 };
 
 use anyhow::Context;
-use merpati_flow::lockout::{Attempt, Lockout, Rules};
+use merpati_flow::lockout::{Attempt, Failed, Lockout, Rules};
 use merpati_mail::{
     Time,
     question::{Claim, CredentialAnswer},
@@ -40,6 +41,15 @@ pub struct Authenticator {
     made_up: MadeUp,
     tokens: Arc<Tokens>,
     lockout: Mutex<Lockout>,
+}
+
+/// Where a claim comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The address of the client.
+    pub address: IpAddr,
+    /// See [`Attempt::is_responsible`].
+    pub is_responsible: bool,
 }
 
 /// Whom a claim leads to.
@@ -81,16 +91,11 @@ impl Authenticator {
         })
     }
 
-    /// Who made this claim; `address` is where the client is, and `None` where it is not held
-    /// responsible for what fails there.
-    pub async fn answer(
-        &self,
-        now: Time,
-        claim: Claim,
-        address: Option<IpAddr>,
-    ) -> CredentialAnswer {
+    /// Who made this claim.
+    pub async fn answer(&self, now: Time, claim: Claim, from: Place) -> CredentialAnswer {
         let user = guessed_user(&claim).map(str::to_owned);
-        let attempt = Attempt { address, user: user.as_deref() };
+        let Place { address, is_responsible } = from;
+        let attempt = Attempt { address, is_responsible, user: user.as_deref() };
         if let Some(lock) = self.lockout().lock(now, &attempt) {
             return CredentialAnswer::Locked(lock);
         }
@@ -114,9 +119,10 @@ impl Authenticator {
                 self.lockout().succeeded(now, &attempt);
                 CredentialAnswer::Granted { credential }
             }
-            Found::Nobody => {
-                CredentialAnswer::Denied { wait: self.lockout().failed(now, &attempt) }
-            }
+            Found::Nobody => match self.lockout().failed(now, &attempt) {
+                Failed::Locked(lock) => CredentialAnswer::Locked(lock),
+                Failed::Waits(wait) => CredentialAnswer::Denied { wait },
+            },
             Found::Unknown => CredentialAnswer::Unavailable,
         }
     }
@@ -154,7 +160,7 @@ const SECRET_FILE: &str = "auth.key";
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
     use merpati_mail::question::Lock;
     use serde_json::json;
@@ -166,6 +172,9 @@ mod tests {
     use crate::{clock, config::Source, credential};
 
     const NOW: Time = Time::from_secs(1_000_000);
+    /// In a network of ours.
+    const OURS: Place =
+        Place { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5)), is_responsible: false };
 
     /// Those of a configuration with `ani` (everything), `budi` (disabled), `citra` (a certificate
     /// alone) and an issuer that vouches for `shop.example`.
@@ -197,6 +206,13 @@ mod tests {
             [[credential]]
             name = \"citra\"
             certificate_names = [\"citra@ours.example\"]
+            [[credential]]
+            name = \"eka@shop.example\"
+            token_issuers = [\"id\"]
+            [[credential]]
+            name = \"fitri@shop.example\"
+            token_issuers = [\"id\"]
+            enabled = false
             "
         );
         let source = Source { name: "merpati.toml".to_owned(), text };
@@ -209,7 +225,7 @@ mod tests {
     }
 
     async fn whom(authenticator: &Authenticator, claim: Claim) -> Option<String> {
-        let answer = authenticator.answer(NOW, claim, None).await;
+        let answer = authenticator.answer(NOW, claim, OURS).await;
         if let CredentialAnswer::Granted { credential } = answer {
             return Some(credential);
         }
@@ -225,11 +241,11 @@ mod tests {
         for (user, text) in
             [("ani", "wrong"), ("dewi", "secret"), ("budi", "secret"), ("citra", "secret")]
         {
-            let answer = authenticator.answer(NOW, password(user, text), None).await;
+            let answer = authenticator.answer(NOW, password(user, text), OURS).await;
             let wait = Duration::from_millis(500);
             assert_eq!(answer, CredentialAnswer::Denied { wait }, "{user}");
             let verifier = Claim::Verifier { user: user.to_owned() };
-            let answer = authenticator.answer(NOW, verifier, None).await;
+            let answer = authenticator.answer(NOW, verifier, OURS).await;
             let CredentialAnswer::Verifier(verifier) = answer else { panic!("{answer:?}") };
             assert_eq!(verifier.credential.is_some(), user == "ani", "{user}");
         }
@@ -240,7 +256,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let more = "[auth]\nfailures_per_address_max = 6\nfailures_per_user_max = 3";
         let authenticator = authenticator(folder.path(), more);
-        let from = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
+        let from = |n: u8| Place { address: [192, 0, 2, n].into(), is_responsible: true };
         let shown = Claim::Shown { user: Some("ani".to_owned()), credential: None };
         let mut waits = Vec::new();
         for (n, claim) in [(1, password("ani", "x")), (2, shown), (3, password("ani", "y"))] {
@@ -248,7 +264,7 @@ mod tests {
             let CredentialAnswer::Denied { wait } = answer else { panic!("{answer:?}") };
             waits.push(wait.as_millis());
         }
-        assert_eq!(waits, [500, 1_000, 1_500]);
+        assert_eq!(waits, [500, 500, 500]);
         let locked = CredentialAnswer::Locked(Lock::User);
         let verifier = Claim::Verifier { user: "ani".to_owned() };
         assert_eq!(authenticator.answer(NOW, verifier, from(4)).await, locked);
@@ -301,6 +317,8 @@ mod tests {
             ("dewi@shop.example", Some("Dewi@shop.example"), Some("dewi@shop.example")),
             ("dewi@other.example", None, None),
             ("dewi@sub.shop.example", None, None),
+            ("Eka@shop.example", None, Some("eka@shop.example")),
+            ("Fitri@shop.example", None, None),
         ] {
             let claims = json!({
                 "iss": "https://id.example", "aud": "merpati", "email": user, "exp": end,

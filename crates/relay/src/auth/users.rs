@@ -87,12 +87,21 @@ impl Users {
             return Found::Nobody;
         }
         let Some(name) = precis::opaque(&bearer.user) else { return Found::Nobody };
-        let is_good = match self.by_name.get(&*name) {
-            Some(user) => user.is_enabled && user.token_issuers.contains(&bearer.issuer),
+        let own = self.by_name.get_key_value(&*name).or_else(|| self.by_address(&name));
+        let is_good = match own {
+            Some((_, user)) => user.is_enabled && user.token_issuers.contains(&bearer.issuer),
             None => {
                 Mailbox::parse(&name).is_ok_and(|mailbox| bearer.domains.contains(mailbox.domain()))
             }
         };
-        if is_good { Found::Credential(name.into_owned()) } else { Found::Nobody }
+        let name = own.map_or(&*name, |(name, _)| name);
+        if is_good { Found::Credential(name.to_owned()) } else { Found::Nobody }
+    }
+
+    /// The user whose name is this address in another case: an issuer may keep the case in which
+    /// somebody wrote it once.
+    fn by_address(&self, name: &str) -> Option<(&String, &User)> {
+        let _: Mailbox = Mailbox::parse(name).ok()?;
+        self.by_name.iter().find(|(own, _)| own.eq_ignore_ascii_case(name))
     }
 }

@@ -19,8 +19,8 @@ section! {
     /// What follows when authentication fails. What failed is remembered across connections, for
     /// at most 100,000 addresses and users, until the relay is started again.
     Once "auth" Access {
-        /// How long a client waits for the answer to its first failure; for that to the second
-        /// twice as long, and so on. `0 s`: nobody waits.
+        /// How long a client waits for the answer to each of its first five failures; for those to
+        /// the next five twice as long, and so on. `0 s`: nobody waits.
         failure_wait: Duration = Default::Value("500 ms");
         /// The longest such wait.
         failure_wait_max: Duration = Default::Value("10 s");
@@ -29,7 +29,8 @@ section! {
         /// from there before. `off`: none are.
         failures_per_address_max: Option<NonZeroU32> = Default::Value("30");
         /// Failures that lock out a user for everybody who does not come from where the user has
-        /// authenticated before: AUTH is then answered with 454. `off`: none are.
+        /// authenticated before, or from `relay.networks`: AUTH is then answered with 454. There,
+        /// the user's failures are counted apart. `off`: none are.
         failures_per_user_max: Option<NonZeroU32> = Default::Value("20");
         /// After so long, one failure is forgotten: at the limit, this is the time between two
         /// tries.
@@ -88,7 +89,7 @@ impl Access {
     /// What failures lead to.
     pub fn rules(&self) -> Rules {
         Rules {
-            wait_step: self.failure_wait,
+            wait: self.failure_wait,
             wait_max: self.failure_wait_max,
             per_address_max: self.failures_per_address_max.map(NonZeroU32::get),
             per_user_max: self.failures_per_user_max.map(NonZeroU32::get),

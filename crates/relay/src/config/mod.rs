@@ -232,7 +232,7 @@ impl Config {
         Egress::of(route.egress.as_ref(), &self.egresses, &self.server.hostname)
     }
 
-    /// As whom each credential may send, by its name.
+    /// As whom each credential may send, by its name; one that is disabled as nobody.
     pub fn senders(&self) -> BTreeMap<String, Senders> {
         let local = &self.relay.local_domains;
         let entries = self.credentials.iter();
@@ -242,7 +242,9 @@ impl Config {
 
 /// As whom a credential may send.
 fn senders(entry: &CredentialEntry, local_domains: &[Domain]) -> Senders {
-    if entry.senders.is_empty() {
+    if !entry.enabled {
+        Senders::of([])
+    } else if entry.senders.is_empty() {
         Senders::of(local_domains.iter().cloned().map(Sender::Domain))
     } else {
         Senders::of(entry.senders.iter().cloned())

@@ -130,11 +130,12 @@ section! {
         /// most next hops bear it. On a listener of kind `submission` lines are encoded or folded
         /// first. `off`: any, and mail that is only passed on keeps its lines.
         line_length_max: Option<Bytes> = Default::Value("off");
-        /// What the header field From must be like in mail that is only passed on: `one` refuses a
-        /// message with more than one From with 550 (RFC 5322 §3.6), because each reader takes
-        /// another of them for the author; `readable` also one with a From that does not plainly
-        /// name its authors; `off` takes all. A message without From is taken in any case. A
-        /// listener of kind `submission` is always as strict as `readable`.
+        /// What the header field From must be like in mail that is only passed on. `one` refuses
+        /// with 550 what each reader takes for the mail of another author: several From (RFC 5322
+        /// §3.6), one that names several domains, a group or an address in disguise, or with a
+        /// blank before its colon. `readable` refuses also one that does not plainly name its
+        /// authors; `off` takes all. A message without From is taken in any case. A listener of
+        /// kind `submission` is always as strict as `readable`.
         from_check: FromCheck = Default::Value("one");
         /// Recipients of one message, told as RCPTMAX of LIMITS (RFC 9422); more are refused with
         /// 452. RFC 5321 §4.5.3.1.8 asks for at least 100.
@@ -208,7 +209,8 @@ section! {
         /// Received fields in a message; one with more goes round, and is refused with 554
         /// (RFC 5321 §6.3 asks for at least 100).
         hops_max: NonZeroU32 = Default::Value("100");
-        /// Names of ours in `Authentication-Results`, besides `server.hostname`: where a client
+        /// Names of ours in `Authentication-Results`, besides `server.hostname` and
+        /// `local_domains`: where a client
         /// outside of `networks` brings such a field with one of them, it is removed (RFC 8601 §5),
         /// because our own readers would believe it.
         authserv_ids: Vec<Domain> = Default::Value("");

@@ -1,13 +1,14 @@
 //! Where content goes while it arrives: into memory, or into a file of the spool where it is large.
 //!
-//! Invariant: a connection holds at most [`LARGE_OCTETS`] of a content in memory, and a
-//! content that is not finished leaves nothing behind. Not pure: the file.
+//! Invariant: a connection holds at most [`LARGE_OCTETS`] of a content in memory, but for the few
+//! at once that are repaired, and a content that is not finished leaves nothing behind. Not pure:
+//! the file.
 
 use bytes::Bytes;
 use merpati_flow::{admit::Head, repair};
 use merpati_mail::{QueueId, Verdict, transfer::LongestLine};
 use merpati_spool::{Body, Handle, LARGE_BODY_BYTES, LargeBody, SpoolError};
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 /// The content of the message that is arriving.
 #[derive(Debug, Default)]
@@ -121,7 +122,7 @@ impl Collector {
         };
         let file = large.file.take().ok_or(SpoolError::Poisoned)?;
         let finished = spawn_blocking(move || file.finish()).await;
-        let body = Body::File(finished.map_err(lost)??);
+        let body = Body::File(finished.map_err(|_| lost())??);
         let (id, size_bytes) = (large.id, large.octets);
         Ok(Collected { id, head: Bytes::from(large.head), size_bytes, longest_line, body })
     }
@@ -146,7 +147,7 @@ impl Collector {
             Ok((file, pending))
         })
         .await;
-        match written.map_err(lost) {
+        match written.map_err(|_| lost()) {
             Ok(Ok((file, pending))) => {
                 large.file = Some(file);
                 self.pending = pending;
@@ -161,10 +162,22 @@ impl Collector {
 
 impl Collected {
     /// The content as it is kept, where [`repair::is_needed`] says that something may be wrong
-    /// with it. One above [`REPAIRED_OCTETS_MAX`] stays as it is: it would be in memory twice.
-    pub(super) async fn repaired(self, spool: &Handle) -> Result<Self, NotRepaired> {
+    /// with it. One above [`REPAIRED_OCTETS_MAX`] stays as it is: it would be in memory three
+    /// times. `permits` says how many may be so at once.
+    pub(super) async fn repaired(
+        self,
+        spool: &Handle,
+        permits: &Semaphore,
+    ) -> Result<Self, NotRepaired> {
+        // Nobody closes it.
+        let _permit = permits.acquire().await.map_err(|_| NotRepaired::Spool(lost()))?;
         let content = match &self.body {
-            Body::File(file) if file.len() > REPAIRED_OCTETS_MAX => return Ok(self),
+            Body::File(file) if file.len() > REPAIRED_OCTETS_MAX => {
+                return match repair::check_unrepaired(&self.head) {
+                    Ok(()) => Ok(self),
+                    Err(verdict) => Err(NotRepaired::Refused(verdict)),
+                };
+            }
             Body::File(file) => {
                 let file = file.clone();
                 let read = spawn_blocking(move || -> Result<_, SpoolError> {
@@ -173,12 +186,12 @@ impl Collected {
                     content.truncate(count);
                     Ok(Bytes::from(content))
                 });
-                read.await.map_err(lost).flatten().map_err(NotRepaired::Spool)?
+                read.await.map_err(|_| lost()).flatten().map_err(NotRepaired::Spool)?
             }
             Body::Bytes(_) | Body::None | Body::Same => self.head.clone(),
         };
         let repaired = spawn_blocking(move || repair::repaired(&content)).await;
-        match repaired.map_err(|error| NotRepaired::Spool(lost(error)))? {
+        match repaired.map_err(|_| NotRepaired::Spool(lost()))? {
             Ok(None) => Ok(self),
             Ok(Some(content)) => Self::again(&content, spool).await.map_err(NotRepaired::Spool),
             Err(verdict) => Err(NotRepaired::Refused(verdict)),
@@ -195,7 +208,7 @@ impl Collected {
     }
 }
 
-fn lost(_: JoinError) -> SpoolError {
+fn lost() -> SpoolError {
     SpoolError::Poisoned
 }
 

@@ -23,7 +23,7 @@ use merpati_flow::{
 };
 use merpati_mail::{
     Domain, Envelope, Event, Question, QueueId, Reply, Stage, Time, Verdict, event::Accepted,
-    question::CredentialAnswer,
+    question::CredentialAnswer, stage::Decision,
 };
 use merpati_smtp::server::{Input, Output, Session, SessionEnd, Standing, Wants};
 use merpati_spool::{Body, Group, SpoolError};
@@ -39,6 +39,7 @@ use super::{
     stream::{Closing, Stream},
 };
 use crate::{
+    auth::Place,
     committer::{Proposal, Refused},
     health::Life,
     pressure::Mail,
@@ -343,9 +344,16 @@ impl Connection<'_> {
         {
             return verdict;
         }
-        if let Some(verdict) = self.spend(stage) {
+        if let Some(verdict) = self.spend(rate::spent_at(stage)) {
             return verdict;
         }
+        let verdict = self.decide_by_policy(stage).await;
+        let is_accepted = matches!(verdict.decision, Decision::Accept | Decision::AcceptLowered(_));
+        let spent = is_accepted.then(|| self.spend(rate::spent_when_taken(stage))).flatten();
+        spent.unwrap_or(verdict)
+    }
+
+    async fn decide_by_policy(&mut self, stage: &Stage) -> Verdict {
         let ahead = admit::ahead(&self.plan.policy, &self.facts(), stage);
         if let Some(ahead) = self.shared.world.ask_ahead(ahead) {
             self.ahead = Some(ahead);
@@ -384,9 +392,9 @@ impl Connection<'_> {
         }
     }
 
-    /// The name of the client, as far as it was asked for.
+    /// The name of the client, as an introducer told it, or as far as it was asked for.
     fn name(&self) -> Option<Domain> {
-        self.answers.name_of(self.peer.ip()).cloned()
+        self.session.peer_name().or_else(|| self.answers.name_of(self.peer.ip())).cloned()
     }
 
     /// Takes note of another client, whom an introducer introduced: what is known of the last one
@@ -399,14 +407,14 @@ impl Connection<'_> {
         }
     }
 
-    /// Counts what a stranger does at a stage; a refusal where he has done it too often.
-    fn spend(&self, stage: &Stage) -> Option<Verdict> {
+    /// Counts what a stranger does; a refusal where he has done it too often.
+    fn spend(&self, spent: &[rate::Counted]) -> Option<Verdict> {
         if self.standing == Standing::Known || self.session.credential().is_some() {
             return None;
         }
         let (now, address) = (self.shared.clock.now(), self.peer.ip());
         let is_refused = |counted: &&rate::Counted| !self.plan.gate.take(now, address, **counted);
-        rate::spent_at(stage).iter().find(is_refused).map(|counted| rate::refusal(*counted))
+        spent.iter().find(is_refused).map(|counted| rate::refusal(*counted))
     }
 
     /// What becomes of the mail that comes in here.
@@ -433,9 +441,11 @@ impl Connection<'_> {
     async fn answer(&self, question: Question) -> CredentialAnswer {
         match question {
             Question::Credential(claim) => {
-                let address = self.plan.policy.responsible(self.peer.ip());
+                let address = self.peer.ip();
+                let is_responsible = self.plan.policy.is_responsible(address);
                 let now = self.shared.clock.now();
-                let answer = self.shared.authenticator.answer(now, claim, address).await;
+                let from = Place { address, is_responsible };
+                let answer = self.shared.authenticator.answer(now, claim, from).await;
                 self.shared.sinks.metrics().authenticated(&answer);
                 answer
             }
@@ -484,7 +494,7 @@ impl Connection<'_> {
         let policy = &self.plan.policy;
         let asks_for_repair = policy.asks_for_repair(&collected.head, collected.longest_line);
         let collected = if asks_for_repair {
-            collected.repaired(spool).await.map_err(not_repaired)?
+            collected.repaired(spool, &self.shared.repairs).await.map_err(not_repaired)?
         } else {
             collected
         };
@@ -518,10 +528,14 @@ impl Connection<'_> {
         collected: Collected,
     ) -> Result<(), Verdict> {
         let (id, fresh) = (accepted.id, &self.shared.fresh);
-        // Before the commit: the core may want it before we know of it.
+        // Before the commit: the core may want it before we know of it. What is to wait would only
+        // keep others out.
+        let waits = accepted.envelope.requests.release_at.is_some();
         match &collected.body {
-            Body::Bytes(_) | Body::None => fresh.keep(accepted.clone(), collected.head),
-            Body::File(_) | Body::Same => {}
+            Body::Bytes(_) | Body::None if !waits => {
+                fresh.keep(accepted.clone(), collected.head);
+            }
+            Body::Bytes(_) | Body::File(_) | Body::None | Body::Same => {}
         }
         let group = Group::with_body(at, Event::Accepted(Box::new(accepted)), collected.body);
         let committer = &self.shared.committer;

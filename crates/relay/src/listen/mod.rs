@@ -24,7 +24,10 @@ use merpati_mail::{Domain, Reply};
 use merpati_smtp::server::{Options, Standing, Summary};
 use merpati_spool::Handle;
 use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+};
 use tokio_rustls::TlsAcceptor;
 
 use self::descriptors::Descriptors;
@@ -59,9 +62,14 @@ pub struct Shared {
     pub health: Arc<Health>,
     /// Who knows what admission must know.
     pub world: World,
+    /// How many contents may be repaired at once, for each is in memory three times.
+    pub repairs: Semaphore,
     /// The log and the metrics.
     pub sinks: Sinks,
 }
+
+/// Contents that are repaired at once.
+pub const REPAIRS_MAX: usize = 4;
 
 /// What one listener does.
 pub struct Plan {

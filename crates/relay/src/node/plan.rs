@@ -175,7 +175,7 @@ fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
         size_bytes_max: listener.message_size_max.0,
         hops_max: usize::try_from(relay.hops_max.get()).unwrap_or(usize::MAX),
         contents: Rules {
-            authserv_ids: relay.authserv_ids.clone(),
+            authserv_ids: relay.authserv_ids.iter().chain(&relay.local_domains).cloned().collect(),
             from: match listener.from_check {
                 FromCheck::Off => FromRule::Any,
                 FromCheck::One => FromRule::One,

@@ -1,7 +1,7 @@
 //! How a session learns who its client is (RFC 4954).
 //!
 //! Invariant: every exchange that ends in a yes or a no has asked first, so that whoever answers
-//! can count; and every no has the same text. Pure.
+//! can count; and every no has the same text, up to the last one, which ends the session. Pure.
 
 use std::time::Duration;
 
@@ -48,8 +48,9 @@ impl Session {
     /// A line of an exchange.
     pub(super) fn take_response(&mut self, exchange: Exchange, line: &[u8]) {
         if line == b"*" {
-            if matches!(exchange, Exchange::BearerRefused { .. }) {
-                self.auth_failures += 1;
+            // The answer was no, and this is how some clients take it.
+            if matches!(exchange, Exchange::BearerRefused { .. }) && self.has_failed_too_often() {
+                return;
             }
             let reply = Reply::new(501, (5, 0, 0), "The authentication was cancelled");
             return self.refuse("auth-cancelled", reply);
@@ -90,6 +91,9 @@ impl Session {
                 self.dismiss("auth-locked-address", Reply::new(421, (4, 7, 0), text));
             }
             (CredentialAnswer::Locked(Lock::User), _) => {
+                if self.has_failed_too_often() {
+                    return;
+                }
                 let text = "Too many failed authentications, try again later";
                 self.refuse("auth-locked-user", Reply::new(454, (4, 7, 0), text));
             }
@@ -161,7 +165,6 @@ impl Session {
 
     /// No, after this time: guessing is slow, whatever the machines can do.
     fn deny(&mut self, wait: Duration) {
-        self.auth_failures += 1;
         if wait.is_zero() {
             self.say_denied();
         } else {
@@ -171,10 +174,20 @@ impl Session {
 
     /// RFC 4954 §6: one text for all, so that nobody learns which names exist.
     fn say_denied(&mut self) {
-        if self.auth_failures >= self.options.limits.auth_failures_max {
-            let text = "Too many failed authentications";
-            return self.dismiss("auth-failures", Reply::new(421, (4, 7, 0), text));
+        if !self.has_failed_too_often() {
+            let text = "The credentials are not valid";
+            self.refuse("auth-denied", Reply::new(535, (5, 7, 8), text));
         }
-        self.refuse("auth-denied", Reply::new(535, (5, 7, 8), "The credentials are not valid"));
+    }
+
+    /// Counts a failure; whether it was one too many, which ends the session.
+    fn has_failed_too_often(&mut self) -> bool {
+        self.auth_failures += 1;
+        let is_too_often = self.auth_failures >= self.options.limits.auth_failures_max;
+        if is_too_often {
+            let text = "Too many failed authentications";
+            self.dismiss("auth-failures", Reply::new(421, (4, 7, 0), text));
+        }
+        is_too_often
     }
 }

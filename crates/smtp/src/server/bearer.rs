@@ -4,6 +4,8 @@
 
 use merpati_mail::{precis, question::Claim};
 
+use super::scram;
+
 /// Which of the two ways to bring a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
@@ -33,10 +35,13 @@ pub(super) fn parse(message: &str, dialect: Dialect) -> Result<Claim, Breach> {
             let user = user.and_then(|user| user.strip_suffix(',')).ok_or(Breach::Malformed)?;
             match user {
                 "" => None,
-                named => Some(named.strip_prefix("a=").ok_or(Breach::Malformed)?),
+                named => {
+                    let name = named.strip_prefix("a=").and_then(scram::unescaped);
+                    Some(name.ok_or(Breach::Malformed)?)
+                }
             }
         }
-        Dialect::Xoauth2 => Some(header.strip_prefix("user=").ok_or(Breach::Malformed)?),
+        Dialect::Xoauth2 => Some(header.strip_prefix("user=").ok_or(Breach::Malformed)?.to_owned()),
     };
     // Every pair ends with the separator, and so does the whole.
     let pairs = match pairs.strip_suffix(SEPARATOR) {
@@ -56,7 +61,7 @@ pub(super) fn parse(message: &str, dialect: Dialect) -> Result<Claim, Breach> {
     if !scheme.eq_ignore_ascii_case("Bearer") || token.is_empty() {
         return Err(Breach::Denied);
     }
-    let user = user.map(|user| precis::opaque(user).map(String::from).ok_or(Breach::Denied));
+    let user = user.map(|user| precis::opaque(&user).map(String::from).ok_or(Breach::Denied));
     Ok(Claim::Token { user: user.transpose()?, token: token.to_owned() })
 }
 
@@ -98,6 +103,7 @@ mod tests {
         let pairs = "host=mx.example^port=587^auth=Bearer e.y.J^^";
         check(Oauthbearer, &format!("n,a=ani@a.example,^{pairs}"), good);
         check(Oauthbearer, "n,,^auth=Bearer e.y.J^^", Ok((None, "e.y.J")));
+        check(Oauthbearer, "n,a=a=2Cb=3Dc,^auth=Bearer x^^", Ok((Some("a,b=c"), "x")));
     }
 
     #[test]
@@ -117,6 +123,7 @@ mod tests {
             "n^auth=Bearer x^^",
             "p=tls-exporter,,^auth=Bearer x^^",
             "n,ani,^auth=Bearer x^^",
+            "n,a=a=b,^auth=Bearer x^^",
             "n,,^auth^^",
             "n,,^auth=Bearer x^auth=Bearer y^^",
             "user=ani^auth=Bearer x^^",

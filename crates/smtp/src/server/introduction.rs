@@ -1,7 +1,7 @@
 //! What a session makes of XCLIENT: it begins anew, with another client.
 //!
 //! Invariant: only who connected can be an introducer, and he stays one; nothing that is known of
-//! him is believed of the client that he introduces. Pure.
+//! him is believed of the client that he introduces, but that their mail comes to us over TLS. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -38,11 +38,17 @@ impl Session {
     fn introduce(&mut self, introduction: Introduction) {
         let Introduction { address, port, name, hello, protocol, login } = introduction;
         let client = &mut self.client;
-        if let Some(told) = address {
+        let is_first = !std::mem::replace(&mut client.is_introduced, true);
+        if address.is_some() || is_first {
             // Never the introducer's own: his networks may send where strangers may not.
-            let ip = told.known().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            let told = address.and_then(Told::known);
+            let ip = told.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             client.address = SocketAddr::new(ip, 0);
             client.name = None;
+        }
+        // His certificate is not the client's either, and nobody else could bind to his session.
+        if let Some(channel) = &mut client.tls {
+            (channel.names, channel.binding) = (None, None);
         }
         if let Some(told) = port {
             client.address.set_port(told.known().unwrap_or(0));

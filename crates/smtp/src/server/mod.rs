@@ -136,11 +136,13 @@ struct Client {
     hello: Option<Hello>,
     credential: Option<String>,
     tls: Option<Channel>,
+    /// Whether somebody else introduced it.
+    is_introduced: bool,
 }
 
 impl Client {
     const fn at(address: SocketAddr) -> Self {
-        Self { address, name: None, hello: None, credential: None, tls: None }
+        Self { address, name: None, hello: None, credential: None, tls: None, is_introduced: false }
     }
 }
 

@@ -162,7 +162,7 @@ impl fmt::Debug for Challenged {
 }
 
 /// RFC 5802 §5.1: comma and equals sign are written as `=2C` and `=3D`, and nothing else is.
-fn unescaped(name: &str) -> Option<String> {
+pub(super) fn unescaped(name: &str) -> Option<String> {
     let mut parts = name.split('=');
     let mut text = parts.next()?.to_owned();
     for part in parts {

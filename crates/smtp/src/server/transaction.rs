@@ -269,7 +269,7 @@ impl Session {
                 peer: Some(Peer {
                     address: self.client.address,
                     hello: self.client.hello.as_ref().map(|h| h.name.clone()).unwrap_or_default(),
-                    name: None,
+                    name: self.client.name.clone(),
                 }),
                 credential: self.client.credential.clone(),
                 protocol: self.protocol(mail.parameters.utf8),

@@ -158,7 +158,9 @@ impl World {
         let denied = CredentialAnswer::Denied { wait: Duration::ZERO };
         match (self.answers.pop_front(), claim) {
             (Some(answer), _) => answer,
-            (None, Claim::Certificate { names, .. }) => granted(&names[0]),
+            (None, Claim::Certificate { names, .. }) => {
+                names.first().map_or(denied, |n| granted(n))
+            }
             (None, Claim::Password { user, password }) if password == "secret" => granted(user),
             (None, Claim::Shown { credential: Some(credential), .. }) => granted(credential),
             (None, Claim::Token { token, .. }) if token == "good" => granted("ani"),
