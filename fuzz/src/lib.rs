@@ -6,6 +6,7 @@
 
 mod dsn;
 mod event_codec;
+mod introduction;
 mod journal;
 mod mail;
 pub mod mutate;
@@ -16,6 +17,7 @@ mod smtp_server;
 
 pub use self::dsn::dsn;
 pub use self::event_codec::event_codec;
+pub use self::introduction::{proxy, xclient};
 pub use self::journal::journal;
 pub use self::mail::{address, header, reply, transfer};
 pub use self::smtp_client::client_session;
@@ -31,15 +33,17 @@ pub struct Target {
 }
 
 /// All targets, in alphabetical order.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "address", run: address },
     Target { name: "client_session", run: client_session },
     Target { name: "dsn", run: dsn },
     Target { name: "event_codec", run: event_codec },
     Target { name: "header", run: header },
     Target { name: "journal", run: journal },
+    Target { name: "proxy", run: proxy },
     Target { name: "reply", run: reply },
     Target { name: "server_session", run: server_session },
     Target { name: "stuffing", run: stuffing },
     Target { name: "transfer", run: transfer },
+    Target { name: "xclient", run: xclient },
 ];

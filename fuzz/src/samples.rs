@@ -96,11 +96,10 @@ pub(crate) fn carried(id: QueueId, size_bytes: u64, attempts: u32) -> Event {
         Waiting::Until { time: Time::from_secs(60), cause: note },
         Waiting::Held { hold: hold(), cause: None },
     ];
-    let deliveries =
-        (0..).zip(waiting).map(|(recipient, waiting)| {
-            let is_delay_told = recipient == 1;
-            (recipient, DeliveryState { attempts, waiting, is_delay_told })
-        });
+    let deliveries = (0..).zip(waiting).map(|(recipient, waiting)| {
+        let is_delay_told = recipient == 1;
+        (recipient, DeliveryState { attempts, waiting, is_delay_told })
+    });
     let deliveries = deliveries.collect();
     Event::Carried(Box::new(Carried { accepted: accepted(id, size_bytes), deliveries }))
 }

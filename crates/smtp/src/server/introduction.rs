@@ -1,7 +1,7 @@
 //! What a session makes of XCLIENT: it begins anew, with another client.
 //!
 //! Invariant: only who connected can be an introducer, and he stays one; nothing that is known of
-//! him is believed of the client that he introduces, but that their mail comes to us over TLS. Pure.
+//! him is believed of the client that he introduces, but that its mail came over TLS. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
