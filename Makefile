@@ -5,7 +5,7 @@ SEED ?= 1
 FOR ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill abuse console sim docs fmt setup clean help
+.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill abuse coverage mutants console sim docs fmt setup clean help
 
 run: ## install what is missing, build, and start the sandbox on loopback
 	scripts/setup.sh
@@ -35,9 +35,9 @@ bench: ## the figures that the documentation promises
 	scripts/setup.sh
 	scripts/bench.sh
 
-fuzz: ## every fuzz target for FOR seconds (60)
+fuzz: ## all fuzz targets, for FOR seconds in all (60); TARGET=name: that one alone
 	scripts/setup.sh
-	scripts/fuzz.sh $(FOR)
+	scripts/fuzz.sh $(FOR) $(TARGET)
 
 interop: ## against real clients and servers
 	scripts/setup.sh test
@@ -58,6 +58,14 @@ kill: ## kill -9 of relay and next hop, 100 times under load: nothing acknowledg
 abuse: ## 100,000 half-open, slow and hostile connections beside somebody who sends mail
 	scripts/setup.sh
 	scripts/abuse.sh
+
+coverage: ## the lines of smtp and flow that their tests run; installs cargo-llvm-cov
+	scripts/setup.sh
+	scripts/coverage.sh
+
+mutants: ## what tests of smtp and flow do not notice, PART of all (0/20); installs cargo-mutants
+	scripts/setup.sh
+	scripts/mutants.sh $(or $(PART),0/20)
 
 console: ## the crate of the HTTP API
 	$(CARGO) build -p merpati-console

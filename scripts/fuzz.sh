@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs all fuzz targets for so many seconds in all. The seed comes from the clock and is printed
+# Runs all fuzz targets for so many seconds in all, or one. The seed comes from the clock and is printed
 # first; SEED=N runs the same inputs again.
-# usage: scripts/fuzz.sh [SECONDS]
+# usage: scripts/fuzz.sh [SECONDS [TARGET]]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,4 +11,4 @@ seed=${SEED:-$(date +%s)}
 target=${CARGO_TARGET_DIR:-target}/fuzz
 
 cargo build --quiet --release --locked --manifest-path fuzz/Cargo.toml --target-dir "$target"
-"$target/release/merpati-fuzz" --seconds "$seconds" --seed "$seed"
+"$target/release/merpati-fuzz" --seconds "$seconds" --seed "$seed" ${2:+--target "$2"}
