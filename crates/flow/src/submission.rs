@@ -29,7 +29,8 @@ pub struct Submitted<'a> {
 ///
 /// Added are Message-ID, Date and From where they are missing, Message-ID and Date also where they
 /// are malformed and nobody has signed them (§8.2, §8.3), and Sender where From names several
-/// authors of one domain (§8.1). Removed are Bcc, Resent-Bcc and Return-Path (RFC 5322 §3.6.3, §3.6.6, RFC 5321 §4.4), fields
+/// authors of one domain (§8.1).
+/// Removed are Bcc, Resent-Bcc and Return-Path (RFC 5322 §3.6.3, §3.6.6, RFC 5321 §4.4), fields
 /// that are empty and must not be, and repetitions. Several To or Cc become one (RFC 5322 §4.5.3),
 /// and lines that are too long are folded, unless somebody has signed the message.
 ///

@@ -41,6 +41,9 @@ pub fn acceptor(
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(clients.unwrap_or_else(|| Arc::new(NoClientAuth)))
         .with_cert_resolver(certificates);
+    // The strongest that both have. All of ours are good, yet testssl.sh and others that grade
+    // servers count it as a fault where the client chooses.
+    config.ignore_client_order = true;
     if has_clients {
         // A session that is resumed would bring its certificate along after that was revoked.
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -298,11 +298,11 @@ fn said(text: &mut String, reply: &Reply, remote: Option<&Domain>) {
 
 /// Adds a paragraph below an address, in lines of a width that people read.
 fn wrap(text: &mut String, paragraph: &str) {
-    let mut column = WIDTH;
+    let mut column = 0;
     for word in paragraph.split(' ').filter(|word| !word.is_empty()) {
         let width = word.chars().count();
-        if column + 1 + width > WIDTH {
-            text.push_str(if column == WIDTH { "    " } else { "\r\n    " });
+        if column == 0 || column + 1 + width > WIDTH {
+            text.push_str(if column == 0 { "    " } else { "\r\n    " });
             column = 4 + width;
         } else {
             text.push(' ');
@@ -395,3 +395,16 @@ const DIAGNOSTICS_OCTETS_MAX: usize = 128 << 10;
 const PROGRAMS_OCTETS_MAX: usize = 640 << 10;
 const FOR_POSTMASTER: &str = "\r\nA report that it sent could not be delivered to the sender of a \
                               message.\r\nNobody else is told of it.\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_just_fits_ends_before_the_next_word() {
+        let full = "x".repeat(WIDTH - 4 - 2);
+        let mut text = String::new();
+        wrap(&mut text, &format!("{full} y z"));
+        assert_eq!(text, format!("    {full} y\r\n    z\r\n"));
+    }
+}
