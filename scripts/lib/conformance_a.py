@@ -33,7 +33,7 @@ def ehlo(t):
             keywords = [line.split()[0].upper() for line in found.lines[1:]]
             t.check(len(keywords) == len(set(keywords)), "no keyword comes twice")
             for keyword in ("PIPELINING SIZE 8BITMIME ENHANCEDSTATUSCODES SMTPUTF8 CHUNKING "
-                            "STARTTLS").split():
+                            "STARTTLS DSN").split():
                 t.check(keyword in keywords, f"{keyword} is offered")
             for keyword in ("BINARYMIME", "VRFY", "ETRN", "EXPN", "XCLIENT", "XFORWARD"):
                 t.check(keyword not in keywords, f"{keyword} is not offered")

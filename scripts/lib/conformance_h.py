@@ -104,7 +104,7 @@ def canonical_body_hash(body):
 @case("H3", "what is hashed for a DKIM signature, simple and relaxed, is the same at the next hop",
       "RFC 6376 §3.4")
 def signed(t):
-    # The signature itself is checked in scripts/interop.sh, with keys and another verifier.
+    # The signature itself, with a key and dkimpy: scripts/lib/interop_dkim.py.
     body = b"Hi \t there\r\n\r\n.hidden\r\n \r\n\r\n\r\n"
     hashed = canonical_body_hash(body)
     for port, name in (("25", "h3-relay"), ("587", "h3-submission")):
@@ -296,6 +296,19 @@ def two_froms(t):
         c.hello()
         c.envelope("a@b.example", "h13@ours.example")
         c.content(b"From: a@b.example\rFrom: c@d.example\r\n\r\nhi\r\n", "550 5.6.0|554 5.6.0")
+
+
+@case("H13", "a From in which readers find another author is refused", "RFC 5322 §3.6.2, RFC 9989")
+def other_authors(t):
+    for value in (b": a@b.example, c@d.example", b": Team: a@b.example;", b": Team:;",
+                  b" : a@b.example", b": =?utf-8?q?boss=40bank.example?= <a@b.example>"):
+        relayed(t, b"From" + value + b"\r\nSubject: x\r\n\r\nhi\r\n", "h13o@ours.example",
+                pattern="550 5.6.0|550 5.7.1")
+    for number, value in enumerate((b": a@b.example, c@b.example", b": a@b.example (x) <a@b.example>",
+                                    b": Shop ,_<a@b.example>", b": J\xf6rg <a@b.example>", b":")):
+        content = b"From" + value + b"\r\nSubject: x\r\n\r\nhi\r\n"
+        got = relayed(t, content, f"h13o-{number}@ours.example")
+        t.check(below_received(t, got) == content, f"octet for octet: {value!r}")
 
 
 @case("H13", "on submission From plainly names its author", "RFC 5322 §3.6.2, RFC 6409 §8.1")

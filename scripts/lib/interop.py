@@ -12,11 +12,20 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-from interop_clients import clients  # noqa: E402
 from interop_delivery import deliveries  # noqa: E402
-from interop_net import MX, ZONE, Internet, peers_alone  # noqa: E402
+from interop_net import BY_CASES, MX, ZONE, Internet, peers_alone  # noqa: E402
+from interop_proxied import proxied  # noqa: E402
+from interop_relay import RELAY  # noqa: E402
+from interop_sandbox import clients  # noqa: E402
+from interop_smuggling import smuggling  # noqa: E402
 
 SMOKE = "--smoke" in sys.argv[1:]
+if not SMOKE:
+    # These need packages of PyPI, or minutes.
+    from interop_aiosmtpd import to_aiosmtpd
+    from interop_dkim import signatures
+    from interop_reports import reports
+    from interop_testssl import scans
 
 
 class Score:
@@ -47,8 +56,8 @@ def certify(folder):
     """A certificate for every host of the trial, and its root."""
     root, chain = folder / "root.pem", folder / "chain.pem"
     usual = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
-    names = ",".join(f"DNS:mx.{name}.{ZONE}" for name in MX)
-    names += f",DNS:relay.{ZONE},DNS:localhost,IP:127.0.0.1"
+    names = ",".join(f"DNS:mx.{name}.{ZONE}" for name in MX | BY_CASES)
+    names += f",DNS:relay.{ZONE},DNS:localhost,IP:127.0.0.1,IP:{RELAY}"
     for command in (
         [*usual, "-subj", "/CN=root", "-keyout", folder / "root.key", "-out", root],
         [*usual, "-subj", "/CN=interop", "-keyout", folder / "key.pem", "-out", chain,
@@ -67,10 +76,22 @@ def main():
         os.chmod(folder, 0o755)
         folder = pathlib.Path(folder)
         certificate = certify(folder)
+        binary = os.environ["MERPATI"]
         clients(score, folder, certificate, SMOKE)
+        if SMOKE:
+            print("skipped with --smoke: aiosmtpd, dkimpy, Exim and Postfix as clients, nodemailer, "
+                  "readers of reports, testssl.sh")
+        else:
+            scans(score, binary, folder / "scanned", certificate)
         with Internet(folder / "internet", certificate) as net:
             peers_alone(score, net)
-            deliveries(score, net, os.environ["MERPATI"], folder / "relay", SMOKE)
+            smuggling(score, net, binary, folder / "smuggling")
+            proxied(score, net, binary, folder / "proxied")
+            if not SMOKE:
+                to_aiosmtpd(score, net, binary, folder / "to-aiosmtpd")
+                signatures(score, net, binary, folder / "signatures")
+                reports(score, net, binary, folder / "reports")
+            deliveries(score, net, binary, folder / "relay", SMOKE)
     print(f"interop: {time.monotonic() - began:.0f} s")
     print(f"interop: {score.passed} passed, {score.failed} failed")
     return 1 if score.failed else 0

@@ -13,6 +13,7 @@ import time
 
 from interop_ledger import PATIENCE, Ledger, Postman, Way
 from interop_mails import behind_exim, corpus, made, same_when_submitted
+from interop_msmtp import MECHANISMS, by_msmtp
 from interop_net import ADDRESSES, JUDGES, ODD_MX, same, submit
 from interop_relay import BOUND, LISTENERS, MISTAKEN, RELAY, Relay
 from peers import PASSWORD, UNKNOWN, ZONE
@@ -276,6 +277,8 @@ def deliveries(score, net, binary, folder, smoke):
                 f"swaks, {listener}, {mechanism}",
                 lambda one=listener, how=mechanism: by_swaks(trial, one, how),
             )
+        for mechanism in MECHANISMS:
+            trial.case(f"msmtp, submission, {mechanism}", lambda one=mechanism: by_msmtp(trial, one))
         trial.case("submission rules", lambda: submission_rules(trial))
         trial.case("unknown recipients are reported", lambda: unknown_recipients(trial))
         trial.case("domains without a host fail", lambda: odd_domains(trial))

@@ -24,6 +24,10 @@ NAMED = (
     (None, r"\(rule [a-z-]+\)"),
     # What authors must mend themselves: docs/messages.md.
     (None, r"550 5\.6\.0 the header field [A-Za-z-]+ [a-z ]+"),
+    (None, r"550 5\.6\.0 a line of the header field [A-Za-z-]+ is too long and cannot be folded"),
+    (None, r"550 5\.6\.0 a line of the header is no header field"),
+    (None, r"550 5\.6\.0 several authors in From need a Sender"),
+    (None, r"in From hides another address"),
     ("opensmtpd", r"Line too long"),
     # `mail::NotConvertible`.
     ("sevenbit", r"a multipart has no boundary, or one that readers disagree on"),

@@ -130,7 +130,8 @@ def same_when_submitted(sent, raw):
     is_there = all(unfolded(line) in whole for line, name in zip(above, names)
                    if name.decode(errors="replace") not in MENDED and name not in BLIND)
     is_same = raw.endswith(end + body) or are_equal(
-        email.message_from_bytes(sent), email.message_from_bytes(raw))
+        email.message_from_bytes(sent), email.message_from_bytes(raw),
+        aside=MENDED - {"content-type"} | {name.decode() for name in BLIND})
     is_ours = set(arrived_names) <= {*names, *(name.encode() for name in TRACE_FIELDS | MENDED)}
     return "mended as a submission" if is_there and is_same and is_ours else None
 
@@ -165,9 +166,9 @@ def same_in_seven_bits(sent, raw):
     return None
 
 
-def are_equal(sent, arrived):
-    """Whether two parts say the same, whatever their transfer encodings."""
-    skipped = TRACE_FIELDS | {"content-transfer-encoding", "mime-version"}
+def are_equal(sent, arrived, aside=frozenset()):
+    """Whether two parts say the same, whatever their transfer encodings, and the fields `aside`."""
+    skipped = TRACE_FIELDS | {"content-transfer-encoding", "mime-version"} | aside
     # RFC 1428: what says nothing of its type is text in an unknown character set.
     if "content-type" not in sent:
         skipped |= {"content-type"}

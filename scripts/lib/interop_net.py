@@ -14,7 +14,10 @@ from peers import (
 
 NETWORK = "127.25.0."
 MX = {"postfix": 1, "exim": 2, "opensmtpd": 3, "sevenbit": 4}
-ADDRESSES = {name: NETWORK + str(at) for name, at in (MX | {"dovecot": 5, "dns": 53}).items()}
+# Also found by MX, and started by the cases that need them: scripted servers and aiosmtpd.
+BY_CASES = {"hop": 6, "narrow": 7, "aiosmtpd": 8}
+OTHERS = {"dovecot": 5, "client": 9, "dns": 53}
+ADDRESSES = {name: NETWORK + str(at) for name, at in (MX | BY_CASES | OTHERS).items()}
 # Domains of Exim: one with A alone, one whose first host is dead, one with CNAME.
 ODD_MX = ("implicit", "second", "alias")
 JUDGES = {
@@ -106,7 +109,7 @@ class Internet:
             f"private.{ZONE}. A 10.0.0.1",
             f"dead.{ZONE}. MX 10 nowhere.{ZONE}.",
         ]
-        for name in MX:
+        for name in MX | BY_CASES:
             records.append(f"{name}.{ZONE}. MX 10 mx.{name}.{ZONE}.")
             records.append(f"mx.{name}.{ZONE}. A {ADDRESSES[name]}")
         return records

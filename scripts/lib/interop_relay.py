@@ -1,4 +1,4 @@
-"""Merpati for the trial with all peers: its listeners, its routes, and what it tells of itself."""
+"""Merpati between real servers: its listeners, its routes, and what it tells of itself."""
 
 import json
 import smtplib
@@ -18,15 +18,20 @@ LISTENERS = {"mx": ("relay", "starttls"), "submission": ("submission", "starttls
 MISTAKEN = f"mistaken.{ZONE}"
 
 
-class Relay(Server):
-    """`merpati serve` with a relay, two submission listeners, and a route for each way."""
+class Node(Server):
+    """`merpati serve` with tables of TOML. `ports`: of its listeners, by their names."""
 
-    def __init__(self, binary, folder, net):
-        """`net`: an `Internet`."""
+    def __init__(self, binary, folder, tables):
         folder.mkdir(mode=0o755)
-        self.binary, self.folder, self.data = binary, folder, folder / "data"
+        self.folder, self.data = folder, folder / "data"
         self.log = folder / "log"
-        (folder / "merpati.toml").write_text(self._config(net))
+        usual = [
+            table("[server]", hostname=f"relay.{ZONE}", data_dir=str(self.data),
+                  http_listen=["127.0.0.1:0"], drain_wait="1 s"),
+            table("[log]", to=str(self.log)),
+            table("[spool]", disk_free_min="1 MiB"),
+        ]
+        (folder / "merpati.toml").write_text("\n".join([*usual, *tables]))
         with open(folder / "output", "wb") as output:
             self.process = subprocess.Popen(
                 [binary, "serve", "--config", folder / "merpati.toml"],
@@ -40,49 +45,8 @@ class Relay(Server):
             print((folder / "output").read_text())
             raise
         places = dict(line.split() for line in listening.read_text().splitlines())
-        self.http = f"http://{places['http']}"
-        self.ports = {name: int(places[name].rsplit(":", 1)[1]) for name in LISTENERS}
-
-    def _config(self, net):
-        stored = subprocess.run(
-            [self.binary, "credential", "hash"], input=f"{PASSWORD}\n", check=True, timeout=60,
-            capture_output=True, text=True,
-        ).stdout.strip()
-        tables = [
-            table("[server]", hostname=f"relay.{ZONE}", data_dir=str(self.data),
-                  http_listen=["127.0.0.1:0"], drain_wait="1 s"),
-            table("[log]", to=str(self.log)),
-            table("[spool]", disk_free_min="1 MiB"),
-            table("[relay]", networks=["127.0.0.0/8"],
-                  local_domains=[net.dovecot.domain, f"unix.{ZONE}"]),
-            table("[[credential]]", name=ANYBODY, password=stored, senders=["*"]),
-            table("[[credential]]", name=BOUND, password=stored, senders=[ZONE]),
-            table("[dns]", servers=["{}:{}".format(*net.dns)]),
-            table("[delivery]", port=net.port, allow_networks=["127.0.0.0/8"],
-                  connections_per_host_max=10),
-            table("[retry]", first_wait="1 s", longest_wait="2 s"),
-        ]
-        for name, (kind, tls) in LISTENERS.items():
-            tables.append(table(
-                "[[listener]]", name=name, kind=kind, listen=[f"{RELAY}:0"], tls=tls,
-                tls_certificate=str(net.certificate.chain), tls_key=str(net.certificate.key),
-            ))
-        tables += [
-            table("[[route]]", name="unix", recipient_domains=[f"unix.{ZONE}"],
-                  to=f"lmtp:{net.dovecot.lmtp_socket}"),
-            table("[[route]]", name="tcp", recipients="local",
-                  to=f"lmtp://{net.dovecot.address}:{net.dovecot.lmtp}"),
-        ]
-        ways = [(f"smart{at}.{ZONE}", host, PASSWORD) for at, host in enumerate(net.smart_hosts)]
-        for domain, host, password in [*ways, (MISTAKEN, net.smart_hosts[0], "wrong")]:
-            scheme = "smtps" if host.tls == "implicit" else "smtp"
-            # By name: the certificate has to be valid for it.
-            tables.append(table(
-                "[[route]]", name=domain.split(".")[0], recipient_domains=[domain],
-                to=f"{scheme}://mx.{host.peer.domain}:{host.port}", user=USER, password=password,
-                tls_ca=str(net.certificate.root),
-            ))
-        return "\n".join([*tables, table("[[route]]", name="world", to="mx")])
+        self.http = f"http://{places.pop('http')}"
+        self.ports = {name: int(place.rsplit(":", 1)[1]) for name, place in places.items()}
 
     def connect(self, listener, trust, user=ANYBODY):
         """A client, with TLS and AUTH but for `mx`."""
@@ -123,7 +87,72 @@ class Relay(Server):
         return (self.folder / "output").read_text(errors="replace")[-4_000:]
 
 
+class Relay(Node):
+    """With a relay, two submission listeners, and a route for each way."""
+
+    def __init__(self, binary, folder, net):
+        """`net`: an `Internet`."""
+        super().__init__(binary, folder, self._tables(binary, net))
+
+    def _tables(self, binary, net):
+        stored = hashed(binary)
+        tables = [
+            table("[relay]", networks=["127.0.0.0/8"],
+                  local_domains=[net.dovecot.domain, f"unix.{ZONE}"]),
+            table("[[credential]]", name=ANYBODY, password=stored, senders=["*"]),
+            table("[[credential]]", name=BOUND, password=stored, senders=[ZONE]),
+            table("[dns]", servers=["{}:{}".format(*net.dns)]),
+            table("[delivery]", port=net.port, allow_networks=["127.0.0.0/8"],
+                  connections_per_host_max=10),
+            table("[retry]", first_wait="1 s", longest_wait="2 s"),
+        ]
+        for name, (kind, tls) in LISTENERS.items():
+            tables.append(listener(name, kind, tls, net.certificate))
+        tables += [
+            table("[[route]]", name="unix", recipient_domains=[f"unix.{ZONE}"],
+                  to=f"lmtp:{net.dovecot.lmtp_socket}"),
+            table("[[route]]", name="tcp", recipients="local",
+                  to=f"lmtp://{net.dovecot.address}:{net.dovecot.lmtp}"),
+        ]
+        ways = [(f"smart{at}.{ZONE}", host, PASSWORD) for at, host in enumerate(net.smart_hosts)]
+        for domain, host, password in [*ways, (MISTAKEN, net.smart_hosts[0], "wrong")]:
+            scheme = "smtps" if host.tls == "implicit" else "smtp"
+            # By name: the certificate has to be valid for it.
+            tables.append(table(
+                "[[route]]", name=domain.split(".")[0], recipient_domains=[domain],
+                to=f"{scheme}://mx.{host.peer.domain}:{host.port}", user=USER, password=password,
+                tls_ca=str(net.certificate.root),
+            ))
+        return [*tables, table("[[route]]", name="world", to="mx")]
+
+
 def table(heading, **options):
     """A table of TOML."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in options.items()]
     return "\n".join([heading, *lines, ""])
+
+
+def hashed(binary):
+    """The password of the trial, as a configuration has it."""
+    return subprocess.run(
+        [binary, "credential", "hash"], input=f"{PASSWORD}\n", check=True, timeout=60,
+        capture_output=True, text=True,
+    ).stdout.strip()
+
+
+def listener(name, kind, tls="none", certificate=None, **options):
+    """A table of TOML, on a free port of the relay's address."""
+    if certificate:
+        options |= {"tls_certificate": str(certificate.chain), "tls_key": str(certificate.key)}
+    return table("[[listener]]", name=name, kind=kind, listen=[f"{RELAY}:0"], tls=tls, **options)
+
+
+def to_peers(net, networks=("127.0.0.0/8",), **retry):
+    """Tables: mail of these networks goes to the peers of an `Internet`, by MX."""
+    return [
+        table("[relay]", networks=list(networks)),
+        table("[dns]", servers=["{}:{}".format(*net.dns)]),
+        table("[delivery]", port=net.port, allow_networks=["127.0.0.0/8"]),
+        table("[retry]", **{"first_wait": "1 s", "longest_wait": "2 s"} | retry),
+        table("[[route]]", name="world", to="mx"),
+    ]

@@ -132,9 +132,10 @@ class Merpati(Server):
             end_process(self.process)
             print((folder / "output").read_text())
             raise
-        ports = dict(line.split() for line in listening.read_text().splitlines())
-        self.port = int(ports["sandbox"].rsplit(":", 1)[1])
-        self.http = f"http://{ports['http']}"
+        places = dict(line.split() for line in listening.read_text().splitlines())
+        self.http = f"http://{places.pop('http')}"
+        self.ports = {name: int(place.rsplit(":", 1)[1]) for name, place in places.items()}
+        self.port = self.ports["sandbox"]
 
     def ask(self, path, method="GET"):
         request = urllib.request.Request(self.http + path, method=method)
