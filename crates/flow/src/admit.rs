@@ -596,6 +596,44 @@ mod tests {
     }
 
     #[test]
+    fn our_own_networks_are_not_held_responsible() {
+        let policy = policy(ListenerKind::Submission);
+        for (address, want) in [("192.0.2.7", false), ("198.51.100.7", true)] {
+            assert_eq!(policy.is_responsible(address.parse().unwrap()), want, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_known_where_it_may_send_as_somebody() {
+        let mut policy = policy(ListenerKind::Submission);
+        policy.senders.insert("Off@ours.example".to_owned(), Senders::of([]));
+        for (name, want) in [
+            ("any", true),
+            ("shop", true),
+            ("nobody", false),
+            ("somebody@ours.example", true),
+            ("somebody@other.example", false),
+            ("Off@ours.example", false),
+            ("off@ours.example", false),
+        ] {
+            assert_eq!(policy.knows(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn of_a_long_content_the_header_and_a_little_more_are_looked_at() {
+        let header = "A: b\r\n".repeat(100);
+        for (body, want) in
+            [(10, header.len() + 2 + 10), (1 << 20, header.len() + 2 + BEHIND_HEADER_OCTETS)]
+        {
+            let content = format!("{header}\r\n{}", "x".repeat(body));
+            assert_eq!(Head::octets_needed(content.as_bytes()), want);
+        }
+        let endless = "A: b\r\n".repeat(100_000);
+        assert_eq!(Head::octets_needed(endless.as_bytes()), HEADER_OCTETS_MAX);
+    }
+
+    #[test]
     fn mail_is_refused_while_there_is_no_room() {
         for (room, size_bytes, rule) in [
             (Room::Roomy, None, "sender"),

@@ -307,15 +307,15 @@ impl Spool for Disk {
         let index = self.shared.index();
         let used = index.segments.len();
         let ready = self.slots.ready();
-        let makeable = self.slots.makeable(used);
+        let free = self.slots.free(used);
         let segment_bytes = self.slots.segment_octets();
-        let level = match ready + makeable {
+        let level = match free {
             0 => Level::Full,
             free if free <= KEPT_BACK || bytes_used >= self.shared.bytes_max => Level::OutcomesOnly,
             _ => Level::Roomy,
         };
         let in_tail = self.tail.as_ref().map_or(0, |tail| tail.octets - tail.end);
-        let segments_free = (ready + makeable).saturating_sub(KEPT_BACK) as u64;
+        let segments_free = free.saturating_sub(KEPT_BACK) as u64;
         Pressure {
             level,
             segments_used: used,

@@ -106,13 +106,19 @@ impl Slots {
         self.ready.len()
     }
 
+    /// How many segments may still begin, with `used` in use: those that are ready, that are being
+    /// made, and that may be made.
+    pub(crate) fn free(&self, used: usize) -> usize {
+        self.ready.len() + self.pending() + self.makeable(used)
+    }
+
     /// Octets of a slot that is made.
     pub(crate) const fn segment_octets(&self) -> u64 {
         self.maker.octets
     }
 
     /// How many more may be made, with `used` in use.
-    pub(crate) fn makeable(&self, used: usize) -> usize {
+    fn makeable(&self, used: usize) -> usize {
         if self.is_short {
             return 0;
         }
