@@ -2,6 +2,7 @@
 
 use merpati_flow::{
     Loaded,
+    outcome::Voice,
     report::{Desk, Item, News, answer},
 };
 use merpati_mail::{Domain, EnhancedCode, ForwardPath, Mailbox, QueueId, Recipient, Reply, Time};
@@ -35,7 +36,8 @@ pub fn dsn(octets: &[u8]) {
     let failures: Vec<Item> = (0..u32::try_from(message.envelope.recipients.len()).unwrap_or(0))
         .map(|recipient| {
             let remote = Domain::parse("mx.b.example").ok().filter(|_| recipient != 1);
-            let news = News::Failed { cause: samples::cause(reply.clone(), remote) };
+            let cause = samples::cause(reply.clone(), remote);
+            let news = News::Failed { cause, voice: Voice::Host };
             Item { recipient, news, at: Time::from_secs(1_000_000) }
         })
         .collect();

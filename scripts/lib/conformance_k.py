@@ -724,7 +724,7 @@ def greylisting(t):
     t.check(len(said) == 4 and said[:2] == said[2:], "the same envelope")
 
 
-@case("K28", "who is asked to slow down leaves that host alone, and no other", "RFC 5321 §4.5.4.1")
+@case("K28", "who is asked to slow down lets that message wait, and mail for no other host", "RFC 5321 §4.5.4.1")
 def throttled(t):
     ways = [
         Way(reply, "throttled, delivered", {key: reply}, once=True) for key, reply in (

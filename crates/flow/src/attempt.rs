@@ -1,8 +1,10 @@
 //! What is so for each recipient while one attempt goes from host to host.
 //!
-//! Invariants: every recipient has exactly one finding in the end; what is final about a recipient
-//! or a message stands, whoever said it, and among hosts that refuse as hosts the mildest one
-//! decides: when one refuses for ever and another only for now, the result is for now. Pure.
+//! Invariants: every recipient has exactly one finding in the end, with the host whose it is. Where
+//! [`outcome::tries_next_host`] says no, a finding stands, whoever was milder before: a reply about
+//! the recipient or the message, for now or for ever, and whatever comes of the end of data. Among
+//! the others, which are about hosts, the mildest one decides: when one is for ever and another
+//! only for now, on the terms of this attempt, the result is for now. Pure.
 
 use merpati_mail::{
     Class, Recipient, header,
@@ -11,12 +13,13 @@ use merpati_mail::{
 
 use crate::{
     Finding,
-    outcome::{self, Fate},
+    outcome::{self, Fate, Terms},
 };
 
 /// How an attempt stands.
 #[derive(Clone, Debug)]
 pub struct Progress {
+    terms: Terms,
     left: Vec<Left>,
     /// Whom no other host is asked about, with the host that decided.
     settled: Vec<(u32, Finding, Option<HostPlace>)>,
@@ -39,10 +42,11 @@ struct Left {
 impl Progress {
     /// At the beginning: nobody was asked about these recipients, which come with their places in
     /// the envelope.
-    pub fn new(recipients: Vec<(u32, Recipient)>) -> Self {
+    pub fn new(terms: Terms, recipients: Vec<(u32, Recipient)>) -> Self {
         let left =
             |(place, recipient)| Left { place, recipient, mildest: None, is_crowded_out: false };
-        Self { left: recipients.into_iter().map(left).collect(), settled: Vec::new() }
+        let left = recipients.into_iter().map(left).collect();
+        Self { terms, left, settled: Vec::new() }
     }
 
     /// Whether somebody is left to be asked about.
@@ -66,7 +70,7 @@ impl Progress {
         match finding {
             Finding::NotDelivered(found) if outcome::tries_next_host(&found) => {
                 if let Some(left) = self.left.get_mut(at) {
-                    left.weigh(found, Some(host));
+                    left.weigh(self.terms, found, Some(host));
                 }
             }
             Finding::TryAgain => {
@@ -85,7 +89,7 @@ impl Progress {
     pub fn note_all(&mut self, found: &Found, host: Option<HostPlace>) {
         if outcome::tries_next_host(found) {
             for left in &mut self.left {
-                left.weigh(found.clone(), host);
+                left.weigh(self.terms, found.clone(), host);
             }
         } else {
             self.stop(found, host);
@@ -105,28 +109,24 @@ impl Progress {
         self.settled.extend(crowded.map(|left| (left.place, Finding::TryAgain, Some(host))));
     }
 
-    /// The findings in the order of the envelope, and the host that decided last: of several, one
-    /// that said something final about a recipient.
-    pub fn finish(self) -> (Vec<(u32, Finding)>, Option<HostPlace>) {
-        let decided = self.settled.iter().rev().find_map(|(.., host)| *host);
-        let mildest = || self.left.iter().find_map(|left| left.mildest.as_ref()?.1);
-        let host = decided.or_else(mildest);
+    /// The findings in the order of the envelope, each with the host whose it is; `None` where it
+    /// is that of none.
+    pub fn finish(self) -> Vec<(u32, Finding, Option<HostPlace>)> {
         let rest = self.left.into_iter().map(|left| match left.mildest {
-            Some((found, _)) => (left.place, Finding::NotDelivered(found)),
-            None => (left.place, Finding::TryAgain),
+            Some((found, host)) => (left.place, Finding::NotDelivered(found), host),
+            None => (left.place, Finding::TryAgain, None),
         });
-        let settled = self.settled.into_iter().map(|(place, finding, _)| (place, finding));
-        let mut findings: Vec<(u32, Finding)> = settled.chain(rest).collect();
-        findings.sort_by_key(|(place, _)| *place);
-        (findings, host)
+        let mut findings: Vec<_> = self.settled.into_iter().chain(rest).collect();
+        findings.sort_by_key(|(place, ..)| *place);
+        findings
     }
 }
 
 impl Left {
-    fn weigh(&mut self, found: Found, host: Option<HostPlace>) {
+    fn weigh(&mut self, terms: Terms, found: Found, host: Option<HostPlace>) {
         self.is_crowded_out = false;
         let is_milder = match &self.mildest {
-            Some((before, _)) => rank(&found) > rank(before),
+            Some((before, _)) => rank(terms, &found) > rank(terms, before),
             None => true,
         };
         if is_milder {
@@ -136,8 +136,8 @@ impl Left {
 }
 
 /// What passes is milder than what is for ever; of equals, what came further says more.
-fn rank(found: &Found) -> (bool, Phase) {
-    let (_, fate) = outcome::classify(found, None);
+fn rank(terms: Terms, found: &Found) -> (bool, Phase) {
+    let (_, fate) = outcome::classify_on(terms, found, None);
     (fate == Fate::Passing, found.phase)
 }
 
@@ -175,22 +175,38 @@ pub fn is_tls_trouble(found: &Found, channel: Channel) -> bool {
     }
 }
 
-/// Whether what came of a transaction on a connection that had been used before says no more than
-/// that the host has had enough of the connection, because it was idle for too long or has carried
-/// enough: nothing of the content was sent, no recipient was refused, and nothing has failed.
+/// Whether what came of a transaction on a connection that had been idle says no more than that the
+/// host has had enough of the connection, because it was idle for too long or has carried enough:
+/// nothing of the content was sent, no recipient was refused, and nothing has failed. `None` stands
+/// for a recipient that belongs into another transaction.
 ///
-/// A host that asks us to slow down is not asked again at once.
+/// What was known before a command was sent says nothing of the connection. A host that asks us to
+/// slow down is not asked again at once.
 pub fn is_idle_end<'a>(found: impl IntoIterator<Item = Option<&'a Found>>) -> bool {
     let is_end = |found: &Found| {
         let is_bye = matches!(&found.fact, Fact::Replied(reply) if reply.code == 421)
             && outcome::classify(found, None).0.class != Class::Throttled;
         is_of_commands(found.phase) && (found.fact == Fact::Cut || is_bye)
     };
-    found.into_iter().all(|found| found.is_some_and(is_end))
+    let is_known_before = |found: &Found| matches!(found.fact, Fact::Lacks(_));
+    let (mut has_end, mut is_heard, mut is_left) = (false, false, false);
+    for found in found {
+        match found {
+            Some(found) if is_end(found) => {
+                has_end = true;
+                is_heard |= found.phase != Phase::Mail;
+            }
+            Some(found) if is_known_before(found) => {}
+            Some(_) => return false,
+            None => is_left = true,
+        }
+    }
+    // Who has no place in this transaction was told so by the host only where it said something.
+    has_end && !(is_left && is_heard)
 }
 
-/// Whether a host that offers PIPELINING may not be able to do it: it said nothing more, or
-/// something that cannot be, in the middle of a group of commands. One command at a time costs
+/// Whether a host that was sent a group of commands (PIPELINING) may not be able to take it: it
+/// said nothing more, or something that cannot be, in the middle of it. One command at a time costs
 /// little, and may be what it understands.
 pub fn is_pipelining_trouble(found: &Found) -> bool {
     let is_lost = match &found.fact {
@@ -234,7 +250,7 @@ mod tests {
     use merpati_mail::{ForwardPath, Reply};
 
     use super::*;
-    use crate::Handover;
+    use crate::{Handover, Protection};
 
     fn replied(phase: Phase, code: u16) -> Found {
         Found { phase, fact: Fact::Replied(Reply::bare(code, "so it is")) }
@@ -245,7 +261,8 @@ mod tests {
     }
 
     fn progress(count: u32) -> Progress {
-        Progress::new((0..count).map(|n| (n, Recipient::new(ForwardPath::Postmaster))).collect())
+        let recipient = |n| (n, Recipient::new(ForwardPath::Postmaster));
+        Progress::new(Terms::default(), (0..count).map(recipient).collect())
     }
 
     #[test]
@@ -266,9 +283,31 @@ mod tests {
             for (host, found) in hosts.iter().enumerate() {
                 progress.note_all(found, Some(host));
             }
-            let (findings, host) = progress.finish();
-            assert_eq!(host, Some(want), "{hosts:?}");
-            assert_eq!(findings, [(0, Finding::NotDelivered(hosts[want].clone()))], "{hosts:?}");
+            let finding = Finding::NotDelivered(hosts[want].clone());
+            assert_eq!(progress.finish(), [(0, finding, Some(want))], "{hosts:?}");
+        }
+    }
+
+    /// One host is down, the other one does not offer TLS: the first may be there again, and do it.
+    #[test]
+    fn what_is_mildest_is_so_on_the_terms_of_the_attempt() {
+        let down = found(Phase::Connect, Fact::Unreachable("refused".to_owned()));
+        let lacks = found(Phase::StartTls, Fact::Lacks(Need::StartTls));
+        let stalled = found(Phase::StartTls, Fact::TimedOut);
+        for (protection, hosts, want) in [
+            (Protection::Verified, [&down, &lacks], 0),
+            (Protection::Verified, [&lacks, &down], 1),
+            (Protection::Verified, [&lacks, &stalled], 1),
+            (Protection::AsRouted, [&down, &lacks], 1),
+        ] {
+            let recipients = vec![(0, Recipient::new(ForwardPath::Postmaster))];
+            let terms = Terms { protection, ..Terms::default() };
+            let mut progress = Progress::new(terms, recipients);
+            for (host, found) in hosts.iter().enumerate() {
+                progress.note_all(found, Some(host));
+            }
+            let finding = Finding::NotDelivered(hosts[want].clone());
+            assert_eq!(progress.finish(), [(0, finding, Some(want))], "{hosts:?}");
         }
     }
 
@@ -280,10 +319,20 @@ mod tests {
         progress.note(0, Finding::NotDelivered(unknown.clone()), 1);
         progress.note(1, Finding::Delivered(Reply::bare(250, "ok"), Handover::Relayed), 1);
         assert!(progress.is_over());
-        let (findings, host) = progress.finish();
-        assert_eq!(host, Some(1));
-        assert_eq!(findings[0], (0, Finding::NotDelivered(unknown)));
-        assert!(matches!(findings[1], (1, Finding::Delivered(..))));
+        let findings = progress.finish();
+        assert_eq!(findings[0], (0, Finding::NotDelivered(unknown), Some(1)));
+        assert!(matches!(findings[1], (1, Finding::Delivered(..), Some(1))));
+    }
+
+    #[test]
+    fn each_recipient_keeps_the_host_that_said_what_is_so_of_it() {
+        let mut progress = progress(2);
+        let unknown = Finding::NotDelivered(replied(Phase::Recipient, 550));
+        progress.note(0, unknown.clone(), 0);
+        progress.note(1, Finding::NotDelivered(found(Phase::Content, Fact::Cut)), 0);
+        let taken = Finding::Delivered(Reply::bare(250, "ok"), Handover::Relayed);
+        progress.note(1, taken.clone(), 1);
+        assert_eq!(progress.finish(), [(0, unknown, Some(0)), (1, taken, Some(1))]);
     }
 
     #[test]
@@ -297,20 +346,20 @@ mod tests {
         assert_eq!(progress.left().map(|(place, _)| place).collect::<Vec<_>>(), [2]);
         assert!(!progress.is_crowded());
         progress.note(2, Finding::Delivered(Reply::bare(250, "ok"), Handover::Relayed), 1);
-        let (findings, host) = progress.finish();
-        assert_eq!(findings[1], (1, Finding::TryAgain));
-        assert_eq!((findings.len(), host), (3, Some(1)));
+        let findings = progress.finish();
+        assert_eq!(findings[1], (1, Finding::TryAgain, Some(0)));
+        assert_eq!((findings.len(), findings[2].2), (3, Some(1)));
     }
 
     #[test]
     fn nobody_is_left_without_a_finding() {
-        let (findings, host) = progress(2).finish();
-        assert_eq!((findings, host), (vec![(0, Finding::TryAgain), (1, Finding::TryAgain)], None));
+        let nobody = [(0, Finding::TryAgain, None), (1, Finding::TryAgain, None)];
+        assert_eq!(progress(2).finish(), nobody);
         let mut progress = progress(2);
         progress.stop(&found(Phase::Content, Fact::Unreachable("unreadable".to_owned())), Some(0));
-        let (findings, host) = progress.finish();
-        assert!(findings.iter().all(|(_, f)| matches!(f, Finding::NotDelivered(_))));
-        assert_eq!((findings.len(), host), (2, Some(0)));
+        let findings = progress.finish();
+        assert!(findings.iter().all(|(_, f, _)| matches!(f, Finding::NotDelivered(_))));
+        assert_eq!((findings.len(), findings[1].2), (2, Some(0)));
     }
 
     #[test]
@@ -339,11 +388,17 @@ mod tests {
         let refused = replied(Phase::Recipient, 550);
         let slow_down = Fact::Replied(Reply::bare(421, "too many connections"));
         let slow_down = found(Phase::Mail, slow_down);
+        let lacks = found(Phase::Recipient, Fact::Lacks(Need::Smtputf8));
         for (all, want) in [
             (vec![Some(&cut), Some(&cut)], true),
             (vec![Some(&bye)], true),
             (vec![Some(&later), Some(&bye)], true),
-            (vec![Some(&cut), None], false),
+            (vec![Some(&cut), None], true),
+            (vec![Some(&later), None], false),
+            (vec![Some(&cut), Some(&lacks)], true),
+            (vec![Some(&lacks)], false),
+            (vec![None], false),
+            (vec![], false),
             (vec![Some(&cut), Some(&refused)], false),
             (vec![Some(&too_late)], false),
             (vec![Some(&before)], false),

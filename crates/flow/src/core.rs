@@ -17,8 +17,9 @@ use std::{
 
 use bytes::Bytes;
 use merpati_mail::{
-    Answer, Cause, Class, DeliveryId, Domain, Draw, EgressPath, Event, Hold, Mailbox, NextHop,
-    NodeId, Question, QueueId, Recipient, Reply, Scope, Time, TlsFacts, TlsRequest,
+    Answer, ByMode, Cause, Class, DeliverBy, DeliveryId, Domain, Draw, EgressPath, Event, Hold,
+    Mailbox, NextHop, NodeId, Question, QueueId, Recipient, Reply, Scope, Time, TlsFacts,
+    TlsRequest,
     event::{Accepted, Carried},
     outcome::Finding as Found,
     question::MxAnswer,
@@ -27,8 +28,9 @@ use merpati_mail::{
 
 use self::settle::{Gathering, Verdict};
 use crate::{
+    attempt::HostPlace,
     content,
-    outcome::{self, Before, Fate},
+    outcome::{self, Before, Fate, Terms, Voice},
     queue::{LaneId, LaneKey, Queue, View},
     report::Desk,
     retry::RetryPlan,
@@ -107,7 +109,7 @@ pub struct Core {
 pub struct JobId(u64);
 
 /// The number of a proposed group; never used twice by one core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(u64);
 
 /// What the core is told.
@@ -213,14 +215,16 @@ impl Protection {
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Over which path the last host was tried; `None` where none was.
-    pub path: Option<EgressPath>,
     /// When it began.
     pub began: Time,
-    /// The TLS session; `None` in the clear.
-    pub tls: Option<TlsFacts>,
-    /// What was found for each recipient; one that is missing was not tried.
-    pub findings: Vec<(u32, Finding)>,
+    /// On which terms it was made.
+    pub terms: Terms,
+    /// The hosts that were tried, each at an address: over which path, and the TLS session, `None`
+    /// in the clear.
+    pub tried: Vec<(EgressPath, Option<TlsFacts>)>,
+    /// What was found for each recipient, and whose finding it is; `None` where it is that of no
+    /// host. A recipient that is missing was not tried.
+    pub findings: Vec<(u32, Finding, Option<HostPlace>)>,
 }
 
 /// What an attempt found for one recipient.
@@ -239,6 +243,9 @@ pub enum Finding {
 pub enum Handover {
     /// The message is in its mailbox: we do, that it is delivered.
     Final,
+    /// Whoever does so: we tell that it is relayed, because it was asked for with the time for its
+    /// delivery (RFC 2852 §4).
+    Owed,
     /// The next hop knows nothing of DSN: we do, that it is relayed.
     Relayed,
     /// The next hop has taken over the parameters, and does.
@@ -252,6 +259,18 @@ impl Handover {
             (_, true) => Self::Reporting,
             (Dialect::Lmtp, false) => Self::Final,
             (Dialect::Smtp, false) => Self::Relayed,
+        }
+    }
+
+    /// The same where this time was given for the delivery, with a next hop that offers DELIVERBY
+    /// or not. A trace tells of each hand-over; and where nobody keeps the time any more that is to
+    /// be told at its end (mode `N`), the originator hears of it now (RFC 2852 §4.1.4.2).
+    #[must_use]
+    pub fn timed(self, by: Option<DeliverBy>, is_offered: bool) -> Self {
+        let is_owed = by.is_some_and(|by| by.is_traced || by.mode == ByMode::Notify && !is_offered);
+        match self {
+            Self::Relayed | Self::Reporting if is_owed => Self::Owed,
+            Self::Final | Self::Owed | Self::Relayed | Self::Reporting => self,
         }
     }
 }
@@ -468,7 +487,9 @@ impl Core {
                     reply: refusal.reply(),
                     remote: None,
                 };
-                self.conclude(now, id, None, &|_| Some(Verdict::No(cause.clone(), Fate::Final)));
+                self.conclude(now, id, None, &|_| {
+                    Some((Verdict::No(cause.clone(), Fate::Final, Voice::Ours), None))
+                });
             }
             Some(NextHop::Mx) | None => self.stop(now, id, Before::NoRoute),
         }
@@ -490,7 +511,8 @@ impl Core {
     fn stop_round_trip(&mut self, now: Time, id: JobId, gone: &[u32]) {
         let (cause, fate) = outcome::own(Before::DeliveredBefore);
         self.conclude(now, id, None, &|recipient| {
-            gone.contains(&recipient).then(|| Verdict::No(cause.clone(), fate))
+            let verdict = || Verdict::No(cause.clone(), fate, Voice::Ours);
+            gone.contains(&recipient).then(|| (verdict(), None))
         });
     }
 
@@ -589,20 +611,28 @@ impl Core {
     /// Ends an attempt before any host was asked.
     fn stop(&mut self, now: Time, id: JobId, before: Before) {
         let (cause, fate) = outcome::own(before);
-        self.conclude(now, id, None, &|_| Some(Verdict::No(cause.clone(), fate)));
+        self.conclude(now, id, None, &|_| {
+            Some((Verdict::No(cause.clone(), fate, Voice::Ours), None))
+        });
     }
 
     fn finished(&mut self, now: Time, id: JobId, report: &Report) {
-        let findings: BTreeMap<u32, Finding> = report.findings.iter().cloned().collect();
-        let remote = report.path.as_ref().map(|path| path.host.clone());
-        let tls = self.tls_request(id);
-        self.conclude(now, id, Some(report), &|recipient| match findings.get(&recipient)? {
-            Finding::Delivered(reply, handover) => Some(Verdict::Yes(reply.clone(), *handover)),
-            Finding::NotDelivered(found) => {
-                let (cause, fate) = outcome::classify_for(tls, found, remote.clone());
-                Some(Verdict::No(cause, fate))
-            }
-            Finding::TryAgain => None,
+        let findings =
+            report.findings.iter().map(|(place, finding, host)| (*place, (finding, *host)));
+        let findings: BTreeMap<u32, (&Finding, Option<HostPlace>)> = findings.collect();
+        self.conclude(now, id, Some(report), &|recipient| {
+            let (finding, host) = *findings.get(&recipient)?;
+            let verdict = match finding {
+                Finding::Delivered(reply, handover) => Verdict::Yes(reply.clone(), *handover),
+                Finding::NotDelivered(found) => {
+                    let tried = host.and_then(|host| report.tried.get(host));
+                    let remote = tried.map(|(path, _)| path.host.clone());
+                    let (cause, fate) = outcome::classify_on(report.terms, found, remote);
+                    Verdict::No(cause, fate, Voice::of(&found.fact))
+                }
+                Finding::TryAgain => return None,
+            };
+            Some((verdict, host))
         });
     }
 

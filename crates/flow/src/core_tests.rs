@@ -128,8 +128,9 @@ impl World {
             host: job.targets[0].endpoint.host(),
             address: Remote::Ip("192.0.2.1:25".parse().unwrap()),
         };
-        let findings = job.recipients.iter().map(|(n, r)| (*n, peer(&r.path))).collect();
-        let report = Report { path: Some(path), began: self.now, tls: None, findings };
+        let findings = job.recipients.iter().map(|(n, r)| (*n, peer(&r.path), Some(0))).collect();
+        let terms = Terms { protection: job.protection, ..Terms::default() };
+        let report = Report { began: self.now, terms, tried: vec![(path, None)], findings };
         self.core.handle(self.now, Input::Finished(job.id, Box::new(report)));
     }
 
@@ -673,5 +674,79 @@ fn a_double_bounce_goes_to_the_postmaster_once() {
         assert_eq!(world.reports.len(), want);
         assert_eq!(world.log().last().unwrap(), "Attempted+Retired");
         assert!(world.core.queue().is_empty());
+    }
+}
+
+/// RFC 3464 §2.3.5: who refused one recipient is not who took the other.
+#[test]
+fn each_recipient_is_told_of_with_the_host_that_decided_about_it() {
+    let mut world = World::new();
+    world.accept(1, "a@ours.example", &["one@there.example", "two@there.example"]);
+    let refused = |text| {
+        let fact = Fact::Replied(Reply::new(550, (5, 1, 1), text));
+        Finding::NotDelivered(Found { phase: Phase::Recipient, fact })
+    };
+    let path = |name: &str| EgressPath {
+        source: "default".to_owned(),
+        host: domain(name),
+        address: Remote::Ip("192.0.2.1:25".parse().unwrap()),
+    };
+    while let Some(output) = world.core.poll(world.now) {
+        match output {
+            Output::Ask(question) => {
+                world.core.handle(world.now, Input::Answered(question, Answer::Mx(one_host())));
+            }
+            Output::Load(job, id) => {
+                let accepted = world.messages[&id].clone();
+                let loaded = Loaded { accepted, header: Bytes::from_static(b"Subject: x\r\n\r\n") };
+                world.core.handle(world.now, Input::Loaded(job, Some(Arc::new(loaded))));
+            }
+            Output::Attempt(job) => {
+                let report = Report {
+                    began: world.now,
+                    terms: Terms::default(),
+                    tried: vec![(path("first.example"), None), (path("second.example"), None)],
+                    findings: vec![
+                        (0, refused("no one"), Some(0)),
+                        (1, refused("no two"), Some(1)),
+                    ],
+                };
+                world.core.handle(world.now, Input::Finished(job.id, Box::new(report)));
+            }
+            Output::Commit(token, group) => {
+                for (event, _) in &group.events {
+                    if let Event::Attempted(attempted) = event {
+                        let host = attempted.attempt.path.as_ref().unwrap().host.to_string();
+                        world.log.push(format!("{host} {}", attempted.outcomes[0].0));
+                    }
+                }
+                world.commit(token, &group);
+            }
+        }
+    }
+    let log = world.log();
+    assert_eq!(log[..2], ["first.example 0", "second.example 1"], "{log:?}");
+    let report = &world.reports[0];
+    for (host, text) in [("first.example", "no one"), ("second.example", "no two")] {
+        let want =
+            format!("Remote-MTA: dns; {host}\r\nDiagnostic-Code: smtp; 550 5.1.1 {text}\r\n");
+        assert!(report.contains(&want), "{report}");
+    }
+}
+
+#[test]
+fn a_hand_over_is_owed_where_it_is_traced_or_nobody_keeps_the_time() {
+    use Handover::{Final, Owed, Relayed, Reporting};
+    let by = |mode, is_traced| Some(DeliverBy { deadline: Time::EPOCH, mode, is_traced });
+    for (handover, by, is_offered, want) in [
+        (Relayed, None, false, Relayed),
+        (Relayed, by(ByMode::Notify, false), false, Owed),
+        (Reporting, by(ByMode::Notify, false), false, Owed),
+        (Reporting, by(ByMode::Notify, false), true, Reporting),
+        (Reporting, by(ByMode::Return, false), true, Reporting),
+        (Reporting, by(ByMode::Return, true), true, Owed),
+        (Final, by(ByMode::Notify, true), false, Final),
+    ] {
+        assert_eq!(handover.timed(by, is_offered), want, "{handover:?} {by:?} {is_offered}");
     }
 }

@@ -5,9 +5,11 @@
 //! suppress an address. Pure.
 
 use merpati_mail::{
-    Cause, Class, Domain, NotConvertible, Reply, Scope, TlsRequest,
+    Cause, Class, Domain, NotConvertible, Reply, Scope,
     outcome::{Fact, Finding, Need, Phase},
 };
+
+use crate::{Dialect, Protection};
 
 /// What is to become of the deliveries that a finding is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +20,101 @@ pub enum Fate {
     Final,
 }
 
+/// In whose words a cause is told (RFC 3464 §2.3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// In those of the host that was talked to.
+    Host,
+    /// In ours, whatever host it is about.
+    Ours,
+}
+
+impl Voice {
+    /// Whose words those about this fact are.
+    pub const fn of(fact: &Fact) -> Self {
+        match fact {
+            Fact::Replied(_) => Self::Host,
+            Fact::Cut
+            | Fact::Lacks(_)
+            | Fact::NotConvertible(_)
+            | Fact::Ourselves
+            | Fact::Protocol(_)
+            | Fact::TimedOut
+            | Fact::Tls(_)
+            | Fact::Unreachable(_) => Self::Ours,
+        }
+    }
+}
+
+/// On which terms an attempt is made, as far as they decide what a finding means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What is spoken.
+    pub dialect: Dialect,
+    /// Whether we authenticate.
+    pub login: Login,
+    /// How the connection must be protected.
+    pub protection: Protection,
+}
+
+/// Whether the route has a credential for its next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// It has.
+    Given,
+    /// It has none: we come as a stranger.
+    None,
+}
+
+impl Default for Terms {
+    /// Those of mail to strangers.
+    fn default() -> Self {
+        Self { dialect: Dialect::Smtp, login: Login::None, protection: Protection::AsRouted }
+    }
+}
+
 /// The meaning of a finding: its cause, and whether it is for ever.
 ///
-/// `remote` is the host that was talked to; `None` where none was.
+/// `remote` is the host that was talked to; `None` where none was. On the terms of mail to
+/// strangers; [`classify_on`] takes others.
 pub fn classify(finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
+    classify_on(Terms::default(), finding, remote)
+}
+
+/// The same on these terms.
+pub fn classify_on(terms: Terms, finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
+    match (terms.protection, required_tls(&finding.fact)) {
+        (Protection::Verified, Some(why)) => {
+            let text = format!("the message requires TLS: {why}");
+            let reply = Reply::with_text(550, (5, 7, 10), text).shortened();
+            (Cause { class: Class::Tls, scope: Scope::Host, reply, remote }, Fate::Final)
+        }
+        (Protection::AsRouted | Protection::Verified, _) => as_routed(terms, finding, remote),
+    }
+}
+
+/// What a host cannot do or prove where a message must not go without proven TLS (RFC 8689
+/// §4.2.1): no later attempt changes it, and the message is returned. That the connection broke or
+/// nothing came in time is none of it, also not in the handshake.
+fn required_tls(fact: &Fact) -> Option<&str> {
+    match fact {
+        Fact::Lacks(Need::StartTls) => Some("the next hop does not offer it"),
+        Fact::Tls(why) => Some(why),
+        Fact::Cut
+        | Fact::Lacks(_)
+        | Fact::NotConvertible(_)
+        | Fact::Ourselves
+        | Fact::Protocol(_)
+        | Fact::Replied(_)
+        | Fact::TimedOut
+        | Fact::Unreachable(_) => None,
+    }
+}
+
+fn as_routed(terms: Terms, finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
     let phase = finding.phase;
     let (class, scope, fate, reply) = match &finding.fact {
-        Fact::Replied(reply) => return replied(phase, reply, remote),
+        Fact::Replied(reply) => return replied(terms, phase, reply, remote),
         // RFC 5321 §4.5.3.2.6 and RFC 1047: who has the message is unknown, so it is kept.
         Fact::Cut | Fact::TimedOut if phase == Phase::EndOfData => (
             Class::Ambiguous,
@@ -86,25 +176,8 @@ pub fn classify(finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
             Reply::new(554, (5, 4, 6), "mail loops back: the next hop has our own name"),
         ),
     };
-    (Cause { class, scope, reply, remote }, fate)
-}
-
-/// The meaning of a finding for a message that asks this of TLS. Where it must not go without
-/// proven TLS (RFC 8689 §4.2.1), no later attempt makes a host do what it cannot: the message is
-/// returned.
-pub fn classify_for(
-    request: TlsRequest,
-    finding: &Finding,
-    remote: Option<Domain>,
-) -> (Cause, Fate) {
-    let why = match (request, &finding.fact) {
-        (TlsRequest::Required, Fact::Lacks(Need::StartTls)) => "the next hop does not offer it",
-        (TlsRequest::Required, Fact::Tls(why)) => why,
-        (TlsRequest::AsRouted | TlsRequest::Required, _) => return classify(finding, remote),
-    };
-    let text = format!("the message requires TLS: {why}");
-    let reply = Reply::with_text(550, (5, 7, 10), text);
-    (Cause { class: Class::Tls, scope: Scope::Host, reply, remote }, Fate::Final)
+    // What a library says of TLS or the system of a connection has no bound of ours.
+    (Cause { class, scope, reply: reply.shortened(), remote }, fate)
 }
 
 /// What we found ourselves, before any host was asked.
@@ -231,7 +304,7 @@ pub fn tries_next_host(finding: &Finding) -> bool {
 }
 
 fn is_of_host(phase: Phase, reply: &Reply) -> bool {
-    let (cause, _) = replied(phase, reply, None);
+    let (cause, _) = replied(Terms::default(), phase, reply, None);
     cause.scope == Scope::Host
 }
 
@@ -290,21 +363,48 @@ fn not_convertible(why: NotConvertible) -> (Class, Scope, Fate, Reply) {
     (Class::Lacks, Scope::Message, Fate::Final, Reply::with_text(550, (5, 6, 3), text))
 }
 
-fn replied(phase: Phase, reply: &Reply, remote: Option<Domain>) -> (Cause, Fate) {
+fn replied(terms: Terms, phase: Phase, reply: &Reply, remote: Option<Domain>) -> (Cause, Fate) {
     let text = own_words(&reply.text);
-    let fits = |line: &&Line| line.fits(phase, reply, &text);
-    let (class, scope) = TABLE
-        .iter()
-        .find(fits)
-        .map_or((unknown(reply), Scope::Message), |line| (line.class, line.scope));
-    // Some hosts say 5yz to what passes: being asked to slow down, STARTTLS, and our own
-    // credential, which the operator will mend.
+    // RFC 2033 §4.2: behind the end of data LMTP answers for each recipient, as SMTP does at RCPT.
+    // But 552 is not about their number then.
+    let is_of_one = terms.dialect == Dialect::Lmtp && reply.code != 552;
+    let is_of_one = is_of_one && phase == Phase::EndOfData;
+    let asked = if is_of_one { Phase::Recipient } else { phase };
+    let (class, scope) = line_of(asked, reply, &text)
+        .map_or((unknown(reply), Scope::Message), |l| (l.class, l.scope));
+    // Some hosts say 5yz to what passes: being asked to slow down, STARTTLS or the lack of it, and
+    // our own credential, which the operator will mend. Where we have none we are told that this is
+    // no place for mail of strangers.
     let passing = !reply.is_permanent()
         || phase == Phase::StartTls
         || is_old_452(phase, reply, class)
-        || matches!(class, Class::AuthTrouble | Class::Busy | Class::Greylisted | Class::Throttled);
+        || (class == Class::AuthTrouble && terms.login == Login::Given)
+        || (class == Class::Tls && reply.code == 530)
+        || matches!(class, Class::Busy | Class::Greylisted | Class::Throttled);
     let fate = if passing { Fate::Passing } else { Fate::Final };
-    (Cause { class, scope, reply: reply.clone(), remote }, fate)
+    (Cause { class, scope, reply: reply.clone().shortened(), remote }, fate)
+}
+
+/// The line of the table that says what a reply means: the first that fits. But an enhanced code
+/// that says exactly what is so beats words, which may stand in a reply about anything.
+fn line_of(phase: Phase, reply: &Reply, text: &str) -> Option<&'static Line> {
+    let fits = |line: &&Line| line.fits(phase, reply, text);
+    let first = TABLE.iter().find(fits)?;
+    if first.words.is_empty() || !is_exact(reply) {
+        return Some(first);
+    }
+    Some(TABLE.iter().filter(|line| !line.enhanced.is_empty()).find(fits).unwrap_or(first))
+}
+
+/// Whether the enhanced code leaves nothing to words: `x.y.0` says no more than a subject, `x.7.1`
+/// and the state of a host (`x.3.z`) say everything and nothing.
+fn is_exact(reply: &Reply) -> bool {
+    reply.enhanced.is_some_and(|code| match (code.subject, code.detail) {
+        // RFC 7505 has 1.10 for a null MX, and Exchange for an unknown recipient.
+        (_, 0) | (1, 10) | (7, 1) => false,
+        (3, detail) => detail == 4,
+        (_, _) => true,
+    })
 }
 
 const fn unknown(reply: &Reply) -> Class {
@@ -397,9 +497,10 @@ impl Line {
 }
 
 /// Words are asked before codes: what a host writes is nearer to the truth than the digits it
-/// chose, and 5.7.1 says everything and nothing.
+/// chose, unless those are exact (see [`is_exact`]).
 const TABLE: &[Line] = &[
     Line::new(Class::AuthTrouble, Scope::Us).at(Phase::Auth),
+    Line::new(Class::Tls, Scope::Host).words(&["starttls", "tls required", "requires tls"]),
     Line::new(Class::AuthTrouble, Scope::Us).codes(&[530, 534, 535, 538]),
     Line::new(Class::Greylisted, Scope::Recipient).words(&[
         "greylist",
@@ -540,7 +641,6 @@ const TABLE: &[Line] = &[
         "attachment",
     ]),
     Line::new(Class::Content, Scope::Message).enhanced(&[(6, 0), (6, 1), (6, 2), (6, 3), (7, 7)]),
-    Line::new(Class::Tls, Scope::Host).words(&["starttls first", "tls required", "requires tls"]),
     Line::new(Class::TooManyRecipients, Scope::Host).enhanced(&[(5, 3)]),
     Line::new(Class::TooManyRecipients, Scope::Host).words(&["too many recipients"]),
     Line::new(Class::Policy, Scope::Recipient).at(Phase::Recipient).enhanced(&[(7, 1), (7, 0)]),
@@ -572,6 +672,15 @@ mod tests {
         Reply { code: code.parse().unwrap(), enhanced, text: text.to_owned().into() }
     }
 
+    fn terms(name: &str) -> (Terms, &str) {
+        let terms = Terms::default();
+        match name.split_once(' ') {
+            Some(("lmtp", stage)) => (Terms { dialect: Dialect::Lmtp, ..terms }, stage),
+            Some(("login", stage)) => (Terms { login: Login::Given, ..terms }, stage),
+            _ => (terms, name),
+        }
+    }
+
     fn phase(name: &str) -> Phase {
         match name {
             "greeting" => Phase::Greeting,
@@ -586,7 +695,8 @@ mod tests {
         }
     }
 
-    /// `phase | class | scope | fate | reply`, one a line.
+    /// `phase | class | scope | fate | reply`, one a line; `lmtp end` and `login mail` are on other
+    /// terms.
     #[test]
     fn replies_of_the_world_mean_what_the_table_of_replies_says() {
         let (mut count, mut wrong) = (0, Vec::new());
@@ -595,9 +705,9 @@ mod tests {
                 continue;
             }
             let columns: Vec<&str> = line.splitn(5, '|').map(str::trim).collect();
-            let finding =
-                Finding { phase: phase(columns[0]), fact: Fact::Replied(parse(columns[4])) };
-            let (cause, fate) = classify(&finding, None);
+            let (terms, stage) = terms(columns[0]);
+            let finding = Finding { phase: phase(stage), fact: Fact::Replied(parse(columns[4])) };
+            let (cause, fate) = classify_on(terms, &finding, None);
             let got = (
                 cause.class.advice_id(),
                 format!("{:?}", cause.scope),
@@ -660,8 +770,7 @@ mod tests {
             let fact = Fact::Replied(Reply::bare(code, "so it is"));
             let (_, fate) = classify(&Finding { phase, fact }, None);
             let is_passing = code < 500
-                || matches!(phase, Phase::StartTls | Phase::Auth)
-                || matches!(code, 530 | 534 | 535 | 538)
+                || matches!(phase, Phase::StartTls)
                 || (phase == Phase::Recipient && code == 552);
             assert_eq!(fate == Fate::Passing, is_passing, "{code} at {stage}");
         }
@@ -783,14 +892,15 @@ mod tests {
 
     #[test]
     fn what_must_not_go_without_tls_is_returned_where_a_host_cannot_protect_it() {
-        use TlsRequest::{AsRouted, Required};
-        for (request, phase, fact, want) in [
-            (Required, Phase::Mail, Fact::Lacks(Need::RequireTls), ("5.7.30", Fate::Final)),
-            (Required, Phase::StartTls, Fact::Lacks(Need::StartTls), ("5.7.10", Fate::Final)),
-            (Required, Phase::StartTls, Fact::Tls("bad".to_owned()), ("5.7.10", Fate::Final)),
-            (Required, Phase::StartTls, Fact::Cut, ("4.4.2", Fate::Passing)),
+        use Protection::{AsRouted, Verified};
+        for (protection, phase, fact, want) in [
+            (Verified, Phase::Mail, Fact::Lacks(Need::RequireTls), ("5.7.30", Fate::Final)),
+            (Verified, Phase::StartTls, Fact::Lacks(Need::StartTls), ("5.7.10", Fate::Final)),
+            (Verified, Phase::StartTls, Fact::Tls("bad".to_owned()), ("5.7.10", Fate::Final)),
+            (Verified, Phase::StartTls, Fact::Cut, ("4.4.2", Fate::Passing)),
+            (Verified, Phase::StartTls, Fact::TimedOut, ("4.4.2", Fate::Passing)),
             (
-                Required,
+                Verified,
                 Phase::StartTls,
                 Fact::Replied(parse("454 4.7.0 x")),
                 ("4.7.0", Fate::Passing),
@@ -800,10 +910,14 @@ mod tests {
             (AsRouted, Phase::Mail, Fact::Lacks(Need::DeliverBy), ("5.3.3", Fate::Final)),
         ] {
             let finding = Finding { phase, fact };
-            let (cause, fate) = classify_for(request, &finding, None);
+            let (cause, fate) =
+                classify_on(Terms { protection, ..Terms::default() }, &finding, None);
             let code = cause.reply.enhanced.unwrap().to_string();
-            assert_eq!((code.as_str(), fate), want, "{request:?} {finding:?}");
-            assert!(matches!(cause.class, Class::Tls | Class::Lacks | Class::Connection));
+            assert_eq!((code.as_str(), fate), want, "{protection:?} {finding:?}");
+            assert!(matches!(
+                cause.class,
+                Class::Tls | Class::Lacks | Class::Connection | Class::TimedOut
+            ));
             assert!(tries_next_host(&finding), "another host may do better");
         }
     }

@@ -19,7 +19,7 @@ use merpati_mail::{
 };
 
 use self::text::Text;
-use crate::Loaded;
+use crate::{Loaded, outcome::Voice};
 
 /// A report, ready to be accepted as a message of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub enum News {
     Delayed {
         /// For what.
         cause: Cause,
+        /// In whose words that is.
+        voice: Voice,
         /// When we give up.
         until: Time,
     },
@@ -71,6 +73,8 @@ pub enum News {
     Failed {
         /// Why.
         cause: Cause,
+        /// In whose words that is.
+        voice: Voice,
     },
     /// A next hop has the message that tells nobody of its success (RFC 3461 §5.2.2).
     Relayed {
@@ -78,6 +82,9 @@ pub enum News {
         reply: Reply,
         /// The next hop; `None` where it has no name.
         remote: Option<Domain>,
+        /// Whether it is told also where success was not asked for, unless nothing is to be told
+        /// (RFC 2852 §4).
+        is_owed: bool,
     },
 }
 
@@ -132,8 +139,9 @@ pub fn is_wanted(about: &Loaded, item: &Item) -> bool {
         return false;
     }
     match (&item.news, recipient.notify) {
-        (_, Some(Notify::Never)) | (News::Delivered { .. } | News::Relayed { .. }, None) => false,
-        (News::Failed { .. }, None) => true,
+        (_, Some(Notify::Never)) => false,
+        (News::Relayed { is_owed: true, .. }, _) | (News::Failed { .. }, None) => true,
+        (News::Delivered { .. } | News::Relayed { .. }, None) => false,
         (News::Delayed { .. }, None) => !is_bulk(&about.header),
         (News::Delayed { .. }, Some(Notify::On { delay, .. })) => delay,
         (News::Failed { .. }, Some(Notify::On { failure, .. })) => failure,

@@ -96,7 +96,8 @@ fn check(dsn: &Dsn) {
 fn failed(reply: Reply) -> News {
     let remote = Some(Domain::parse("mx.other.example").unwrap());
     let (class, scope) = (Class::MailboxUnknown, Scope::Recipient);
-    News::Failed { cause: Cause { class, scope, reply, remote } }
+    let voice = Voice::Host;
+    News::Failed { cause: Cause { class, scope, reply, remote }, voice }
 }
 
 fn unknown() -> News {
@@ -104,11 +105,11 @@ fn unknown() -> News {
 }
 
 fn delayed() -> News {
-    let News::Failed { mut cause } = failed(Reply::new(451, (4, 7, 1), "come again")) else {
+    let News::Failed { mut cause, voice } = failed(Reply::new(451, (4, 7, 1), "come again")) else {
         panic!("it failed");
     };
     cause.class = Class::Greylisted;
-    News::Delayed { cause, until: Time::from_secs(5 * 24 * 3_600) }
+    News::Delayed { cause, voice, until: Time::from_secs(5 * 24 * 3_600) }
 }
 
 fn delivered() -> News {
@@ -117,7 +118,7 @@ fn delivered() -> News {
 }
 
 fn relayed() -> News {
-    News::Relayed { reply: Reply::bare(250, "ok"), remote: None }
+    News::Relayed { reply: Reply::bare(250, "ok"), remote: None, is_owed: false }
 }
 
 fn on(delay: bool, failure: bool, success: bool) -> Notify {
@@ -323,12 +324,12 @@ fn the_parameters_of_the_client_come_back_decoded() {
 
 #[test]
 fn what_waited_too_long_says_so_and_what_was_said_last() {
-    let News::Failed { mut cause } = failed(Reply::new(450, (4, 2, 0), "not now")) else {
+    let News::Failed { mut cause, voice } = failed(Reply::new(450, (4, 2, 0), "not now")) else {
         panic!("it failed");
     };
     cause.class = Class::Expired;
     let to = [("u@other.example", None)];
-    let text = story("a@ours.example", &to).with([News::Failed { cause }]).text();
+    let text = story("a@ours.example", &to).with([News::Failed { cause, voice }]).text();
     assert!(text.contains("Action: failed\r\nStatus: 4.4.7\r\n"));
     assert!(text.contains("Diagnostic-Code: smtp; 450 4.2.0 not now\r\n"));
 }
@@ -342,14 +343,22 @@ fn a_reply_without_a_status_code_gets_that_of_its_class() {
 
 #[test]
 fn what_no_server_said_is_not_quoted_as_if_it_had() {
-    let News::Failed { mut cause } = failed(Reply::new(421, (4, 4, 2), "connection lost")) else {
-        panic!("it failed");
-    };
-    cause.class = Class::Connection;
-    let to = [("u@other.example", None)];
-    let text = story("a@ours.example", &to).with([News::Failed { cause }]).text();
-    assert!(text.contains("Diagnostic-Code: x-merpati; 421 4.4.2 connection lost\r\n"));
-    assert!(!text.contains(" said:"));
+    // Also what waited too long for such a reason, and what the host does not offer.
+    for class in [Class::Connection, Class::Expired, Class::Lacks, Class::TooLarge, Class::Tls] {
+        let News::Failed { mut cause, .. } = failed(Reply::new(421, (4, 4, 2), "so it is")) else {
+            panic!("it failed");
+        };
+        cause.class = class;
+        let to = [("u@other.example", None)];
+        let news = |voice| News::Failed { cause: cause.clone(), voice };
+        let text = story("a@ours.example", &to).with([news(Voice::Ours)]).text();
+        assert!(text.contains("Diagnostic-Code: x-merpati; 421 4.4.2 so it is\r\n"), "{text}");
+        assert!(text.contains("Remote-MTA: dns; mx.other.example\r\n"), "{text}");
+        assert!(!text.contains("said"), "{text}");
+        let text = story("a@ours.example", &to).with([news(Voice::Host)]).text();
+        assert!(text.contains("Diagnostic-Code: smtp; 421 4.4.2 so it is\r\n"), "{text}");
+        assert!(text.contains("mx.other.example said: 421"), "{text}");
+    }
 }
 
 #[test]
@@ -472,4 +481,54 @@ fn a_report_that_fails_is_told_to_the_postmaster_once() {
     third.postmaster = double.postmaster.clone();
     third.loaded = as_message(dsn);
     assert_eq!(third.with([unknown()]).dsn(), None, "nobody is told of that");
+}
+
+/// A header in 8 bits makes a part that cannot be encoded; the report comes all the same.
+#[test]
+fn a_report_that_returns_octets_above_127_is_made_anew_for_a_host_of_7_bits() {
+    let to = [("u@other.example", None)];
+    let content = "Subject: caf\u{e9}\r\nMessage-ID: <1@ours.example>\r\n\r\nbody\r\n";
+    let first = story("a@ours.example", &to).content(content).with([unknown()]).dsn().unwrap();
+    assert!(!first.content.is_ascii());
+    let lacks = |code: (u8, u16, u16)| {
+        let News::Failed { mut cause, .. } = unknown() else { panic!("it failed") };
+        cause.reply = Reply::new(550, code, "a part of type message holds 8-bit octets");
+        News::Failed { cause, voice: Voice::Ours }
+    };
+    let again = |first: &Dsn, news: News| {
+        let header = Bytes::from(first.content.clone());
+        let loaded = Loaded { accepted: first.accepted.clone(), header };
+        Story { loaded, items: Vec::new(), postmaster: None }.with([news]).dsn()
+    };
+    assert_eq!(again(&first, lacks((5, 1, 1))), None);
+    let second = again(&first, lacks((5, 6, 3))).expect("it is made anew");
+    let text = String::from_utf8(second.content.clone()).unwrap();
+    assert!(text.contains("\r\nContent-Type: text/rfc822-headers\r\n"), "{text}");
+    assert!(text.contains("Final-Recipient: rfc822; u@other.example\r\n"), "{text}");
+    assert!(merpati_mail::transfer::seven_bit(&second.content).is_ok(), "{text}");
+    assert_eq!(again(&second, lacks((5, 6, 3))), None, "once");
+}
+
+/// RFC 2852 §4: a hand-over that is owed is told unless nothing is.
+#[test]
+fn a_hand_over_that_is_owed_is_told_unless_nothing_is_to_be() {
+    let on_failure = Notify::On { delay: false, failure: true, success: false };
+    for (notify, want) in [(None, true), (Some(on_failure), true), (Some(Notify::Never), false)] {
+        let owed = News::Relayed { reply: Reply::bare(250, "ok"), remote: None, is_owed: true };
+        let report = story("a@ours.example", &[("u@other.example", notify)]).with([owed]).dsn();
+        assert_eq!(report.is_some(), want, "{notify:?}");
+    }
+}
+
+#[test]
+fn whom_a_report_has_no_room_for_is_counted() {
+    let addresses: Vec<String> =
+        (0..4_000).map(|n| format!("{n}{}@{}.example", "x".repeat(60), "y".repeat(60))).collect();
+    let to: Vec<(&str, Option<Notify>)> = addresses.iter().map(|a| (a.as_str(), None)).collect();
+    let text = story("a@ours.example", &to).with(addresses.iter().map(|_| unknown())).text();
+    let named = text.matches("Final-Recipient: ").count();
+    assert!(named < 4_000);
+    let told = format!("The part of this report for programs names the first {named} of 4000.");
+    assert!(text.contains(&told), "{named}");
+    assert!(text.len() < 1 << 20);
 }

@@ -116,8 +116,11 @@ pub struct Target {
 /// By preference, hosts of equal preference in random order. If we are among them, only the hosts
 /// before us are kept, or the message would go round. Hosts without an address that may be used are
 /// passed over; where none is left, what is so of them says why, and a doubt wins: what may be
-/// otherwise soon is not failed. At most [`HOSTS_MAX`] hosts and [`ADDRESSES_MAX`] addresses are
-/// tried in one attempt.
+/// otherwise soon is not failed. For the same reason hosts of which DNS could not say just now come
+/// last, without an address: where no other host takes the message the shell looks them up once
+/// more, and while it cannot, no refusal of the others is for ever (RFC 5321 §5.1). At most
+/// [`HOSTS_MAX`] hosts and [`ADDRESSES_MAX`] addresses are tried in one attempt, and as many hosts
+/// looked up.
 pub fn order(
     hosts: &[MxHost],
     ours: &Domain,
@@ -135,20 +138,24 @@ pub fn order(
     // The shuffle comes first, and the sort is stable: equal preferences stay shuffled.
     draw.shuffle(&mut hosts);
     hosts.sort_by_key(|host| host.preference);
-    let targets: Vec<Target> = hosts
-        .into_iter()
+    let endpoint = |host: &MxHost| Endpoint::Tcp(HostPort { host: host.name.clone(), port });
+    let mut targets: Vec<Target> = hosts
+        .iter()
         .filter(|host| !host.addresses.known().is_empty())
         .take(HOSTS_MAX)
         .flat_map(|host| {
             let addresses = host.addresses.known().iter().take(ADDRESSES_PER_HOST_MAX);
-            addresses.map(|&address| Target {
-                endpoint: Endpoint::Tcp(HostPort { host: host.name.clone(), port }),
-                address: Some(address),
-            })
+            addresses.map(|&address| Target { endpoint: endpoint(host), address: Some(address) })
         })
         .take(ADDRESSES_MAX)
         .collect();
-    if targets.is_empty() { Err(why_none) } else { Ok(targets) }
+    if targets.is_empty() {
+        return Err(why_none);
+    }
+    let unknown = hosts.iter().filter(|host| host.addresses == Addresses::Unknown);
+    let unknown = unknown.map(|host| Target { endpoint: endpoint(host), address: None });
+    targets.extend(unknown.take(HOSTS_MAX));
+    Ok(targets)
 }
 
 /// Why hosts that have no address that may be used are no way.
@@ -298,11 +305,15 @@ mod tests {
             (vec![Addresses::None], Err(Before::DomainUnknown)),
             (vec![Addresses::None, forbidden.clone()], Err(Before::BadAddress)),
             (vec![Addresses::None, forbidden.clone(), Addresses::Unknown], Err(Before::Dns)),
-            (vec![Addresses::None, forbidden, Addresses::Unknown, known], Ok(1)),
+            (vec![Addresses::None, forbidden, known.clone()], Ok(1)),
+            (vec![Addresses::Unknown, known, Addresses::Unknown], Ok(3)),
         ] {
             let host = |addresses| MxHost { preference: 1, name: domain("a.example"), addresses };
             let hosts: Vec<MxHost> = all.into_iter().map(host).collect();
             let targets = order(&hosts, &me, 25, &mut Draw::new(1));
+            if let Ok([first, others @ ..]) = targets.as_deref() {
+                assert!(first.address.is_some() && others.iter().all(|t| t.address.is_none()));
+            }
             assert_eq!(targets.map(|targets| targets.len()), want, "{hosts:?}");
         }
     }

@@ -51,7 +51,7 @@ pub struct Cause {
     pub scope: Scope,
     /// What the peer said, or what we would say; never empty.
     pub reply: Reply,
-    /// The host that said so; `None` where it is our own finding.
+    /// The host that said so, or that it was found with; `None` where it is about none.
     pub remote: Option<Domain>,
 }
 

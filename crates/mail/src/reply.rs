@@ -82,6 +82,28 @@ impl Reply {
         }
     }
 
+    /// The reply with at most [`KEPT_OCTETS_MAX`] octets of its text: what is kept of it, in the
+    /// journal and in reports. Where more was said, whole lines are left out, or of a single line
+    /// whole characters, and `…` stands for them.
+    #[must_use]
+    pub fn shortened(self) -> Self {
+        self.shortened_to(KEPT_OCTETS_MAX)
+    }
+
+    /// The same with a limit of its own.
+    #[must_use]
+    pub fn shortened_to(mut self, octets_max: usize) -> Self {
+        if self.text.len() <= octets_max {
+            return self;
+        }
+        let room = octets_max.saturating_sub(ELLIPSIS.len());
+        let head = self.text.get(..self.text.floor_char_boundary(room)).unwrap_or_default();
+        // With its line end, so that one sees that it is not the line that is cut.
+        let lines = head.rfind('\n').filter(|at| *at >= room / 2).and_then(|at| head.get(..=at));
+        self.text = Cow::Owned(format!("{}{ELLIPSIS}", lines.unwrap_or(head)));
+        self
+    }
+
     /// The reply on one line, as logs and DSNs show it: `550 5.1.1 no such user`.
     pub fn one_line(&self) -> String {
         let text: String =
@@ -153,6 +175,10 @@ fn pieces(line: &str, room: usize) -> impl Iterator<Item = &str> {
 
 /// RFC 5321 §4.5.3.1.5: the maximum length of a reply line, code and CRLF included.
 pub const LINE_OCTETS_MAX: usize = 512;
+/// The most octets of the text of a reply that are kept: four lines of the longest kind.
+pub const KEPT_OCTETS_MAX: usize = 2_048;
+/// Stands for what is left out.
+const ELLIPSIS: &str = "…";
 
 #[cfg(test)]
 mod tests {
@@ -181,6 +207,21 @@ mod tests {
         assert!(wire(&reply).split_inclusive("\r\n").all(|line| line.len() <= 512));
         let reply = Reply::with_text(554, (5, 6, 0), "a\r250 ok\x1b[0m\0b".to_owned());
         assert_eq!(wire(&reply), "554 5.6.0 a?250 ok?[0m?b\r\n");
+    }
+
+    #[test]
+    fn what_is_kept_of_a_reply_has_a_bound_and_is_cut_between_characters_or_lines() {
+        let kept = |text: String| Reply::with_text(550, (5, 1, 1), text).shortened();
+        assert_eq!(kept("x".repeat(KEPT_OCTETS_MAX)).text.len(), KEPT_OCTETS_MAX);
+        let long = kept("\u{fffd}".repeat(65_536));
+        assert!(long.text.len() <= KEPT_OCTETS_MAX && long.text.len() > KEPT_OCTETS_MAX - 4);
+        assert!(long.text.ends_with("\u{fffd}…"));
+        assert_eq!(long.enhanced.unwrap().to_string(), "5.1.1");
+        let lines = kept(format!("{}\n", "y".repeat(99)).repeat(30));
+        assert_eq!(lines.text.lines().count(), 21, "{}", lines.text);
+        assert!(lines.text.ends_with("y\n…"));
+        let short = Reply::bare(550, "é".repeat(10)).shortened_to(6);
+        assert_eq!(short.text, "é…");
     }
 
     #[test]

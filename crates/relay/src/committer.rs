@@ -10,7 +10,8 @@
 //! from here would cost a system call each.
 //!
 //! What the core proposes is never refused: where the spool is full, its groups that grow wait,
-//! and behind them what else is about the same messages. Its outcomes are told at once where
+//! and behind them what else is about the same messages; where a group is larger than the journal
+//! can hold, what hosts said is cut. Its outcomes are told at once where
 //! nothing before them waits for a sync (core.md: the one exception).
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
 
 use merpati_console::Summary;
 use merpati_flow::Token;
-use merpati_mail::{Durability, Event, Lsn, QueueId, Record, event::Keeping};
+use merpati_mail::{Durability, Event, Lsn, Outcome, QueueId, Record, Reply, event::Keeping};
 use merpati_spool::{Body, Group, Level, Spool, SpoolError};
 use tokio::sync::{Notify, oneshot};
 
@@ -366,6 +367,13 @@ impl Thread {
                 Ok(())
             }
             Err(error) if is_refusal(&error) => {
+                let is_too_large = matches!(error, SpoolError::TooLarge { .. });
+                let is_of_core =
+                    matches!(companions.first(), Some(Companion { from: From::Core(_), .. }));
+                if is_too_large && is_of_core && groups.iter_mut().fold(false, cut) {
+                    tracing::warn!(%error, "a decision is kept with less of what hosts said");
+                    return self.append(groups, companions, tickets, must_sync);
+                }
                 if let Some(Companion { from: from @ (From::Core(_) | From::Carry), .. }) =
                     companions.first()
                 {
@@ -587,6 +595,37 @@ fn messages(group: &Group) -> impl Iterator<Item = QueueId> {
     })
 }
 
+/// Cuts what hosts said in a group, so that the journal can hold it; whether there was anything to
+/// cut. It decides nothing: the queue keeps no words.
+fn cut(has_cut: bool, group: &mut Group) -> bool {
+    let mut all: Vec<&mut Reply> = Vec::new();
+    for entry in &mut group.entries {
+        match &mut entry.event {
+            Event::Attempted(attempted) => {
+                all.extend(attempted.outcomes.iter_mut().map(|(_, outcome)| match outcome {
+                    Outcome::Deferred { cause, .. } | Outcome::Failed { cause } => &mut cause.reply,
+                    Outcome::Delivered { reply } => reply,
+                }));
+            }
+            Event::Expired { cause, .. } => all.push(&mut cause.reply),
+            Event::Accepted(_)
+            | Event::Cancelled(_)
+            | Event::Captured(_)
+            | Event::Carried(_)
+            | Event::ConfigChanged { .. }
+            | Event::Delayed { .. }
+            | Event::Held { .. }
+            | Event::Released { .. }
+            | Event::Retired(_) => {}
+        }
+    }
+    all.into_iter().fold(has_cut, |has_cut, reply| {
+        let is_long = reply.text.len() > CUT_OCTETS;
+        *reply = reply.clone().shortened_to(CUT_OCTETS);
+        has_cut || is_long
+    })
+}
+
 /// Ends the process where the thread panics: what is durable is then unknown to all others.
 struct EndsProcess;
 
@@ -644,6 +683,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub const LAZY_WAIT: Duration = Duration::from_millis(50);
 /// How long decisions wait for room in a full spool before they are tried again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
+/// What is left of each reply in a group that the journal could not hold.
+const CUT_OCTETS: usize = 64;
 /// Messages written anew at once.
 const CARRIED_AT_ONCE: usize = 64;
 /// The most groups of one batch.
@@ -660,8 +701,10 @@ const HOUSEKEEPING_PACE: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use merpati_mail::{
-        BodyType, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol, Recipient, Requests,
-        ReversePath, Time, envelope::Utf8, event::Accepted,
+        Attempt, BodyType, Cause, Class, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol,
+        Recipient, Requests, ReversePath, Scope, Time,
+        envelope::Utf8,
+        event::{Accepted, Attempted},
     };
     use merpati_spool::{Memory, MemoryOptions};
 
@@ -749,6 +792,28 @@ mod tests {
         }
         bench.thread.take().unwrap().join().unwrap();
         assert!(matches!(bench.health.life(), Life::Failed(_)));
+    }
+
+    /// Whatever hosts say, and to however many recipients: a decision of ours ends no process.
+    #[tokio::test]
+    async fn a_decision_that_is_too_large_is_kept_with_less_of_what_hosts_said() {
+        let options = MemoryOptions { segment_bytes: 65_536, segments_max: 64 };
+        let bench = bench(Memory::with(NodeId::default(), options).unwrap());
+        let reply = || Reply::with_text(550, (5, 1, 1), "\u{fffd}".repeat(600));
+        let cause = || Cause {
+            class: Class::MailboxUnknown,
+            scope: Scope::Recipient,
+            reply: reply(),
+            remote: None,
+        };
+        let at = Time::EPOCH;
+        let attempt = Attempt { number: 1, path: None, began: at, ended: at, tls: None };
+        let outcomes = (0..350).map(|n| (n, Outcome::Failed { cause: cause() })).collect();
+        let message = bench.ids.next_id();
+        let attempted = Event::Attempted(Box::new(Attempted { message, attempt, outcomes }));
+        bench.committer.propose([(Token::default(), Group::of(at, attempted))]);
+        assert_eq!(bench.commit().await, Ok(()), "the journal goes on");
+        assert_eq!(bench.health.life(), Life::Ready);
     }
 
     #[tokio::test]

@@ -17,7 +17,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use merpati_flow::{Core, Finding, Input, Job, JobId, Loaded, Output, Report, Token};
+use merpati_flow::{
+    Core, Finding, Input, Job, JobId, Loaded, Output, Report, Token, outcome::Terms,
+};
 use merpati_mail::{
     Answer, DeliveryId, Event, Hold, Outcome, Question, QueueId, Record, Time,
     event::Accepted,
@@ -523,9 +525,10 @@ impl Drop for Promise {
         }
         let fact = Fact::Unreachable("a fault of ours ended the attempt".to_owned());
         let found = Found { phase: Phase::Resolve, fact };
-        let finding = |place: &u32| (*place, Finding::NotDelivered(found.clone()));
+        let finding = |place: &u32| (*place, Finding::NotDelivered(found.clone()), None);
         let findings = self.recipients.iter().map(finding).collect();
-        let report = Report { path: None, began: self.began, tls: None, findings };
+        let terms = Terms::default();
+        let report = Report { began: self.began, terms, tried: Vec::new(), findings };
         self.inbox.push(Told::Finished(self.id, Box::new(report)));
     }
 }

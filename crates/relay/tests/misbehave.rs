@@ -143,7 +143,7 @@ fn protections() -> Vec<Way> {
             .keywords(TLS)
             .with(REQUIRED)
             .always(),
-        at("TLS required, no TLS", StartTls, Cut(b"220 go\r\n"), &["tls"])
+        at("TLS required, no TLS", StartTls, Cut(b"220 go\r\n"), &["connection"])
             .keywords(TLS)
             .with(REQUIRED)
             .always(),

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use merpati_flow::{Dialect, Finding, Handover, Input, Job, JobId, Report, outcome};
+use merpati_flow::{
+    Dialect, Finding, Handover, Input, Job, JobId, Report,
+    outcome::{self, Terms},
+};
 use merpati_mail::{
     BodyType, EgressPath, QueueId, Recipient, Requests, Time,
     envelope::Utf8,
@@ -479,8 +482,14 @@ impl World {
                 25,
             )),
         });
-        let findings = outbound.findings;
-        let report = Report { path, began: outbound.began, tls: None, findings };
+        let host = path.is_some().then_some(0);
+        let findings = outbound.findings.into_iter().map(|(place, finding)| (place, finding, host));
+        let report = Report {
+            began: outbound.began,
+            terms: Terms::default(),
+            tried: path.map(|path| (path, None)).into_iter().collect(),
+            findings: findings.collect(),
+        };
         if let Some(core) = node.core.as_mut() {
             core.handle(self.now, Input::Finished(id, Box::new(report)));
         }

@@ -1,8 +1,9 @@
 //! Where one reply of a peer ends and what it says (RFC 5321 §4.2).
 //!
-//! Invariant: whatever the octets, memory stays within [`ReplyLimits`], each octet is scanned once,
-//! and a text is only ever text: it has no line end and no control character inside a line.
-//! Pure.
+//! Invariant: whatever the octets, memory stays within four times [`ReplyLimits::octets_max`] (what
+//! is no UTF-8 becomes three octets for one) and a little for each line, each octet is scanned
+//! once, and a text is only ever text: it has no line end and no control character inside a line.
+//! How much of a reply is kept is not decided here. Pure.
 
 use std::fmt;
 

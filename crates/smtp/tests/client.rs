@@ -1817,3 +1817,40 @@ fn what_must_not_be_done_without_is_not_handed_over() {
         check_with(options, asking(requests), &behind_hello(Dialect::Lmtp, "DSN", script));
     }
 }
+
+/// 350 recipients, and 64 KiB of 0xff for each: little is kept of it, and the code is there.
+#[test]
+fn little_is_kept_of_what_a_peer_says_without_end() {
+    let recipients: Vec<String> = (0..350).map(|n| format!("r{n}@d.example")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let now = Time::from_secs(1);
+    let mut session = Session::new(now, Options { recipients_max: 1_000, ..options() });
+    session.handle(now, Input::Octets(b"220 hi\r\n"));
+    session.handle(now, Input::Octets(b"250-peer\r\n250 PIPELINING\r\n"));
+    session.handle(now, Input::Start(transaction("a@b.example", &recipients)));
+    while session.poll().is_some() {}
+    session.handle(now, Input::Octets(b"250 ok\r\n"));
+    let mut refusal = Vec::new();
+    for _ in 0..31 {
+        refusal.extend_from_slice(b"550-5.1.1 ");
+        refusal.extend_from_slice(&[0xff; 2_000]);
+        refusal.extend_from_slice(b"\r\n");
+    }
+    refusal.extend_from_slice(b"550 5.1.1 who\r\n");
+    for _ in 0..350 {
+        assert_eq!(session.handle(now, Input::Octets(&refusal)), refusal.len());
+    }
+    session.handle(now, Input::Octets(b"554 5.5.1 nobody\r\n"));
+    let results = std::iter::from_fn(|| session.poll()).find_map(|output| {
+        if let Output::Results(results) = output { Some(results) } else { None }
+    });
+    let mut octets = 0;
+    for (_, result) in results.unwrap().recipients {
+        let RecipientResult::NotDelivered(found) = result else { panic!("{result:?}") };
+        let merpati_mail::outcome::Fact::Replied(reply) = found.fact else { panic!() };
+        assert_eq!((reply.code, reply.enhanced.unwrap().to_string().as_str()), (550, "5.1.1"));
+        assert!(reply.text.ends_with('…'));
+        octets += reply.text.len();
+    }
+    assert!(octets <= 350 * 2_048, "{octets}");
+}

@@ -1,7 +1,8 @@
 //! What the deadline of a message means for its attempts (DELIVERBY, RFC 2852).
 //!
 //! Invariant: where there is a deadline something happens at it, by itself: a delivery that waits
-//! is due no later than then. Pure.
+//! for its next attempt is due no later than then. One that is held, or whose next hop has as many
+//! attempts going on as it may, learns of it when it is let go. Pure.
 
 use std::time::Duration;
 
@@ -32,6 +33,15 @@ impl Core {
         let due = now + wait;
         let deadline = self.queue.deliver_by(message).map(|by| by.deadline);
         deadline.filter(|deadline| *deadline > now).map_or(due, |deadline| due.min(deadline))
+    }
+
+    /// When no attempt is made any more: where the message grows too old, or, where it is to be
+    /// returned then, at its deadline.
+    pub(super) fn given_up_at(&self, now: Time, message: QueueId) -> Time {
+        let age = self.age(now, message);
+        let expiry = now + self.options.retry.give_up.saturating_sub(age);
+        let by = self.queue.deliver_by(message).filter(|by| by.mode == ByMode::Return);
+        by.map_or(expiry, |by| expiry.min(by.deadline))
     }
 
     /// How old the message is. What was held back for its author has no age before its release.

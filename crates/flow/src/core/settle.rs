@@ -5,7 +5,7 @@
 //! gets one report; until then they are nowhere, and after a crash those recipients are tried
 //! again. Pure.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use merpati_mail::{
     Cause, Class, DeliveryId, Domain, Event, Outcome, QueueId, Reply, Scope, Time,
@@ -14,15 +14,19 @@ use merpati_mail::{
 
 use super::{Core, Desk, Handover, JobId, Loaded, Report};
 use crate::{
-    outcome::{self, Before, Fate},
+    attempt::HostPlace,
+    outcome::{self, Before, Fate, Voice},
     report::{self, Item, News},
 };
 
 /// What an attempt means for one recipient.
 pub(super) enum Verdict {
-    No(Cause, Fate),
+    No(Cause, Fate, Voice),
     Yes(Reply, Handover),
 }
+
+/// A verdict, and which host of the attempt brought it; `None` for none.
+pub(super) type Sourced = (Verdict, Option<HostPlace>);
 
 /// Failures that are not told yet.
 #[derive(Clone, Debug)]
@@ -52,44 +56,53 @@ impl Core {
         now: Time,
         id: JobId,
         report: Option<&Report>,
-        verdict: &dyn Fn(u32) -> Option<Verdict>,
+        verdict: &dyn Fn(u32) -> Option<Sourced>,
     ) {
         let Some(running) = self.jobs.get(&id).cloned() else { return };
         let Some(loaded) = running.loaded.clone() else { return };
         let message = running.message;
-        let attempt = Attempt {
-            number: 1,
-            path: report.and_then(|r| r.path.clone()),
-            began: report.map_or(now, |r| r.began),
-            ended: now,
-            tls: report.and_then(|r| r.tls.clone()),
+        let attempt = |host: Option<HostPlace>| {
+            let tried = host.and_then(|host| report?.tried.get(host).cloned());
+            let (path, tls) = tried.map_or((None, None), |(path, tls)| (Some(path), tls));
+            Attempt { number: 1, path, began: report.map_or(now, |r| r.began), ended: now, tls }
         };
-        let (mut done, mut failed) = (Tally::new(attempt.clone()), Tally::new(attempt));
+        // Each host has its own, so that what is said of a recipient stands beside who said it.
+        let mut tallies: BTreeMap<Option<HostPlace>, (Tally, Tally)> = BTreeMap::new();
         for &recipient in &running.recipients {
             let delivery = DeliveryId { message, recipient };
             if !self.lives(delivery) {
                 continue;
             }
-            match verdict(recipient) {
-                Some(verdict) => self.judge(now, delivery, verdict, (&mut done, &mut failed)),
-                None => self.queue.put_back(delivery, now),
-            }
+            let Some((verdict, host)) = verdict(recipient) else {
+                self.queue.put_back(delivery, now);
+                continue;
+            };
+            let (done, failed) = tallies
+                .entry(host)
+                .or_insert_with(|| (Tally::new(attempt(host)), Tally::new(attempt(host))));
+            self.judge(now, delivery, verdict, (done, failed));
         }
-        let number = done.attempt.number.max(failed.attempt.number);
-        (done.attempt.number, failed.attempt.number) = (number, number);
+        let numbers = tallies.values().map(|(done, _)| done.attempt.number);
+        let number = numbers.max().unwrap_or(1);
+        for (done, failed) in tallies.values_mut() {
+            (done.attempt.number, failed.attempt.number) = (number, number);
+        }
         self.end(id);
-        if failed.outcomes.is_empty() {
-            return self.settle(now, &loaded, vec![done]);
-        }
-        if self.gathering.len() < GATHERED_MAX && self.is_tried_elsewhere(now, message) {
-            if !done.outcomes.is_empty() {
-                self.settle(now, &loaded, vec![done]);
-            }
+        let has_failed = tallies.values().any(|(_, failed)| !failed.outcomes.is_empty());
+        if has_failed
+            && self.gathering.len() < GATHERED_MAX
+            && self.is_tried_elsewhere(now, message)
+        {
+            let (done, failed): (Vec<Tally>, Vec<Tally>) = tallies.into_values().unzip();
+            self.settle(now, &loaded, done);
             return self.gather(now, loaded, failed);
         }
-        done.join(failed);
-        let mut tallies = vec![done];
-        if let Some(gathering) = self.gathering.remove(&message) {
+        let joined = tallies.into_values().map(|(mut done, failed)| {
+            done.join(failed);
+            done
+        });
+        let mut tallies: Vec<Tally> = joined.collect();
+        if has_failed && let Some(gathering) = self.gathering.remove(&message) {
             self.told_at.remove(&(gathering.until, message));
             tallies.splice(..0, gathering.tallies);
         }
@@ -125,14 +138,14 @@ impl Core {
                 || self.jobs.values().any(|job| job.message == message))
     }
 
-    fn gather(&mut self, now: Time, loaded: Arc<Loaded>, failed: Tally) {
+    fn gather(&mut self, now: Time, loaded: Arc<Loaded>, failed: Vec<Tally>) {
         let message = loaded.accepted.id;
         let until = now + GATHER_WAIT;
         let gathering = self.gathering.entry(message).or_insert_with(|| {
             self.told_at.insert((until, message));
             Gathering { loaded, tallies: Vec::new(), until }
         });
-        gathering.tallies.push(failed);
+        gathering.tallies.extend(failed);
     }
 
     fn judge(
@@ -145,7 +158,7 @@ impl Core {
         let attempts = self.queue.attempts(delivery).saturating_add(1);
         done.attempt.number = done.attempt.number.max(attempts);
         let recipient = delivery.recipient;
-        let (cause, fate) = match verdict {
+        let (cause, fate, voice) = match verdict {
             Verdict::Yes(reply, handover) => {
                 let remote = done.attempt.path.as_ref().map(|path| path.host.clone());
                 let news = handover_news(reply.clone(), remote, handover);
@@ -154,13 +167,16 @@ impl Core {
                 done.outcomes.push((recipient, Outcome::Delivered { reply }));
                 return;
             }
-            Verdict::No(cause, fate) => (cause, fate),
+            Verdict::No(cause, fate, voice) => (cause, fate, voice),
         };
         let message = delivery.message;
         let age = self.age(now, message);
-        let (cause, fate) = match fate {
-            Fate::Passing if self.is_overdue(now, message) => outcome::own(Before::Overdue),
-            Fate::Final | Fate::Passing => (cause, fate),
+        let (cause, fate, voice) = match fate {
+            Fate::Passing if self.is_overdue(now, message) => {
+                let (cause, fate) = outcome::own(Before::Overdue);
+                (cause, fate, Voice::Ours)
+            }
+            Fate::Final | Fate::Passing => (cause, fate, voice),
         };
         let wait = self.options.retry.wait(attempts, age, self.draw.fraction());
         match (fate, wait) {
@@ -168,8 +184,8 @@ impl Core {
                 let is_late = self.options.delay_report_after.is_some_and(|after| age >= after)
                     || self.is_notice_due(now, message);
                 if is_late && !self.queue.is_delay_told(delivery) {
-                    let until = now + self.options.retry.give_up.saturating_sub(age);
-                    let news = News::Delayed { cause: cause.clone(), until };
+                    let until = self.given_up_at(now, message);
+                    let news = News::Delayed { cause: cause.clone(), voice, until };
                     done.items.push(Item { recipient, news, at: now });
                 }
                 let until = self.due_after(now, message, wait);
@@ -180,11 +196,11 @@ impl Core {
                 failed.outcomes.push((recipient, last));
                 let cause = Cause { class: Class::Expired, scope: Scope::Message, ..cause };
                 failed.expired.push((recipient, cause.clone()));
-                failed.fail(recipient, cause, now);
+                failed.fail(recipient, (cause, voice), now);
             }
             (Fate::Final, _) => {
                 failed.outcomes.push((recipient, Outcome::Failed { cause: cause.clone() }));
-                failed.fail(recipient, cause, now);
+                failed.fail(recipient, (cause, voice), now);
             }
         }
     }
@@ -240,8 +256,8 @@ impl Tally {
         }
     }
 
-    fn fail(&mut self, recipient: u32, cause: Cause, at: Time) {
-        self.items.push(Item { recipient, news: News::Failed { cause }, at });
+    fn fail(&mut self, recipient: u32, (cause, voice): (Cause, Voice), at: Time) {
+        self.items.push(Item { recipient, news: News::Failed { cause, voice }, at });
         self.gone.push(recipient);
     }
 
@@ -266,7 +282,8 @@ impl Tally {
 fn handover_news(reply: Reply, remote: Option<Domain>, handover: Handover) -> Option<News> {
     match handover {
         Handover::Final => Some(News::Delivered { reply, remote }),
-        Handover::Relayed => Some(News::Relayed { reply, remote }),
+        Handover::Owed => Some(News::Relayed { reply, remote, is_owed: true }),
+        Handover::Relayed => Some(News::Relayed { reply, remote, is_owed: false }),
         Handover::Reporting => None,
     }
 }

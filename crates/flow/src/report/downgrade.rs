@@ -1,10 +1,11 @@
-//! A report in UTF-8 once more, in ASCII, for an originator whose host does not offer SMTPUTF8
-//! (RFC 6533 §4, RFC 6857).
+//! A report with octets above 127 once more, in ASCII as far as no transfer encoding reaches them,
+//! for an originator whose host does not offer SMTPUTF8 (RFC 6533 §4, RFC 6857) or 8BITMIME
+//! (RFC 6152 §3): a part of type `message` is not encoded.
 //!
 //! Invariant: only a report of ours that failed for that reason is made anew, and what comes out
-//! needs SMTPUTF8 no more, so it happens once. Pure.
+//! needs neither any more, so it happens once. Pure.
 
-use merpati_mail::{Mailbox, QueueId, Time, envelope::Utf8, header, xtext};
+use merpati_mail::{Mailbox, QueueId, Time, envelope::Utf8, header, transfer, xtext};
 
 use super::{Audience, Dsn, Item, News, dsn, internal, requests};
 use crate::Loaded;
@@ -19,8 +20,10 @@ pub(super) fn downgraded(
     let [recipient] = envelope.recipients.as_slice() else { return None };
     let is_ascii = !recipient.path.mailbox().is_some_and(Mailbox::needs_smtputf8);
     let is_whole = about.header.len() as u64 == about.accepted.size_bytes;
-    let lacks_utf8 = failed.iter().all(|item| is_for_want_of_utf8(item));
-    if envelope.utf8 != Utf8::Declared || !is_ascii || !is_whole || !lacks_utf8 {
+    let details: &[u16] =
+        if envelope.utf8 == Utf8::Declared { &[LACKS_UTF8, LACKS_8BIT] } else { &[LACKS_8BIT] };
+    let is_for_that = failed.iter().all(|item| is_for_want_of(details, item));
+    if !is_ascii || !is_whole || !is_for_that {
         return None;
     }
     let content = content(&about.header, id)?;
@@ -28,10 +31,10 @@ pub(super) fn downgraded(
     Some(dsn(id, recipient.path.clone(), false, facts, content))
 }
 
-/// RFC 6531 §3.5 has 5.6.7 for it; our own finding says the same.
-fn is_for_want_of_utf8(item: &Item) -> bool {
-    let News::Failed { cause } = &item.news else { return false };
-    cause.reply.enhanced.is_some_and(|code| (code.subject, code.detail) == (6, 7))
+/// RFC 6531 §3.5 has 5.6.7 for it, RFC 3463 §3.7 has 5.6.3; our own findings say the same.
+fn is_for_want_of(details: &[u16], item: &Item) -> bool {
+    let News::Failed { cause, .. } = &item.news else { return false };
+    cause.reply.enhanced.is_some_and(|code| code.subject == 6 && details.contains(&code.detail))
 }
 
 /// The three parts of a report of ours, in ASCII as far as they stand in fields.
@@ -44,6 +47,11 @@ fn content(report: &[u8], id: QueueId) -> Option<Vec<u8>> {
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let end = format!("\r\n--{boundary}--\r\n");
     let returned = returned.strip_suffix(end.as_bytes())?;
+    let (status, original) = (status(programs)?, original(returned)?);
+    // Text for people can be encoded, so it was not the reason.
+    if head.is_ascii() && status == programs && original == returned {
+        return None;
+    }
     let mut out = Vec::with_capacity(report.len());
     let old = name(head)?;
     for field in header::fields(head) {
@@ -54,7 +62,7 @@ fn content(report: &[u8], id: QueueId) -> Option<Vec<u8>> {
         fields(text.as_bytes(), &mut out);
     }
     out.extend_from_slice(b"\r\n");
-    for part in [people, &status(programs)?, &original(returned)?] {
+    for part in [people, &status, &original] {
         out.extend_from_slice(delimiter.as_bytes());
         out.extend_from_slice(part);
     }
@@ -105,11 +113,11 @@ fn status(part: &[u8]) -> Option<Vec<u8>> {
     Some(out.into_bytes())
 }
 
-/// What is returned, as the header alone: the message itself could only go in UTF-8.
+/// What is returned, as the header alone: the message itself could only go as it is.
 fn original(part: &[u8]) -> Option<Vec<u8>> {
     let (head, message) = part.split_at_checked(header::body_start(part))?;
-    let media_type = header::first(head, "Content-Type")?.unfolded();
-    if !media_type.starts_with("message/global") {
+    // A body in 8 bits may be signed, and is not to be encoded then.
+    if part.is_ascii() || head.is_ascii() && transfer::seven_bit(message).is_ok() {
         return Some(part.to_vec());
     }
     let mut out = b"Content-Type: text/rfc822-headers\r\n\r\n".to_vec();
@@ -133,3 +141,7 @@ fn fields(message: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\n");
     }
 }
+
+/// Details of subject 6 (RFC 3463 §3.7, RFC 6531 §3.5).
+const LACKS_8BIT: u16 = 3;
+const LACKS_UTF8: u16 = 7;

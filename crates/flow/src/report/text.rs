@@ -13,7 +13,7 @@ use merpati_mail::{
 };
 
 use super::{Audience, Item, News, original::Returned, words};
-use crate::Loaded;
+use crate::{Loaded, outcome::Voice};
 
 /// A report to be written.
 pub(super) struct Text<'a> {
@@ -31,8 +31,8 @@ pub(super) struct Text<'a> {
 
 impl Text<'_> {
     pub(super) fn content(&self, returned: &Returned) -> Vec<u8> {
-        let people = self.for_people(returned.is_full);
-        let programs = self.for_programs();
+        let (programs, named) = self.for_programs();
+        let people = self.for_people(returned.is_full, named);
         let boundary = boundary(self.id, &returned.octets);
         let status_type = if self.is_global {
             "message/global-delivery-status"
@@ -107,7 +107,8 @@ impl Text<'_> {
         }
     }
 
-    fn for_people(&self, is_full: bool) -> String {
+    /// `named` is how many recipients the part for programs names.
+    fn for_people(&self, is_full: bool, named: usize) -> String {
         let mut text = format!("This is the mail system at {}.\r\n", self.by);
         if self.audience == Audience::Postmaster {
             text.push_str(FOR_POSTMASTER);
@@ -129,6 +130,13 @@ impl Text<'_> {
             let left = self.items.len() - shown;
             let _ = write!(text, "\r\n  and {left} more\r\n");
         }
+        if named < self.items.len() {
+            let all = self.items.len();
+            let _ = write!(
+                text,
+                "\r\nThe part of this report for programs names the first {named} of {all}.\r\n"
+            );
+        }
         text.push_str("\r\nThe message in question:\r\n");
         if let Some(field) = header::first(&self.message.header, "Subject") {
             let subject = decode_words(&field.unfolded());
@@ -141,7 +149,8 @@ impl Text<'_> {
         text
     }
 
-    fn for_programs(&self) -> String {
+    /// The fields for programs, and of how many recipients.
+    fn for_programs(&self) -> (String, usize) {
         let mut text = format!("Reporting-MTA: dns; {}\r\n", self.by);
         let envelope = &self.message.accepted.envelope;
         if let Some(envid) = &envelope.envid {
@@ -156,15 +165,18 @@ impl Text<'_> {
         if let Some(release) = envelope.requests.release_at {
             let _ = write!(text, "Future-Release-Request: until; {release}\r\n");
         }
-        // Every recipient is named; of what hosts said there is less where there are many.
+        // Of what hosts said there is less where there are many recipients, and only those are not
+        // named for whom there is no room at all.
         let room = DIAGNOSTICS_OCTETS_MAX / self.items.len().max(1);
+        let mut named = 0;
         for (item, recipient) in self.items {
             if text.len() > PROGRAMS_OCTETS_MAX {
                 break;
             }
             self.program(&mut text, item, recipient, room.clamp(80, FIELD_OCTETS_MAX));
+            named += 1;
         }
-        text
+        (text, named)
     }
 
     /// The fields of one recipient (RFC 3464 §2.3).
@@ -180,19 +192,20 @@ impl Text<'_> {
         let _ = write!(text, "Final-Recipient: {kind}; {address}\r\n");
         let (action, status) = (action(&item.news), status(&item.news));
         let _ = write!(text, "Action: {action}\r\nStatus: {status}\r\n");
-        let (reply, remote, is_own) = match &item.news {
-            News::Failed { cause } | News::Delayed { cause, .. } => {
-                (&cause.reply, cause.remote.as_ref(), words::is_own(cause.class))
+        let (reply, remote, voice) = match &item.news {
+            News::Failed { cause, voice } | News::Delayed { cause, voice, .. } => {
+                (&cause.reply, cause.remote.as_ref(), *voice)
             }
-            News::Delivered { reply, remote } | News::Relayed { reply, remote } => {
-                (reply, remote.as_ref(), false)
+            News::Delivered { reply, remote } | News::Relayed { reply, remote, .. } => {
+                (reply, remote.as_ref(), Voice::Host)
             }
         };
         if let Some(remote) = remote {
             let _ = write!(text, "Remote-MTA: dns; {remote}\r\n");
         }
         // RFC 3464 §2.3.6: `smtp` is for what a server said.
-        let kind = if is_own || remote.is_none() { "x-merpati" } else { "smtp" };
+        let is_own = voice == Voice::Ours || remote.is_none();
+        let kind = if is_own { "x-merpati" } else { "smtp" };
         let said = line(&reply.one_line(), octets_max);
         let _ = write!(text, "Diagnostic-Code: {kind}; {said}\r\n");
         let _ = write!(text, "Last-Attempt-Date: {}\r\n", item.at.rfc5322());
@@ -214,18 +227,18 @@ fn person(text: &mut String, item: &Item, recipient: &Recipient, is_explained: b
         wrap(text, &format!("This address stands for {}.", prose(&original.1, 320)));
     }
     match &item.news {
-        News::Failed { cause } => {
+        News::Failed { cause, voice } => {
             wrap(text, words::reason(cause.class));
-            wrap(text, words::advice(cause.class));
-            quote(text, cause);
+            wrap(text, &words::advice(cause.class, *voice));
+            quote(text, cause, *voice);
         }
-        News::Delayed { cause, until } => {
+        News::Delayed { cause, voice, until } => {
             wrap(text, words::reason(cause.class));
             let until = until.rfc5322();
             wrap(text, &format!("You need not do anything: we go on trying until {until}."));
-            quote(text, cause);
+            quote(text, cause, *voice);
         }
-        News::Delivered { reply, remote } | News::Relayed { reply, remote } => {
+        News::Delivered { reply, remote } | News::Relayed { reply, remote, .. } => {
             said(text, reply, remote.as_ref());
         }
     }
@@ -238,7 +251,10 @@ const fn heading(news: &News) -> &'static str {
             "Your message could not be delivered to, and will not be tried again for:"
         }
         News::Delayed { .. } => "Your message is not delivered yet, and is still tried, for:",
-        News::Relayed { .. } => {
+        News::Relayed { is_owed: true, .. } => {
+            "Your message was handed on to another mail server, for:"
+        }
+        News::Relayed { is_owed: false, .. } => {
             "Your message was handed on for these recipients, to a mail server that sends no\r\n\
              reports of success. You will hear of it again only if it fails:"
         }
@@ -263,7 +279,7 @@ fn status(news: &News) -> EnhancedCode {
         News::Delivered { reply, .. } | News::Relayed { reply, .. } => {
             (2, reply.enhanced.map_or((0, 0), |e| (e.subject, e.detail)))
         }
-        News::Failed { cause } => match (cause.class, cause.reply.enhanced) {
+        News::Failed { cause, .. } => match (cause.class, cause.reply.enhanced) {
             (Class::Expired, Some(own)) if (own.subject, own.detail) == EXPIRED => return own,
             // What passes in itself, and did not in time (RFC 3463 §3.5).
             (Class::Expired, _) => (4, EXPIRED),
@@ -281,9 +297,9 @@ fn detail(reply: &Reply, class: Class) -> (u16, u16) {
     }
 }
 
-/// What a host said about a recipient, for people.
-fn quote(text: &mut String, cause: &Cause) {
-    if words::is_own(cause.class) {
+/// What a host said about a recipient, or what we found, for people.
+fn quote(text: &mut String, cause: &Cause, voice: Voice) {
+    if voice == Voice::Ours {
         let host = cause.remote.as_ref().map_or_else(String::new, |remote| format!(" ({remote})"));
         wrap(text, &format!("What we found{host}: {}", prose(&cause.reply.text, PROSE_CHARS_MAX)));
     } else {

@@ -4,6 +4,8 @@
 
 use merpati_mail::Class;
 
+use crate::outcome::Voice;
+
 /// What is wrong, as its sender understands it.
 pub(super) const fn reason(class: Class) -> &'static str {
     match class {
@@ -11,7 +13,9 @@ pub(super) const fn reason(class: Class) -> &'static str {
             "The connection ended before the recipient's mail server confirmed the message. It may \
              have arrived all the same."
         }
-        Class::AuthTrouble => "The next mail server does not accept our login.",
+        Class::AuthTrouble => {
+            "The next mail server does not accept our login, or wants one that we do not have."
+        }
         Class::Blocked => "The recipient's mail server does not accept mail from our address.",
         Class::Busy => "The recipient's mail server is too busy, or being restarted.",
         Class::Connection => "The recipient's mail server could not be reached.",
@@ -54,8 +58,37 @@ pub(super) const fn reason(class: Class) -> &'static str {
     }
 }
 
-/// What the sender can do about a failure.
-pub(super) const fn advice(class: Class) -> &'static str {
+/// What the sender can do about a failure that is told in these words.
+pub(super) fn advice(class: Class, voice: Voice) -> String {
+    let see_below = match (is_unclear(class), voice) {
+        (true, Voice::Host) => SEE_BELOW,
+        (true, Voice::Ours) | (false, _) => "",
+    };
+    format!("{}{see_below}", what_to_do(class))
+}
+
+/// Whether the sender learns more from what a server said.
+const fn is_unclear(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Busy
+            | Class::Connection
+            | Class::Dns
+            | Class::Expired
+            | Class::Greylisted
+            | Class::Held
+            | Class::NotTried
+            | Class::Protocol
+            | Class::Throttled
+            | Class::TimedOut
+            | Class::Tls
+            | Class::Trouble
+            | Class::UnknownPermanent
+            | Class::UnknownTransient
+    )
+}
+
+const fn what_to_do(class: Class) -> &'static str {
     match class {
         Class::MailboxUnknown | Class::DomainUnknown | Class::NullMx => {
             "Check the address for mistakes in writing, or ask the recipient for another one."
@@ -92,10 +125,7 @@ pub(super) const fn advice(class: Class) -> &'static str {
         | Class::Tls
         | Class::Trouble
         | Class::UnknownPermanent
-        | Class::UnknownTransient => {
-            "Send it again later, or tell the recipient by other means. What the server said is \
-             below."
-        }
+        | Class::UnknownTransient => "Send it again later, or tell the recipient by other means.",
     }
 }
 
@@ -130,8 +160,5 @@ pub(super) const fn status(class: Class) -> (u16, u16) {
     }
 }
 
-/// Whether a cause of this class is our own finding, whatever host it is about: then there is no
-/// reply to be quoted (RFC 3464 §2.3.6).
-pub(super) const fn is_own(class: Class) -> bool {
-    matches!(class, Class::Ambiguous | Class::Connection | Class::TimedOut)
-}
+/// Where a server has said something.
+const SEE_BELOW: &str = " What the server said is below.";

@@ -117,7 +117,9 @@ impl Control {
             Ok(targets) => (targets, None),
             Err(why) => (Vec::new(), Some(trouble(why, None))),
         };
-        let mut tried: Vec<Domain> = targets.iter().map(|target| target.endpoint.host()).collect();
+        // Of the others DNS cannot say now where they are; an attempt looks them up once more.
+        let known = targets.iter().filter(|target| target.address.is_some());
+        let mut tried: Vec<Domain> = known.map(|target| target.endpoint.host()).collect();
         tried.dedup();
         let facts = |host: &MxHost, why_not| HostFacts {
             preference: Some(host.preference),

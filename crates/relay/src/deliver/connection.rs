@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     content::Outgoing,
     pool::{Key, Permit},
-    stream::Stream,
+    stream::{Stream, is_of_tls},
 };
 use crate::clock::Clock;
 
@@ -319,17 +319,24 @@ impl Connection {
         let Some(stream) = self.stream.take() else { return };
         let handshake = stream.handshake(&self.connector, &self.key.host);
         let done = timeout(wait, handshake).await;
-        let done = done.unwrap_or_else(|_| Err(io::Error::other("no handshake in time")));
         let now = self.clock.now();
         match done {
-            Ok((stream, facts)) => {
+            Ok(Ok((stream, facts))) => {
                 self.unread.clear();
                 self.stream = Some(stream);
                 self.tls = Some(facts.clone());
                 self.session.handle(now, Input::TlsReady(facts));
             }
-            Err(error) => {
+            Ok(Err(error)) if is_of_tls(&error) => {
                 self.session.handle(now, Input::TlsFailed(error.to_string()));
+            }
+            Ok(Err(_)) => {
+                self.session.handle(now, Input::Closed);
+            }
+            // The clock may be a little behind the timer.
+            Err(_) => {
+                let deadline = self.session.deadline().map_or(now, |at| at.max(now));
+                self.session.handle(deadline, Input::Timeout);
             }
         }
     }

@@ -10,6 +10,7 @@ mod content;
 mod pool;
 mod probe;
 mod remembered;
+mod results;
 mod stream;
 
 use std::{
@@ -23,8 +24,9 @@ use std::{
 
 use anyhow::Context;
 use merpati_flow::{
-    Dialect, Finding, Handover, Job, Protection, Report,
+    Dialect, Handover, Job, Protection, Report,
     attempt::{self, HostPlace, Progress},
+    outcome::{Login, Terms},
     route::Target,
 };
 use merpati_mail::{
@@ -34,8 +36,8 @@ use merpati_mail::{
     transfer,
 };
 use merpati_smtp::client::{
-    self, ConnectionUse, EightBitPolicy, Pipelining, RecipientResult, Timeouts, TlsUse,
-    Transaction, TransactionResult,
+    self, EightBitPolicy, Pipelining, RecipientResult, Timeouts, TlsUse, Transaction,
+    TransactionResult,
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::TlsConnector;
@@ -47,6 +49,7 @@ use self::{
     pool::{Key, Permit, Pool, Seat},
     probe::Goal,
     remembered::Remembered,
+    results::{finding, is_idle_end, is_pipelining_trouble, tell_why, wants_seven_bit},
     stream::{Socket, Stream},
 };
 use crate::{
@@ -94,6 +97,14 @@ pub struct Profile {
     /// Whether the hosts come from strangers' zones, so that their addresses must be permitted and
     /// their names must not be ours.
     pub is_mx: bool,
+}
+
+impl Profile {
+    /// On which terms an attempt goes by this rule.
+    fn terms(&self, job: &Job) -> Terms {
+        let login = if self.login.is_some() { Login::Given } else { Login::None };
+        Terms { dialect: job.dialect, login, protection: job.protection }
+    }
 }
 
 /// Whose certificates are believed.
@@ -172,7 +183,9 @@ impl Deliverer {
     pub async fn attempt(&self, job: Job, content: Content) -> Report {
         let shared = &*self.shared;
         let began = shared.clock.now();
-        let progress = Progress::new(job.recipients.clone());
+        let profile = shared.options.profiles.get(&job.rule);
+        let terms = profile.map_or_else(Terms::default, |profile| profile.terms(&job));
+        let progress = Progress::new(terms, job.recipients.clone());
         let mut run = Run {
             shared,
             job: &job,
@@ -182,7 +195,7 @@ impl Deliverer {
             goal: Goal::Deliver,
             is_verified: false,
         };
-        match (shared.options.profiles.get(&job.rule), shared.connectors.get(&job.rule)) {
+        match (profile, shared.connectors.get(&job.rule)) {
             (Some(profile), Some(connectors)) => {
                 match Outgoing::new(content, &job.message.accepted.edits).await {
                     Ok(message) => run.go(profile, connectors, &message).await,
@@ -194,7 +207,7 @@ impl Deliverer {
             }
             (None, _) | (_, None) => run.stop("the route is not known any more"),
         }
-        run.report()
+        run.report(terms)
     }
 
     /// Ends all idle connections politely.
@@ -458,10 +471,10 @@ impl Run<'_> {
         if way.tls == TlsUse::Implicit {
             let handshake = stream.handshake(way.connector, &key.host);
             let done = timeout(shared.options.timeouts.tls, handshake).await;
-            let failed = |why: String| Found { phase: Phase::StartTls, fact: Fact::Tls(why) };
+            let failed = |fact: Fact| Found { phase: Phase::StartTls, fact };
             let (protected, facts) = done
-                .map_err(|_| failed("no handshake in time".to_owned()))?
-                .map_err(|error| failed(error.to_string()))?;
+                .map_err(|_| failed(Fact::TimedOut))?
+                .map_err(|error| failed(broken_handshake(&error)))?;
             stream = protected;
             tls = Some(facts);
         }
@@ -484,18 +497,14 @@ impl Run<'_> {
     ) -> Talked {
         let mut converted: Option<Outgoing> = None;
         let mut transactions = 0;
-        if connection.transactions == 0 {
-            match connection.turn().await {
-                Turn::Ready => {}
-                Turn::Failed(found) => {
-                    let is_tls = connection.tls.is_some();
-                    tokio::spawn(connection.finish());
-                    return Talked::Failed(found, is_tls);
-                }
-                Turn::NeedBody | Turn::Over | Turn::Results(_) => {
-                    return Talked::Failed(cut(Phase::Greeting), connection.tls.is_some());
-                }
-            }
+        // Whether the host was idle up to now, and may have ended the connection meanwhile.
+        let mut was_idle = connection.transactions > 0;
+        if connection.transactions == 0
+            && let Some(found) = opened(&mut connection).await
+        {
+            let is_tls = connection.tls.is_some();
+            tokio::spawn(connection.finish());
+            return Talked::Failed(found, is_tls);
         }
         loop {
             transactions += 1;
@@ -511,10 +520,7 @@ impl Run<'_> {
             let Some(mut results) = results else {
                 return Talked::Failed(cut(Phase::Mail), connection.tls.is_some());
             };
-            if results.connection == ConnectionUse::Reused
-                && transactions == 1
-                && is_idle_end(&results)
-            {
+            if was_idle && is_idle_end(&results) {
                 return Talked::IdleEnd;
             }
             if is_pipelining_trouble(&results)
@@ -534,7 +540,11 @@ impl Run<'_> {
                     return Talked::Failed(cut(Phase::Mail), connection.tls.is_some());
                 }
             }
-            let handover = Handover::of(self.job.dialect, results.is_dsn_offered);
+            // Nothing was sent where the content had to be encoded anew first; it was now.
+            was_idle = false;
+            let by = self.job.message.accepted.envelope.requests.deliver_by;
+            let handover = Handover::of(self.job.dialect, results.is_dsn_offered)
+                .timed(by, results.is_deliver_by_offered);
             for (recipient, result) in results.recipients {
                 self.is_verified |= result == RecipientResult::Verified;
                 self.progress.note(recipient, finding(result, handover), place);
@@ -637,16 +647,13 @@ impl Run<'_> {
         self.progress.stop(&Found { phase: Phase::Resolve, fact }, None);
     }
 
-    fn report(mut self) -> Report {
+    fn report(mut self, terms: Terms) -> Report {
         if self.is_late() {
             let fact = Fact::Unreachable("the attempt took too long".to_owned());
             self.progress.note_all(&Found { phase: Phase::Connect, fact }, None);
         }
-        let (findings, host) = self.progress.finish();
-        let last = self.tried.len().checked_sub(1);
-        let decided = host.or(last).and_then(|place| self.tried.get(place).cloned());
-        let (path, tls) = decided.map_or((None, None), |(path, tls)| (Some(path), tls));
-        Report { path, began: self.began, tls, findings }
+        let findings = self.progress.finish();
+        Report { began: self.began, terms, tried: self.tried, findings }
     }
 }
 
@@ -714,55 +721,22 @@ enum Talked {
     IdleEnd,
 }
 
-fn finding(result: RecipientResult, handover: Handover) -> Finding {
-    match result {
-        RecipientResult::Delivered(reply) => Finding::Delivered(reply, handover),
-        RecipientResult::NotDelivered(found) => Finding::NotDelivered(found),
-        // What was only verified was not handed over.
-        RecipientResult::TryAgainHere | RecipientResult::Verified => Finding::TryAgain,
-    }
-}
-
-fn not_delivered(result: &RecipientResult) -> Option<&Found> {
-    match result {
-        RecipientResult::NotDelivered(found) => Some(found),
-        RecipientResult::Delivered(_)
-        | RecipientResult::TryAgainHere
-        | RecipientResult::Verified => None,
-    }
-}
-
-fn is_idle_end(results: &TransactionResult) -> bool {
-    attempt::is_idle_end(results.recipients.iter().map(|(_, result)| not_delivered(result)))
-}
-
-fn wants_seven_bit(results: &TransactionResult) -> bool {
-    let mut all = results.recipients.iter().filter_map(|(_, result)| not_delivered(result));
-    all.any(attempt::wants_seven_bit)
-}
-
-fn is_pipelining_trouble(results: &TransactionResult) -> bool {
-    let mut all = results.recipients.iter().filter_map(|(_, result)| not_delivered(result));
-    all.any(attempt::is_pipelining_trouble)
-}
-
-/// In place of the lack of 8BITMIME: why the message cannot do without.
-fn tell_why(results: &mut TransactionResult, why: NotConvertible) {
-    for (_, result) in &mut results.recipients {
-        match result {
-            RecipientResult::NotDelivered(found) if attempt::wants_seven_bit(found) => {
-                found.fact = Fact::NotConvertible(why);
-            }
-            RecipientResult::Delivered(_)
-            | RecipientResult::NotDelivered(_)
-            | RecipientResult::TryAgainHere
-            | RecipientResult::Verified => {}
-        }
+/// Waits until a fresh connection is ready for a transaction; gives why it is not.
+async fn opened(connection: &mut Connection) -> Option<Found> {
+    match connection.turn().await {
+        Turn::Ready => None,
+        Turn::Failed(found) => Some(found),
+        Turn::NeedBody | Turn::Over | Turn::Results(_) => Some(cut(Phase::Greeting)),
     }
 }
 
 fn unreachable(why: String) -> Found {
     Found { phase: Phase::Connect, fact: Fact::Unreachable(why) }
+}
+
+/// What an error of a handshake means: TLS that cannot be, or a connection that ended.
+fn broken_handshake(error: &std::io::Error) -> Fact {
+    if stream::is_of_tls(error) { Fact::Tls(error.to_string()) } else { Fact::Cut }
 }
 
 const fn cut(phase: Phase) -> Found {

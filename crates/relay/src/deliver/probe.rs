@@ -32,7 +32,8 @@ impl Deliverer {
         let Ok(nothing) = Outgoing::new(content, &job.message.accepted.edits).await else {
             return RecipientAnswer::Unknown;
         };
-        let progress = Progress::new(job.recipients.clone());
+        let terms = profile.terms(&job);
+        let progress = Progress::new(terms, job.recipients.clone());
         let mut run = Run {
             shared,
             job: &job,
@@ -46,9 +47,9 @@ impl Deliverer {
         if run.is_verified {
             return RecipientAnswer::Taken;
         }
-        match run.report().findings.pop() {
-            Some((_, Finding::NotDelivered(found))) => answer_of(&found),
-            Some((_, Finding::Delivered(..) | Finding::TryAgain)) | None => {
+        match run.report(terms).findings.pop() {
+            Some((_, Finding::NotDelivered(found), _)) => answer_of(&found),
+            Some((_, Finding::Delivered(..) | Finding::TryAgain, _)) | None => {
                 RecipientAnswer::Unknown
             }
         }

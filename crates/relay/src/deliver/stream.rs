@@ -110,6 +110,14 @@ impl Stream {
     }
 }
 
+/// Whether an error of a handshake says that the host does not do or prove what it should, rather
+/// than that the connection ended.
+pub(super) fn is_of_tls(error: &io::Error) -> bool {
+    // What is wrong with TLS comes as `InvalidData`, our own reasons as `Other`, all else from the
+    // socket; the end of the connection is `UnexpectedEof`.
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other)
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -157,6 +157,7 @@ pub(super) fn judged(reply: Reply) -> Fact {
     if reply.is_transient() || reply.is_permanent() {
         Fact::Replied(reply)
     } else {
+        let reply = reply.shortened();
         Fact::Protocol(format!("this reply makes no sense here: {reply}"))
     }
 }

@@ -308,6 +308,10 @@ impl Session {
 
     /// Takes one reply; `rest` is what had arrived behind it.
     fn heard(&mut self, now: Time, reply: Reply, rest: &[u8]) {
+        // What is offered, and a challenge, is needed whole; of all else a part is kept.
+        let is_needed_whole = matches!(self.state, State::Auth(_) | State::Hello(_))
+            && (reply.is_positive() || reply.is_intermediate());
+        let reply = if is_needed_whole { reply } else { reply.shortened() };
         let is_over = matches!(self.state, State::Quit(_) | State::Over(_));
         // RFC 5321 §3.8: 421 may come at any time, and the channel is closed then.
         if reply.code == 421 && !is_over {
@@ -481,6 +485,7 @@ const fn idle(fact: Fact) -> Finding {
 
 /// A finding for a reply to which there was no command.
 fn early(phase: Phase, reply: &Reply) -> Finding {
+    let reply = reply.clone().shortened();
     Finding { phase, fact: Fact::Protocol(format!("{EARLY_REPLY}: {reply}")) }
 }
 

@@ -64,12 +64,15 @@ pub enum EightBit {
 pub struct TransactionResult {
     /// Which message.
     pub id: QueueId,
-    /// Whether the connection had carried a transaction before. A cut at MAIL on a reused one is
-    /// an idle peer that closed meanwhile, not a failure.
+    /// Whether the connection had carried a transaction before, of which a command was sent.
     pub connection: ConnectionUse,
+    /// Whether the peer offers DELIVERBY and has been given the time that is left (RFC 2852).
+    pub is_deliver_by_offered: bool,
     /// Whether the peer offers DSN and has been given the parameters of the recipients, so that it
     /// tells the originator of what comes of them (RFC 3461 §5.2).
     pub is_dsn_offered: bool,
+    /// Whether several commands were sent at once (RFC 2920).
+    pub is_pipelined: bool,
     /// Each recipient of the [`Transaction`], in its order.
     pub recipients: Vec<(u32, RecipientResult)>,
 }
@@ -120,6 +123,7 @@ pub(super) struct Run {
     steps: Vec<Step>,
     sent: usize,
     answered: usize,
+    is_pipelined: bool,
     is_mail_accepted: bool,
     /// What is left of the time for its delivery.
     remaining: Option<Remaining>,
@@ -172,6 +176,7 @@ impl Run {
             steps,
             sent: 0,
             answered: 0,
+            is_pipelined: false,
             is_mail_accepted: false,
             remaining,
         }
@@ -180,6 +185,7 @@ impl Run {
     /// The commands that go out next: all of them, or the one behind what was answered.
     pub(super) fn commands(&mut self, is_pipelined: bool, offered: &Capabilities) -> Vec<u8> {
         let end = if is_pipelined { self.steps.len() } else { self.answered + 1 };
+        self.is_pipelined |= is_pipelined && !self.steps.is_empty();
         let mut text = String::new();
         for &step in self.steps.get(self.sent..end.min(self.steps.len())).unwrap_or_default() {
             match step {
@@ -302,7 +308,9 @@ impl Run {
         TransactionResult {
             id: self.transaction.id,
             connection: self.connection,
+            is_deliver_by_offered: offered.offers(Extension::DeliverBy),
             is_dsn_offered: offered.offers(Extension::Dsn),
+            is_pipelined: self.is_pipelined,
             recipients: numbers.zip(results).collect(),
         }
     }
@@ -327,7 +335,9 @@ pub(super) fn refused(
     TransactionResult {
         id: transaction.id,
         connection,
+        is_deliver_by_offered: false,
         is_dsn_offered: false,
+        is_pipelined: false,
         recipients: all.collect(),
     }
 }
