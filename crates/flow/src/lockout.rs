@@ -18,8 +18,8 @@ use merpati_mail::{Time, question::Lock};
 /// How much may fail, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// How long a client waits for the answer to each of its first five failures; to each of the
-    /// next five twice as long, and so on. Zero: nobody waits.
+    /// How long a client waits for the answer to each of its first ten failures; to each of the
+    /// next ten twice as long, and so on. Zero: nobody waits.
     pub wait: Duration,
     /// The longest wait.
     pub wait_max: Duration,
@@ -242,7 +242,7 @@ fn shortened(user: &str) -> String {
 
 /// So many failures wait equally long: a wait that grew with each would tell how often a name was
 /// tried, and with that whether it is known there.
-const SAME_WAITS: u32 = 5;
+const SAME_WAITS: u32 = 10;
 /// The longest name that is remembered whole.
 const USER_CHARS_MAX: usize = 128;
 
@@ -277,10 +277,11 @@ mod tests {
         let rules = Rules { per_address_max: None, per_user_max: None, ..RULES };
         let mut lockout = Lockout::new(rules);
         let waits: Vec<_> =
-            (0..17).map(|_| lockout.failed(at(0), &attempt("192.0.2.1", "ani"))).collect();
-        let seconds = [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 5, 5];
-        assert_eq!(waits, seconds.map(|n| Failed::Waits(Duration::from_secs(n))));
-        for _ in 0..200 {
+            (0..32).map(|_| lockout.failed(at(0), &attempt("192.0.2.1", "ani"))).collect();
+        let seconds = [[1; 10], [2; 10], [4; 10]].concat().into_iter().chain([5; 2]);
+        let want: Vec<_> = seconds.map(|n| Failed::Waits(Duration::from_secs(n))).collect();
+        assert_eq!(waits, want);
+        for _ in 0..400 {
             lockout.failed(at(0), &attempt("192.0.2.1", "ani"));
         }
         let longest = Failed::Waits(RULES.wait_max);

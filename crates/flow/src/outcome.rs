@@ -111,6 +111,12 @@ fn required_tls(fact: &Fact) -> Option<&str> {
     }
 }
 
+/// TLS did not come about, for this reason.
+fn no_tls(why: &str) -> (Class, Scope, Fate, Reply) {
+    let reply = Reply::with_text(421, (4, 7, 5), format!("TLS failed: {why}"));
+    (Class::Tls, Scope::Host, Fate::Passing, reply)
+}
+
 fn as_routed(terms: Terms, finding: &Finding, remote: Option<Domain>) -> (Cause, Fate) {
     let phase = finding.phase;
     let (class, scope, fate, reply) = match &finding.fact {
@@ -122,6 +128,8 @@ fn as_routed(terms: Terms, finding: &Finding, remote: Option<Domain>) -> (Cause,
             Fate::Passing,
             Reply::new(451, (4, 4, 2), "no reply to the end of data; it may have been delivered"),
         ),
+        Fact::Cut if phase == Phase::StartTls => no_tls("connection lost"),
+        Fact::TimedOut if phase == Phase::StartTls => no_tls("no reply in time"),
         Fact::Cut => (
             Class::Connection,
             Scope::Host,
@@ -140,19 +148,9 @@ fn as_routed(terms: Terms, finding: &Finding, remote: Option<Domain>) -> (Cause,
             Fate::Passing,
             Reply::with_text(421, (4, 4, 1), format!("cannot connect: {why}")),
         ),
-        Fact::Tls(why) => (
-            Class::Tls,
-            Scope::Host,
-            Fate::Passing,
-            Reply::with_text(421, (4, 7, 5), format!("TLS failed: {why}")),
-        ),
+        Fact::Tls(why) => no_tls(why),
         // Whatever was said there, TLS did not come about.
-        Fact::Protocol(why) if phase == Phase::StartTls => (
-            Class::Tls,
-            Scope::Host,
-            Fate::Passing,
-            Reply::with_text(421, (4, 7, 5), format!("TLS failed: {why}")),
-        ),
+        Fact::Protocol(why) if phase == Phase::StartTls => no_tls(why),
         // No mechanism that we have, or a challenge that is none: the operator will mend it.
         Fact::Protocol(why) if phase == Phase::Auth => (
             Class::AuthTrouble,
@@ -441,7 +439,7 @@ const fn during(phase: Phase) -> &'static str {
         Phase::Connect => "while connecting",
         Phase::Greeting => "before the greeting",
         Phase::Hello => "after EHLO",
-        Phase::StartTls => "during STARTTLS",
+        Phase::StartTls => "in the handshake",
         Phase::Auth => "during AUTH",
         Phase::Mail => "after MAIL",
         Phase::Recipient => "after RCPT",
@@ -832,7 +830,7 @@ mod tests {
         connection Host Passing 421 4.4.2 connection lost while connecting
         connection Host Passing 421 4.4.2 connection lost before the greeting
         connection Host Passing 421 4.4.2 connection lost after EHLO
-        connection Host Passing 421 4.4.2 connection lost during STARTTLS
+        tls Host Passing 421 4.7.5 TLS failed: connection lost
         connection Host Passing 421 4.4.2 connection lost during AUTH
         connection Host Passing 421 4.4.2 connection lost after MAIL
         connection Host Passing 421 4.4.2 connection lost after RCPT
@@ -897,8 +895,8 @@ mod tests {
             (Verified, Phase::Mail, Fact::Lacks(Need::RequireTls), ("5.7.30", Fate::Final)),
             (Verified, Phase::StartTls, Fact::Lacks(Need::StartTls), ("5.7.10", Fate::Final)),
             (Verified, Phase::StartTls, Fact::Tls("bad".to_owned()), ("5.7.10", Fate::Final)),
-            (Verified, Phase::StartTls, Fact::Cut, ("4.4.2", Fate::Passing)),
-            (Verified, Phase::StartTls, Fact::TimedOut, ("4.4.2", Fate::Passing)),
+            (Verified, Phase::StartTls, Fact::Cut, ("4.7.5", Fate::Passing)),
+            (Verified, Phase::StartTls, Fact::TimedOut, ("4.7.5", Fate::Passing)),
             (
                 Verified,
                 Phase::StartTls,

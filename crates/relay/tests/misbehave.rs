@@ -143,7 +143,7 @@ fn protections() -> Vec<Way> {
             .keywords(TLS)
             .with(REQUIRED)
             .always(),
-        at("TLS required, no TLS", StartTls, Cut(b"220 go\r\n"), &["connection"])
+        at("TLS required, no TLS", StartTls, Cut(b"220 go\r\n"), &["tls"])
             .keywords(TLS)
             .with(REQUIRED)
             .always(),

@@ -19,8 +19,8 @@ section! {
     /// What follows when authentication fails. What failed is remembered across connections, for
     /// at most 100,000 addresses and users, until the relay is started again.
     Once "auth" Access {
-        /// How long a client waits for the answer to each of its first five failures; for those to
-        /// the next five twice as long, and so on. `0 s`: nobody waits.
+        /// How long a client waits for the answer to each of its first ten failures; for those to
+        /// the next ten twice as long, and so on. `0 s`: nobody waits.
         failure_wait: Duration = Default::Value("500 ms");
         /// The longest such wait.
         failure_wait_max: Duration = Default::Value("10 s");

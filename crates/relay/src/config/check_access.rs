@@ -136,6 +136,7 @@ fn idle(parts: &Parts<'_>) -> Vec<Diagnostic> {
         return Vec::new();
     }
     let entries = parts.with_tables("credential", parts.credentials);
+    let entries = entries.filter(|(_, entry)| entry.enabled);
     let idle = entries.filter(|(_, entry)| senders(entry, &relay.local_domains).are_none());
     idle.map(|(table, entry)| {
         let why = format!("credential `{}` may send as nobody", entry.name);
