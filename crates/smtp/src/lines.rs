@@ -167,6 +167,8 @@ mod tests {
             (b"\n", vec!["BareLf"]),
             (b"123456789\n", vec!["BareLf"]),
             (b"123456789\r\r\r\nx\r\n", vec!["too long", "x"]),
+            (b"1234567890123456789\r\nx\r\n", vec!["too long", "x"]),
+            (b"12345678901234567890\r\nx\r\n", vec!["Endless"]),
             (b"12345678901234567890123\r\n", vec!["Endless"]),
             (b"123456789012345678901234567890", vec!["Endless"]),
         ] {

@@ -1484,6 +1484,20 @@ fn content_has_its_wait_from_piece_to_piece_within_that_of_the_transaction() {
 }
 
 #[test]
+fn each_reply_behind_the_content_has_a_wait_of_its_own_by_lmtp() {
+    let options = Options { dialect: Dialect::Lmtp, ..with_odd_waits() };
+    let mut play = Play::new(options, transaction("", &["b@x.example", "c@x.example"]));
+    let lines = ["S: 220 mx", "S: 250 mx", "I: start", "S: 250 ok", "S: 250 ok", "S: 250 ok"];
+    for line in lines.iter().chain(&["S: 354 go", "I: end"]) {
+        play.line(line);
+    }
+    for line in ["T: 5", "S: 250 b has it"] {
+        play.line(line);
+    }
+    assert_eq!(play.session.deadline().map(|at| at.since(play.now).as_secs()), Some(18));
+}
+
+#[test]
 fn a_session_tells_what_the_peer_offers_and_what_protects_it() {
     let options = Options { tls: TlsUse::Required, ..options() };
     let mut play = Play::new(options, transaction("", &[]));

@@ -2,7 +2,7 @@
 //!
 //! Not pure: sockets.
 
-use std::{io, time::Duration};
+use std::{future::poll_fn, io, pin::pin, task::Poll, time::Duration};
 
 use bytes::BytesMut;
 use merpati_smtp::server::Channel;
@@ -37,7 +37,16 @@ impl Stream {
     /// error of the kind `WouldBlock` where there was nothing after all.
     pub(super) async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Self::Clear(stream) => stream.try_read_buf(buffer),
+            // Not `try_read_buf`: it does not learn from a short read that nothing is left, and
+            // each read would be followed by one in vain.
+            Self::Clear(stream) => {
+                let mut reading = pin!(stream.read_buf(buffer));
+                poll_fn(|context| match reading.as_mut().poll(context) {
+                    Poll::Ready(read) => Poll::Ready(read),
+                    Poll::Pending => Poll::Ready(Err(io::ErrorKind::WouldBlock.into())),
+                })
+                .await
+            }
             Self::Tls(stream) => stream.read_buf(buffer).await,
         }
     }
