@@ -4,6 +4,7 @@
 //! panics where one does not. Where octets have a first line, it is the *plan*: letters and digits
 //! that choose options and answers; the rest is what a stranger sends.
 
+mod content;
 mod dsn;
 mod event_codec;
 mod introduction;
@@ -15,6 +16,7 @@ mod samples;
 mod smtp_client;
 mod smtp_server;
 
+pub use self::content::content;
 pub use self::dsn::dsn;
 pub use self::event_codec::event_codec;
 pub use self::introduction::{proxy, xclient};
@@ -33,9 +35,10 @@ pub struct Target {
 }
 
 /// All targets, in alphabetical order.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "address", run: address },
     Target { name: "client_session", run: client_session },
+    Target { name: "content", run: content },
     Target { name: "dsn", run: dsn },
     Target { name: "event_codec", run: event_codec },
     Target { name: "header", run: header },

@@ -113,7 +113,7 @@ fn options(plan: &mut Plan<'_>) -> Options {
     let limits = plan.below(3);
     options.offers = Offers {
         deliver_by_min: Some(Duration::from_secs(u64::from(limits))),
-        future_release_max: Some(Duration::from_secs(60)),
+        future_release_max: Some(Duration::from_mins(1)),
         mt_priority: Offer::Offered,
         require_tls: Offer::Offered,
     };

@@ -201,6 +201,7 @@ impl<'a> Mending<'a> {
     fn check_authors(&mut self, by: &Submitted<'_>) -> Result<(), Verdict> {
         let is_own = self.resent.is_empty();
         let author = by.reverse_path.mailbox();
+        let has_sender = self.has_good_sender()?;
         let Some(Seen { first: from, .. }) = self.seen.get("From") else {
             let Some(author) = author.filter(|_| is_own) else {
                 return Err(refuse("from-missing", "the header field From is missing"));
@@ -210,10 +211,8 @@ impl<'a> Mending<'a> {
         };
         check_colon(self.head, from)?;
         let authors = authors(from.value)?;
-        if let Some(Seen { first: sender, .. }) = self.seen.get("Sender") {
-            let is_one = address::parse_header_list(sender.value).is_ok_and(|list| list.len() == 1);
-            let text = "the header field Sender must name one mailbox";
-            return if is_one { Ok(()) } else { Err(refuse("field-malformed", text)) };
+        if has_sender {
+            return Ok(());
         }
         let domains = authors.iter().map(|author| author.mailbox.domain());
         let is_one_domain = domains.clone().all(|domain| Some(domain) == domains.clone().next());
@@ -228,6 +227,14 @@ impl<'a> Mending<'a> {
             // answers for the message.
             (_, _) => Err(refuse("sender-missing", "several authors in From need a Sender")),
         }
+    }
+
+    /// Whether there is a Sender; errs where it does not name one mailbox.
+    fn has_good_sender(&self) -> Result<bool, Verdict> {
+        let Some(Seen { first: sender, .. }) = self.seen.get("Sender") else { return Ok(false) };
+        let is_one = address::parse_header_list(sender.value).is_ok_and(|list| list.len() == 1);
+        let text = "the header field Sender must name one mailbox";
+        if is_one { Ok(true) } else { Err(refuse("field-malformed", text)) }
     }
 
     /// Adds what each message must have. A message that is sent once more keeps the date and the

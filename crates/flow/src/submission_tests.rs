@@ -77,6 +77,8 @@ fn what_is_missing_or_malformed_is_added() {
     }
     // Nobody is there as whom it could be sent.
     assert_eq!(edits_from("Subject: x\r\n\r\n", "").unwrap_err().rule, "from-missing");
+    let without_from = edits_from("Sender: Ani\r\n\r\n", "ani@ours.example");
+    assert_eq!(without_from.unwrap_err().rule, "field-malformed");
     assert!(edits_from("From: a@x\r\n\r\n", "").is_ok());
 }
 
