@@ -22,7 +22,7 @@ from bench_servers import Relay, Rig, Sink, postfix_relay, pss_mib, traced_syncs
 from servers import end_process, free_port  # noqa: E402
 
 PARTS = ("end-to-end", "acceptance", "journal", "restart", "deep", "idle")
-# Only where they are asked for: one takes ten minutes, the other ten gigabytes.
+# Only where they are asked for: one takes ten minutes, the other seven gigabytes.
 ON_DEMAND = ("deep", "idle")
 TRACED = 100
 QUEUED = 1_000_000
