@@ -272,6 +272,22 @@ class Peer(Listening):
                 if any(one.split(">")[0].lstrip("<") == recipient for one in mail.recipients)]
 
 
+def udp_with_free_tcp(address):
+    """A UDP socket, and its port, which was free for TCP as well: somebody may ask from the one
+    that is free for TCP alone."""
+    while True:
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind((address, 0))
+        port = udp.getsockname()[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tcp.bind((address, port))
+                return udp, port
+            except OSError:
+                udp.close()
+
+
 class Dns(Listening):
     """DNS over UDP and TCP for loopback.
 
@@ -286,9 +302,8 @@ class Dns(Listening):
         self.queries, self.records = [], {}
         for record in records:
             self.add(record)
-        self.listen(address, 0)
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind((address, self.port))
+        self.udp, port = udp_with_free_tcp(address)
+        self.listen(address, port)
         threading.Thread(target=self._datagrams, daemon=True).start()
 
     def add(self, record):
