@@ -7,13 +7,11 @@
 //! A name that nobody has is counted like any other, and who guesses wrongly is told what he would
 //! be told of any name, so that neither a wait nor a lock tells anything.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use merpati_mail::{Time, question::Lock};
+
+use crate::rate::counted_as;
 
 /// How much may fail, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,14 +223,6 @@ fn keys(attempt: &Attempt<'_>) -> Vec<Key> {
 
 fn pair(address: IpAddr, user: &str) -> (IpAddr, String) {
     (counted_as(address), shortened(user))
-}
-
-/// One client has as many addresses in an IPv6 /64 as it likes.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-    }
 }
 
 /// A name as far as it is remembered. Longer names count together; nobody has such a name.
