@@ -397,6 +397,17 @@ fn what_cannot_be_done_for_certain_has_a_name() {
         ("Content-Type: multipart/x\n\né", Boundary),
         ("Content-Type: multipart/x; boundary=b\n\n--bc\n\né\n--b--", Boundary),
         ("Content-Type: multipart/x; boundary=b\n\n--b\n\né\n--b--é", Boundary),
+        // Some readers go on to look for c behind the part that was to hold it.
+        (
+            "Content-Type: multipart/x; boundary=b\n\n--b\nContent-Type: multipart/x; boundary=c\n\
+             \n--b\n\n--c\n\né\n--b--",
+            Boundary,
+        ),
+        (
+            "Content-Type: multipart/x; boundary=b\n\n--b\nContent-Type: message/rfc822\n\n\
+             Content-Type: multipart/signed; boundary=c\n\n--c\n\nx\n--b\n\né\n--c--\n--b--",
+            Boundary,
+        ),
         ("Content-Type: multipart/x; boundary=b\n\né\n--b\n\nx\n--b--", Outside),
         ("Content-Type: multipart/x; boundary=b\n\n--b\n\nx\n--b--\né", Outside),
         ("Content-Type: multipart/x; boundary=b\n\né", Outside),

@@ -61,8 +61,7 @@ impl ContentType {
             ("message", _) => Kind::Composite,
             _ => Kind::Leaf,
         };
-        let is_multipart = matches!(kind, Kind::Digest | Kind::Multipart);
-        Ok(Self { kind, boundary: if is_multipart { scanner.boundary() } else { None } })
+        Ok(Self { kind, boundary: if first == "multipart" { scanner.boundary() } else { None } })
     }
 
     /// The type of an entity that does not say.
@@ -214,7 +213,7 @@ mod tests {
             ("message/RFC822", Message, None),
             ("message/partial; id=x", Composite, None),
             ("message/delivery-status", Composite, None),
-            ("multipart/signed; boundary=a", Signed, None),
+            ("multipart/signed; boundary=a", Signed, Some("a")),
             ("multipart/encrypted", Signed, None),
             ("application/X-pkcs7-MIME; smime-type=x", Signed, None),
             // No boundary, or none that all would find.

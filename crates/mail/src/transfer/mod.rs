@@ -54,6 +54,7 @@ pub fn short_lines(message: &[u8]) -> Result<Vec<u8>, NotConvertible> {
 }
 
 fn whole(message: &[u8], aim: Aim) -> Result<Vec<u8>, NotConvertible> {
+    multipart::check_ends(message)?;
     let mut out = Vec::with_capacity(message.len() + message.len() / 2);
     let place = Place { aim, role: Role::Message, default: Kind::Leaf, depth: 0 };
     convert(message, &place, &mut out)?;
@@ -65,7 +66,8 @@ fn whole(message: &[u8], aim: Aim) -> Result<Vec<u8>, NotConvertible> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NotConvertible {
     /// A multipart names no boundary, or a line begins with it and goes on otherwise: only some
-    /// readers would take that line for the end of the part (RFC 2046 §5.1.1).
+    /// readers would take that line for the end of the part (RFC 2046 §5.1.1). Or it lacks its end,
+    /// and its boundary stands once more behind the multipart that it is in.
     Boundary,
     /// It is in a part of type `message` that has to be 7bit, or of which we know nothing
     /// (RFC 2046 §5.2).
