@@ -50,7 +50,7 @@ def sender_domain(t):
         "broken.example SERVFAIL", "silent.example TIMEOUT", "refused.example REFUSED",
         "there.test A 127.0.0.1", "there.invalid A 127.0.0.1")
     peer = t.peer()
-    relay = t.own_relay("dns.query_wait=200 ms", peer=peer, DNS_ADDR=dns.place)
+    relay = t.own_relay("dns.query_wait=1 s", peer=peer, DNS_ADDR=dns.place)
     with t.connect(relay.mx) as c:
         c.hello()
         for sender, reply in (
@@ -92,7 +92,7 @@ def lists(t, dns, *sources):
         for address in ("127.0.0.1", "127.0.0.2", *sources):
             dns.add(f"{reversed_octets(address)}.{name}.list {record}")
     settings = [f"list.{name}.zone={name}.list" for name in LISTS]
-    relay = t.own_relay("dns.query_wait=200 ms", *settings, peer=t.peer(), DNS_ADDR=dns.place)
+    relay = t.own_relay("dns.query_wait=1 s", *settings, peer=t.peer(), DNS_ADDR=dns.place)
     decided = t.wait(lambda: len(relay.log("ListChanged")) >= len(LISTS) and
                      relay.log("ListChanged"), "each list is tested")
     for line in sorted(decided, key=lambda line: line["list"]):

@@ -272,12 +272,12 @@ class Peer(Listening):
                 if any(one.split(">")[0].lstrip("<") == recipient for one in mail.recipients)]
 
 
-def udp_with_free_tcp(address):
+def udp_with_free_tcp(address, wanted=0):
     """A UDP socket, and its port, which was free for TCP as well: somebody may ask from the one
-    that is free for TCP alone."""
+    that is free for TCP alone. `wanted`: that port and no other."""
     while True:
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        udp.bind((address, 0))
+        udp.bind((address, wanted))
         port = udp.getsockname()[1]
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -286,6 +286,8 @@ def udp_with_free_tcp(address):
                 return udp, port
             except OSError:
                 udp.close()
+                if wanted:
+                    raise
 
 
 class Dns(Listening):
@@ -298,11 +300,11 @@ class Dns(Listening):
     `queries` are names and types as they came.
     """
 
-    def __init__(self, *records, address="127.0.0.1"):
+    def __init__(self, *records, address="127.0.0.1", port=0):
         self.queries, self.records = [], {}
         for record in records:
             self.add(record)
-        self.udp, port = udp_with_free_tcp(address)
+        self.udp, port = udp_with_free_tcp(address, port)
         self.listen(address, port)
         threading.Thread(target=self._datagrams, daemon=True).start()
 
