@@ -223,6 +223,17 @@ def half_known(t):
     })
 
 
+@case("J5", "a refusing host beside one that DNS cannot find now is no end", "RFC 5321 §5.1")
+def refused_or_unknown(t):
+    net = Internet(t, ["b.example MX 10 h2.example", "h2.example A $2",
+                       "b.example MX 20 broken.example", "broken.example SERVFAIL"],
+                   hosts=(2,), script={"greeting": "554 5.7.1 no mail from you"})
+    word, reply, _ = net.outcome(net.send("u@b.example"))
+    t.check(word == "connection", f"{word} {reply}")
+    t.check(net.hops[2].sessions and not net.sink.ended, "the first was asked; no report")
+    t.note(f"MX 10 refuses with 554, MX 20 is SERVFAIL: {word} ({reply})")
+
+
 @case("J6", "lower preferences first; equal ones share the mail", "RFC 5321 §5.1")
 def preferences(t):
     net = Internet(t, [
@@ -475,11 +486,8 @@ def no_resolver(t):
     words = {word_for(one) for line in relay.log("Attempted") for one in line["outcomes"]}
     t.check(words == {"dns"}, f"{words}")
 
-    class Late(OddDns):
-        def listen(self, address, _):
-            super().listen(address, place[1])
-    dns = t._kept(Late("b.example MX 10 h2.example", f"h2.example A {t.address(2)}",
-                       address=place[0]))
+    dns = t._kept(OddDns("b.example MX 10 h2.example", f"h2.example A {t.address(2)}",
+                         address=place[0], port=place[1]))
     wait(lambda: len(hop.mails) >= 5, "five mails")
     t.check(dns.queries, "it was asked")
     t.check(not sink.ended, "no report")

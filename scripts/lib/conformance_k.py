@@ -740,3 +740,25 @@ def throttled(t):
     other = out.attempts(out.ways[-1].id, 1)
     t.check(len(other) == 1, "the other host's mail was not held up")
     t.check(not out.sink.ended, "no report")
+
+
+@case("K28", "a host that asks us to slow down gets nothing for a while, then one mail, then the rest",
+      "RFC 5321 §4.5.4.1", slow=True)
+def back_off(t):
+    ways = [Way("421", "throttled, delivered", {"MAIL": "421 4.7.28 Too many messages"}, once=True),
+            Way("another host", "delivered")]
+    out = Outbound(t, ways, retry='[retry]\nfirst_wait = "10 s"\n')
+    out.attempts(out.submit(0), 1)
+    began = time.monotonic()
+    for _ in range(5):
+        out.submit(0)
+    out.attempts(out.submit(1), 1)
+    hop = ways[0].hops[0]
+    t.check(len(hop.sessions) == 1, "five mails wait, and that of another host does not")
+    wait(lambda: len(hop.sessions) >= 2, "another connection")
+    waited = time.monotonic() - began
+    t.check(1 <= waited <= 8, f"{waited:.1f} s")
+    wait(lambda: len(hop.mails) >= 6, "all mails")
+    t.check(not out.sink.ended, "no report")
+    t.show("H", b"421 4.7.28 Too many messages\r\n")
+    t.note("five more mails for that host wait for a fifth of retry.first_wait; then all go")

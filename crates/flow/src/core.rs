@@ -5,8 +5,10 @@
 //! ahead of the journal. Where a delivery is lost between two steps of the shell, it is due again
 //! after a restart. Pure: time, answers and the seed of all randomness are arguments.
 
+mod begin;
 mod deadline;
 mod settle;
+mod site;
 mod verify;
 
 use std::{
@@ -22,11 +24,14 @@ use merpati_mail::{
     TlsRequest,
     event::{Accepted, Carried},
     outcome::Finding as Found,
-    question::MxAnswer,
-    route::Endpoint,
+    question::{MxAnswer, MxHost},
+    route::{Endpoint, HostPort},
 };
 
-use self::settle::{Gathering, Verdict};
+use self::{
+    settle::{Gathering, Verdict},
+    site::{Health, SiteId, Sites},
+};
 use crate::{
     attempt::HostPlace,
     content,
@@ -34,7 +39,7 @@ use crate::{
     queue::{LaneId, LaneKey, Queue, View},
     report::Desk,
     retry::RetryPlan,
-    route::{self, Router, Rule, RulePlace, Target},
+    route::{self, Router, RulePlace, Target},
 };
 
 /// How the core decides.
@@ -89,6 +94,7 @@ pub struct Core {
     next_job: u64,
     is_draining: bool,
     active: BTreeMap<LaneId, usize>,
+    sites: Sites,
     proposed: BTreeMap<Token, Group>,
     next_token: u64,
     /// Failures of messages whose other recipients are still being tried.
@@ -281,6 +287,10 @@ struct Running {
     message: QueueId,
     recipients: Vec<u32>,
     loaded: Option<Arc<Loaded>>,
+    /// Where it goes; `None` before that is known.
+    site: Option<SiteId>,
+    /// What it says of the hosts there.
+    health: Health,
 }
 
 /// What is proposed about a message and not yet committed.
@@ -316,6 +326,7 @@ impl Core {
     ) -> Self {
         Self {
             queue,
+            sites: Sites::new(&options.retry),
             options,
             ids: ReportIds { node, epoch, counter: QueueId::GIVEN_COUNTER_MAX },
             draw: Draw::new(seed),
@@ -353,6 +364,8 @@ impl Core {
             Input::Loaded(job, loaded) => self.loaded(now, job, loaded),
             Input::Release(delivery) => {
                 if self.lives(delivery) {
+                    let woken = self.queue.lane_of(delivery).map(|lane| self.sites.lift(lane));
+                    self.tell_waiting(&woken.unwrap_or_default());
                     self.propose(now, vec![(Event::Released { delivery, until: now }, None)]);
                 }
             }
@@ -376,9 +389,14 @@ impl Core {
     /// When [`Self::poll`] will have something to do by itself; `None` where only an input can
     /// bring that.
     pub fn deadline(&self) -> Option<Time> {
-        let due = if self.has_room() { self.queue.deadline() } else { None };
+        let due = if self.has_room() {
+            let ready = self.sites.is_ready().then_some(Time::EPOCH);
+            ready.into_iter().chain(self.queue.deadline()).min()
+        } else {
+            None
+        };
         let told = self.told_at.first().map(|(at, _)| *at);
-        due.into_iter().chain(told).min()
+        due.into_iter().chain(self.sites.deadline()).chain(told).min()
     }
 
     /// The whole state of a message for the journal; `None` where it is gone, or where something
@@ -415,26 +433,9 @@ impl Core {
     }
 
     fn has_room(&self) -> bool {
-        self.jobs.len() < self.options.jobs_max && !self.is_draining
-    }
-
-    /// Takes the next due delivery for an attempt, if limits allow for one.
-    fn start(&mut self, now: Time) {
-        if !self.has_room() {
-            return;
-        }
-        let most = self.options.recipients_per_job_max;
-        let Some((lane, message, recipients)) = self.queue.take(now, most) else { return };
-        let id = JobId(self.next_job);
-        self.next_job += 1;
-        let active = self.active.entry(lane).or_default();
-        *active += 1;
-        let active = *active;
-        if active >= self.jobs_max_of(lane) {
-            self.queue.park(lane, true);
-        }
-        self.jobs.insert(id, Running { lane, message, recipients, loaded: None });
-        self.outputs.push_back(Output::Load(id, message));
+        self.jobs.len() < self.options.jobs_max
+            && self.proposed.len() < PROPOSED_MAX
+            && !self.is_draining
     }
 
     fn loaded(&mut self, now: Time, id: JobId, loaded: Option<Arc<Loaded>>) {
@@ -445,7 +446,7 @@ impl Core {
                 self.launch(now, id);
             }
             // Nothing is lost: the delivery is due again, and the spool has said why.
-            None => self.give_back(id, now + READ_AGAIN),
+            None => self.give_back(now, id, now + READ_AGAIN),
         }
     }
 
@@ -460,7 +461,7 @@ impl Core {
             Some(LaneKey::Mx(_, domain)) => self.launch_by_mx(now, id, domain),
             Some(LaneKey::Unrouted(_)) => self.stop(now, id, Before::NoRoute),
             // All its deliveries were given up meanwhile.
-            None => self.give_back(id, now),
+            None => self.give_back(now, id, now),
         }
     }
 
@@ -468,14 +469,20 @@ impl Core {
         let target = |endpoint: Endpoint| Target { endpoint, address: None };
         match self.options.router.rule(place).map(|rule| &rule.then) {
             Some(NextHop::Hosts(hosts)) => {
-                let targets = hosts.iter().map(|host| target(Endpoint::Tcp(host.clone())));
-                let targets = targets.collect();
-                self.attempt(id, Dialect::Smtp, targets);
+                let hosts: Vec<_> = hosts.iter().cloned().map(Endpoint::Tcp).collect();
+                let targets = hosts.iter().cloned().map(target).collect();
+                if self.has_place(now, id, hosts) {
+                    self.attempt(now, id, Dialect::Smtp, targets);
+                }
             }
             Some(NextHop::Lmtp(endpoint)) => {
-                let targets = vec![target(endpoint.clone())];
+                let endpoint = endpoint.clone();
                 match self.delivered_before(id) {
-                    gone if gone.is_empty() => self.attempt(id, Dialect::Lmtp, targets),
+                    gone if gone.is_empty() => {
+                        if self.has_place(now, id, vec![endpoint.clone()]) {
+                            self.attempt(now, id, Dialect::Lmtp, vec![target(endpoint)]);
+                        }
+                    }
                     // The others are due again at once, without them.
                     gone => self.stop_round_trip(now, id, &gone),
                 }
@@ -516,19 +523,6 @@ impl Core {
         });
     }
 
-    /// How many attempts may go on at once in a lane.
-    fn jobs_max_of(&self, lane: LaneId) -> usize {
-        let rule = self.rule_of(lane).and_then(|rule| rule.attempts_max);
-        rule.unwrap_or(self.options.jobs_per_lane_max).max(1)
-    }
-
-    fn rule_of(&self, lane: LaneId) -> Option<&Rule> {
-        match self.queue.lane_key(lane)? {
-            LaneKey::Hop(place) | LaneKey::Mx(place, _) => self.options.router.rule(*place),
-            LaneKey::Unrouted(_) => None,
-        }
-    }
-
     fn launch_by_mx(&mut self, now: Time, id: JobId, domain: Domain) {
         let fresh = self.known.get(&domain).filter(|(_, until)| *until > now);
         if let Some((answer, _)) = fresh.cloned() {
@@ -563,9 +557,15 @@ impl Core {
                 self.stop(now, id, Before::UnprovenHosts);
             }
             MxAnswer::Hosts { hosts, .. } => {
-                let ours = &self.options.hostname;
-                match route::order(hosts, ours, self.options.port, &mut self.draw) {
-                    Ok(targets) => self.attempt(id, Dialect::Smtp, targets),
+                let (ours, port) = (&self.options.hostname, self.options.port);
+                match route::order(hosts, ours, port, &mut self.draw) {
+                    Ok(targets) => {
+                        let name = |host: &MxHost| HostPort { host: host.name.clone(), port };
+                        let hosts = hosts.iter().map(name).map(Endpoint::Tcp).collect();
+                        if self.has_place(now, id, hosts) {
+                            self.attempt(now, id, Dialect::Smtp, targets);
+                        }
+                    }
                     Err(before) => self.stop(now, id, before),
                 }
             }
@@ -583,8 +583,9 @@ impl Core {
         loaded.map_or(TlsRequest::AsRouted, |loaded| loaded.accepted.envelope.requests.tls)
     }
 
-    fn attempt(&mut self, id: JobId, dialect: Dialect, targets: Vec<Target>) {
-        let Some(Running { lane, message, recipients, loaded: Some(loaded) }) = self.jobs.get(&id)
+    fn attempt(&mut self, now: Time, id: JobId, dialect: Dialect, targets: Vec<Target>) {
+        let Some(Running { lane, message, recipients, loaded: Some(loaded), .. }) =
+            self.jobs.get(&id)
         else {
             return;
         };
@@ -599,8 +600,7 @@ impl Core {
         let recipients: Vec<(u32, Recipient)> =
             recipients.iter().filter_map(|&place| living(place)).collect();
         if recipients.is_empty() {
-            self.end(id);
-            return;
+            return self.end(now, id);
         }
         let message = Arc::clone(loaded);
         let protection = Protection::of(message.accepted.envelope.requests.tls, dialect);
@@ -617,6 +617,9 @@ impl Core {
     }
 
     fn finished(&mut self, now: Time, id: JobId, report: &Report) {
+        if let Some(running) = self.jobs.get_mut(&id) {
+            running.health = Health::of(report);
+        }
         let findings =
             report.findings.iter().map(|(place, finding, host)| (*place, (finding, *host)));
         let findings: BTreeMap<u32, (&Finding, Option<HostPlace>)> = findings.collect();
@@ -695,30 +698,6 @@ impl Core {
             }
         }
     }
-
-    fn give_back(&mut self, id: JobId, when: Time) {
-        if let Some(running) = self.jobs.get(&id) {
-            for &recipient in &running.recipients {
-                let delivery = DeliveryId { message: running.message, recipient };
-                self.queue.put_back(delivery, when);
-            }
-        }
-        self.end(id);
-    }
-
-    fn end(&mut self, id: JobId) {
-        let Some(running) = self.jobs.remove(&id) else { return };
-        if let Some(active) = self.active.get_mut(&running.lane) {
-            *active -= 1;
-            if *active == 0 {
-                self.active.remove(&running.lane);
-            }
-        }
-        self.queue.park(running.lane, false);
-        if self.gathering.contains_key(&running.message) {
-            self.ripe.push(running.message);
-        }
-    }
 }
 
 impl Group {
@@ -743,6 +722,9 @@ impl ReportIds {
 
 /// Wait before a message is read again that the spool could not give.
 const READ_AGAIN: Duration = Duration::from_mins(1);
+/// Proposed groups that are not committed yet, beyond which no attempt begins: where the disk is
+/// full or fails, no more than these could be sent twice.
+const PROPOSED_MAX: usize = 4_096;
 /// Answers about MX that are kept.
 const KNOWN_MAX: usize = 10_000;
 

@@ -1,3 +1,6 @@
+#[path = "core/site_tests.rs"]
+mod sites;
+
 use merpati_mail::{
     BodyType, ByMode, DeliverBy, Envelope, ForwardPath, Mailbox, Origin, Outcome, Overlay,
     Protocol, Requests, ReversePath,
@@ -161,6 +164,15 @@ fn one_host() -> MxAnswer {
         }],
         valid_until: Time::from_secs(u64::MAX / 2_000_000),
     }
+}
+
+/// A host that no other domain has.
+fn own_host(question: &Question) -> MxAnswer {
+    let mut answer = one_host();
+    if let (MxAnswer::Hosts { hosts, .. }, Question::Mx(of)) = (&mut answer, question) {
+        hosts[0].name = domain(&format!("mx.{of}"));
+    }
+    answer
 }
 
 fn says(code: u16, enhanced: (u8, u16, u16)) -> Finding {
@@ -330,6 +342,37 @@ fn one_lane_never_has_more_attempts_than_its_limit() {
     assert_eq!((loads, world.core.jobs()), (1, 1));
     let parked = world.core.views().filter(|v| v.hold.is_some()).count();
     assert_eq!(parked, 2);
+}
+
+#[test]
+fn while_nothing_can_be_committed_attempts_come_to_an_end() {
+    let mut world = World::new();
+    let total = u32::try_from(PROPOSED_MAX).unwrap() + 10;
+    for counter in 1..=total {
+        world.accept(counter, "a@ours.example", &["u@there.example"]);
+    }
+    let mut groups = Vec::new();
+    while let Some(output) = world.core.poll(world.now) {
+        match output {
+            Output::Commit(token, group) => groups.push((token, group)),
+            Output::Ask(question) => {
+                let answer = Answer::Mx(one_host());
+                world.core.handle(world.now, Input::Answered(question, answer));
+            }
+            Output::Load(job, id) => {
+                let accepted = world.messages[&id].clone();
+                let loaded = Arc::new(Loaded { accepted, header: Bytes::new() });
+                world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
+            }
+            Output::Attempt(job) => world.attempt(&job, &|_| says(250, (2, 0, 0))),
+        }
+    }
+    assert_eq!((groups.len(), world.core.deadline()), (PROPOSED_MAX, None));
+    for (token, group) in groups {
+        world.commit(token, &group);
+    }
+    world.run(&one_host(), &|_| says(250, (2, 0, 0)));
+    assert!(world.core.queue().is_empty());
 }
 
 #[test]
@@ -605,7 +648,7 @@ fn failures_wait_for_half_a_minute_at_most_and_not_at_all_at_the_end() {
                     world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
                 }
                 Output::Ask(question) => {
-                    let answer = Answer::Mx(one_host());
+                    let answer = Answer::Mx(own_host(&question));
                     world.core.handle(world.now, Input::Answered(question, answer));
                 }
             }
@@ -650,7 +693,7 @@ fn what_is_given_up_while_its_failure_waits_has_one_end() {
                 world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
             }
             Output::Ask(question) => {
-                let answer = Answer::Mx(one_host());
+                let answer = Answer::Mx(own_host(&question));
                 world.core.handle(world.now, Input::Answered(question, answer));
             }
         }

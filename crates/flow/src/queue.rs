@@ -11,7 +11,10 @@
 
 mod lane;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use merpati_mail::{
     Cause, Class, DeliverBy, DeliveryId, Domain, Event, Hold, IdMap, NextHop, Outcome, Priority,
@@ -54,6 +57,15 @@ pub enum LaneKey {
 /// The number of a lane; it is never given to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LaneId(u32);
+
+/// Why nothing of a lane may be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parking {
+    /// As many attempts go on as may.
+    Full,
+    /// For this.
+    Told(Arc<Hold>),
+}
 
 /// A living delivery, as a person wants to see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +186,12 @@ impl Queue {
         if due > now {
             return None;
         }
+        let (message, recipients) = self.take_of(lane, now, most)?;
+        Some((lane, message, recipients))
+    }
+
+    /// Takes due deliveries of one message in this lane, parked or not, as [`Self::take`] does.
+    pub fn take_of(&mut self, lane: LaneId, now: Time, most: usize) -> Option<(QueueId, Vec<u32>)> {
         let first = self.lane(lane)?.first_due(now)?;
         let message = self.messages.get(first.message)?;
         let mut recipients: Vec<u32> = message
@@ -187,7 +205,12 @@ impl Queue {
         for &recipient in &recipients {
             self.set(DeliveryId { message: first.message, recipient }, |d| d.is_taken = true);
         }
-        Some((lane, first.message, recipients))
+        Some((first.message, recipients))
+    }
+
+    /// Gives back what was taken and not tried: it is due as it was.
+    pub fn untake(&mut self, delivery: DeliveryId) {
+        self.set(delivery, |d| d.is_taken = false);
     }
 
     /// Gives back what was taken and did not come to an outcome: it is due again at `when`.
@@ -200,13 +223,23 @@ impl Queue {
         });
     }
 
-    /// Whether deliveries of this lane may be taken.
-    pub fn park(&mut self, lane: LaneId, is_parked: bool) {
+    /// Whether deliveries of this lane may be taken: `None`, or why not.
+    pub fn park(&mut self, lane: LaneId, parking: Option<Parking>) {
         self.unlist(lane);
         if let Some(lane) = self.lane_mut(lane) {
-            lane.is_parked = is_parked;
+            lane.parking = parking;
         }
         self.list(lane);
+    }
+
+    /// When the next delivery in this lane is due, parked or not; `None` where none waits in it.
+    pub fn due_in(&self, lane: LaneId) -> Option<Time> {
+        self.lane(lane)?.due()
+    }
+
+    /// The lane of a living delivery.
+    pub fn lane_of(&self, delivery: DeliveryId) -> Option<LaneId> {
+        self.delivery(delivery).map(|delivery| delivery.lane)
     }
 
     /// When the next delivery is due; `None` where none waits in a lane that is not parked.
@@ -323,7 +356,9 @@ impl Queue {
             Status::Waiting(due) if delivery.is_taken => (Some(*due), None),
             Status::Waiting(due) => {
                 let hold = self.future_release(message, delivery, *due);
-                (Some(*due), hold.or_else(|| self.parking(delivery.lane)))
+                // What ends before the delivery is due does not hold it.
+                let holds = |hold: &Hold| hold.until.is_none_or(|until| *due <= until);
+                (Some(*due), hold.or_else(|| self.parking(delivery.lane).filter(holds)))
             }
         };
         let class = match (&delivery.status, delivery.note) {
@@ -353,11 +388,14 @@ impl Queue {
     }
 
     fn parking(&self, lane: LaneId) -> Option<Hold> {
-        self.lane(lane).filter(|lane| lane.is_parked).map(|_| Hold {
-            limit: "connections-per-next-hop".to_owned(),
-            value: "all in use".to_owned(),
-            source: "options".to_owned(),
-            until: None,
+        Some(match self.lane(lane)?.parking.as_ref()? {
+            Parking::Full => Hold {
+                limit: "connections-per-next-hop".to_owned(),
+                value: "all in use".to_owned(),
+                source: "options".to_owned(),
+                until: None,
+            },
+            Parking::Told(hold) => (**hold).clone(),
         })
     }
 

@@ -147,12 +147,12 @@ fn a_parked_lane_waits_without_touching_its_deliveries() {
     accept(&mut queue, 12, 3, &["c@y.example"]);
     let (lane, first, _) = queue.take(Time::from_secs(20), 100).unwrap();
     assert_eq!(first, id(1));
-    queue.park(lane, true);
+    queue.park(lane, Some(Parking::Full));
     assert_eq!(take(&mut queue, 20).map(|t| t.0), Some(id(3)));
     assert_eq!(take(&mut queue, 20), None);
     let waiting = queue.views().find(|v| v.delivery.message == id(2)).unwrap();
     assert_eq!(waiting.hold.unwrap().limit, "connections-per-next-hop");
-    queue.park(lane, false);
+    queue.park(lane, None);
     assert_eq!(take(&mut queue, 20).map(|t| t.0), Some(id(2)));
 }
 

@@ -427,10 +427,11 @@ fn a_host_has_no_more_connections_than_allowed_whatever_domains_lead_there() {
         send(&mut smtp, "a@a.example", &["user@c.example"]);
     }
     host.wait_at_gate(3);
-    let waiting = until("the limit of both lanes", || {
+    let waiting = until("the limit that both domains share", || {
         let waiting = jsonl(&dir, &["queue", "ls"]);
         let trying = waiting.iter().filter(|one| one["status"] == "attempting").count();
-        (trying == 6).then_some(waiting)
+        let is_said = |one: &&Value| one["reason"]["sentence"].as_str().unwrap().contains("limit");
+        (trying == 3 && waiting.iter().filter(is_said).count() == 17).then_some(waiting)
     });
     assert_eq!(waiting.len(), 20);
     for one in waiting.iter().filter(|one| one["status"] == "waiting") {

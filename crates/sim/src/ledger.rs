@@ -483,8 +483,17 @@ impl Ledger {
             if !is_explained || view.advice_id().is_empty() {
                 wrongs.push(format!("{} waits for no reason", view.delivery));
             }
-            if view.hold.as_ref().is_some_and(|h| h.limit == "connections-per-next-hop") {
-                self.marks.insert(Mark::LaneParked);
+            match view.hold.as_ref().map(|hold| (hold.limit.as_str(), hold.until)) {
+                Some(("connections-per-next-hop", _)) => {
+                    self.marks.insert(Mark::LaneParked);
+                }
+                Some(("back-off", Some(until))) if until < now => {
+                    wrongs.push(format!("{} rests for ever", view.delivery));
+                }
+                Some(("back-off", _)) => {
+                    self.marks.insert(Mark::BackedOff);
+                }
+                Some(_) | None => {}
             }
         }
         if let Some(id) = core.queue().messages().find(|&id| core.queue().is_last(id, &[])) {

@@ -14,6 +14,8 @@ macro_rules! marks {
 }
 
 marks! {
+    /// A host in trouble got nothing for a while.
+    BackedOff,
     /// A delivery was given up by an operator.
     Cancelled,
     /// A living message was written anew, and its old segment freed.

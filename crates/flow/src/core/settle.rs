@@ -87,7 +87,7 @@ impl Core {
         for (done, failed) in tallies.values_mut() {
             (done.attempt.number, failed.attempt.number) = (number, number);
         }
-        self.end(id);
+        self.end(now, id);
         let has_failed = tallies.values().any(|(_, failed)| !failed.outcomes.is_empty());
         if has_failed
             && self.gathering.len() < GATHERED_MAX

@@ -10,7 +10,7 @@ use std::{
 
 use merpati_mail::{DeliveryId, Priority, Time};
 
-use super::{LaneId, LaneKey};
+use super::{LaneId, LaneKey, Parking};
 
 /// The deliveries to one next hop that wait.
 #[derive(Clone, Debug)]
@@ -22,7 +22,8 @@ pub(super) struct Lane {
     ranked: BTreeMap<Priority, BTreeSet<(Time, DeliveryId)>>,
     /// Living deliveries, waiting or not; a lane without any is forgotten.
     pub(super) members: usize,
-    pub(super) is_parked: bool,
+    /// Why nothing in it may be taken; `None` where it may.
+    pub(super) parking: Option<Parking>,
 }
 
 /// Where a delivery is indexed.
@@ -35,19 +36,18 @@ pub(super) struct Place {
 
 impl Lane {
     pub(super) const fn new(key: LaneKey) -> Self {
-        Self {
-            key,
-            waiting: BTreeSet::new(),
-            ranked: BTreeMap::new(),
-            members: 0,
-            is_parked: false,
-        }
+        Self { key, waiting: BTreeSet::new(), ranked: BTreeMap::new(), members: 0, parking: None }
     }
 
     /// Its entry in the agenda; `None` where nothing in it may be taken.
     pub(super) fn entry(&self, id: LaneId) -> Option<(Time, LaneId)> {
-        let due = self.firsts().map(|(_, due, _)| due).min()?;
-        (!self.is_parked).then_some((due, id))
+        let due = self.due()?;
+        self.parking.is_none().then_some((due, id))
+    }
+
+    /// The longest due.
+    pub(super) fn due(&self) -> Option<Time> {
+        self.firsts().map(|(_, due, _)| due).min()
     }
 
     /// Which of those that are due is to go first.

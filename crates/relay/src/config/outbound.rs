@@ -72,7 +72,7 @@ section! {
         /// Whether the password may be said without TLS, or to a host that did not prove who it is:
         /// for a next hop on this machine.
         auth_clear: bool = Default::Value("false");
-        /// Attempts at once towards one next hop of this route; `off`: as
+        /// Attempts at once towards the same hosts of this route; `off`: as
         /// `delivery.connections_per_host_max` says.
         connections_max: Option<NonZeroU32> = Default::Value("off");
     }
@@ -105,8 +105,8 @@ section! {
         attempts_max: NonZeroU32 = Default::Value("1000");
         /// Open connections, idle ones included.
         connections_max: NonZeroU32 = Default::Value("1000");
-        /// Open connections from one egress source to one host, and attempts at once towards one
-        /// next hop.
+        /// Open connections from one egress source to one host, and attempts at once towards the
+        /// same hosts, however many domains lead there.
         connections_per_host_max: NonZeroU32 = Default::Value("20");
         /// Messages on one connection; then a new one is made.
         messages_per_connection_max: NonZeroU32 = Default::Value("100");
