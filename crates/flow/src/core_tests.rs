@@ -105,6 +105,22 @@ impl World {
 
     /// Does all that the core wants now; attempts end as `peer` says.
     fn run(&mut self, mx: &MxAnswer, peer: &dyn Fn(&ForwardPath) -> Finding) {
+        self.work(mx, peer, &mut Self::commit);
+    }
+
+    /// The same, but for commits: gives what there is to commit.
+    fn run_uncommitted(&mut self, peer: &dyn Fn(&ForwardPath) -> Finding) -> Vec<(Token, Group)> {
+        let mut groups = Vec::new();
+        self.work(&one_host(), peer, &mut |_, token, group| groups.push((token, group.clone())));
+        groups
+    }
+
+    fn work(
+        &mut self,
+        mx: &MxAnswer,
+        peer: &dyn Fn(&ForwardPath) -> Finding,
+        commit: &mut dyn FnMut(&mut Self, Token, &Group),
+    ) {
         while let Some(output) = self.core.poll(self.now) {
             match output {
                 Output::Ask(question) => {
@@ -119,7 +135,7 @@ impl World {
                     self.core.handle(self.now, Input::Loaded(job, Some(Arc::new(loaded))));
                 }
                 Output::Attempt(job) => self.attempt(&job, peer),
-                Output::Commit(token, group) => self.commit(token, &group),
+                Output::Commit(token, group) => commit(self, token, &group),
             }
         }
     }
@@ -351,22 +367,7 @@ fn while_nothing_can_be_committed_attempts_come_to_an_end() {
     for counter in 1..=total {
         world.accept(counter, "a@ours.example", &["u@there.example"]);
     }
-    let mut groups = Vec::new();
-    while let Some(output) = world.core.poll(world.now) {
-        match output {
-            Output::Commit(token, group) => groups.push((token, group)),
-            Output::Ask(question) => {
-                let answer = Answer::Mx(one_host());
-                world.core.handle(world.now, Input::Answered(question, answer));
-            }
-            Output::Load(job, id) => {
-                let accepted = world.messages[&id].clone();
-                let loaded = Arc::new(Loaded { accepted, header: Bytes::new() });
-                world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
-            }
-            Output::Attempt(job) => world.attempt(&job, &|_| says(250, (2, 0, 0))),
-        }
-    }
+    let groups = world.run_uncommitted(&|_| says(250, (2, 0, 0)));
     assert_eq!((groups.len(), world.core.deadline()), (PROPOSED_MAX, None));
     for (token, group) in groups {
         world.commit(token, &group);
@@ -396,28 +397,14 @@ fn a_smart_host_takes_all_domains_of_a_message_in_one_transaction() {
 fn a_message_ends_once_though_its_last_two_deliveries_end_together() {
     let mut world = World::new();
     let id = world.accept(1, "a@ours.example", &["u@there.example", "v@elsewhere.example"]);
-    let mut groups = Vec::new();
-    while let Some(output) = world.core.poll(world.now) {
-        match output {
-            // Nothing is committed before both attempts are over.
-            Output::Commit(token, group) => groups.push((token, group)),
-            Output::Ask(question) => {
-                let answer = Answer::Mx(one_host());
-                world.core.handle(world.now, Input::Answered(question, answer));
-            }
-            Output::Load(job, id) => {
-                let accepted = world.messages[&id].clone();
-                let loaded = Arc::new(Loaded { accepted, header: Bytes::new() });
-                world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
-            }
-            Output::Attempt(job) => world.attempt(&job, &|_| says(250, (2, 0, 0))),
-        }
-    }
+    // Nothing is committed before both attempts are over.
+    let groups = world.run_uncommitted(&|_| says(250, (2, 0, 0)));
     assert_eq!(groups.len(), 2);
     for (token, group) in groups {
         world.commit(token, &group);
     }
-    assert_eq!(world.log()[2..], ["Attempted", "Attempted+Retired"]);
+    let log = world.log();
+    assert_eq!(log[log.len() - 2..], ["Attempted", "Attempted+Retired"]);
     assert_eq!(world.core.queue().accepted_at(id), None);
 }
 

@@ -74,7 +74,7 @@ struct Site {
     rests: u32,
     /// The lanes that wait, by their turns.
     line: BTreeMap<u64, LaneId>,
-    /// The lanes whose home it is.
+    /// The lanes whose home it is: those in line, and while there is trouble those that met it.
     lanes: BTreeSet<LaneId>,
     /// Its place among those that are ready.
     turn: Option<u64>,
@@ -235,6 +235,10 @@ impl Sites {
         self.homes.insert(lane, Home { site, turn: None });
         if let Some(known) = self.known.get_mut(&site) {
             known.line.remove(&turn);
+            if known.trouble.is_none() {
+                known.lanes.remove(&lane);
+                self.homes.remove(&lane);
+            }
         }
         self.refresh(site);
     }
@@ -275,7 +279,10 @@ impl Sites {
         let mood = match health {
             Health::Fine => {
                 site.window.0 = (site.window.0 + 1).min(site.window.1);
-                (site.failures, site.rests, site.trouble) = (0, 0, None);
+                (site.failures, site.rests) = (0, 0);
+                if site.trouble.take().is_some() {
+                    self.forget_idle(id);
+                }
                 Mood::Well
             }
             Health::Trouble(trouble)
@@ -337,6 +344,7 @@ impl Sites {
             (site.failures, site.rests) = (0, 0);
             (site.trouble, site.narrowed_at) = (None, None);
         }
+        self.forget_idle(id);
         self.set_mood(id, Mood::Well)
     }
 
@@ -344,6 +352,12 @@ impl Sites {
     pub(super) fn parking(&self, lane: LaneId) -> Option<Parking> {
         let home = self.homes.get(&lane).filter(|home| home.turn.is_some())?;
         self.known.get(&home.site).map(Site::parking)
+    }
+
+    /// Whether nothing is remembered of any host.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.names.is_empty() && self.homes.is_empty()
     }
 
     /// When a mood ends.
@@ -399,6 +413,19 @@ impl Sites {
             site.lanes.insert(lane);
             self.homes.insert(lane, Home { site: id, turn: None });
         }
+    }
+
+    /// Without trouble only lanes in line matter.
+    fn forget_idle(&mut self, id: SiteId) {
+        let Some(site) = self.known.get_mut(&id) else { return };
+        let homes = &mut self.homes;
+        site.lanes.retain(|lane| {
+            let waits = homes.get(lane).is_some_and(|home| home.turn.is_some());
+            if !waits {
+                homes.remove(lane);
+            }
+            waits
+        });
     }
 
     /// Notes whether somebody may go on; a site about which there is nothing to know goes.

@@ -107,6 +107,7 @@ fn domains_with_the_same_host_have_its_attempts_together_and_each_has_its_turn()
     }
     assert!(slow.world.core.queue().is_empty());
     assert_eq!(slow.world.core.deadline(), None);
+    assert!(slow.world.core.sites.is_empty());
     // Nobody waits until another one has had everything.
     let firsts: BTreeSet<&String> = ended[..20].iter().collect();
     assert_eq!(firsts.len(), 11, "{ended:?}");
@@ -152,6 +153,10 @@ fn a_host_that_asks_us_to_slow_down_gets_nothing_for_a_while_and_then_one_messag
             assert_eq!(slow.open.len(), want, "{said}");
             slow.end(&says(250, (2, 0, 0)));
         }
+        while !slow.open.is_empty() {
+            slow.end(&says(250, (2, 0, 0)));
+        }
+        assert!(slow.world.core.sites.is_empty());
     }
 }
 
