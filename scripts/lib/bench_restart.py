@@ -30,9 +30,10 @@ def restart(rig, merpati, place, queued):
     """Fills a queue with the next hop down, ends the relay and starts it anew, with cold caches."""
     port, told = free_port(), {}
     often = int(queued * OFTEN)
-    # First those that are tried again and again, with a short wait; then, after a restart with a
-    # long one, the rest: they are tried once.
-    with Relay(merpati, place / "relay", port, settings={"RETRY": "1"}).wait() as relay:
+    # First those that are tried again and again, with a short wait, by a host that refuses each for
+    # now; then, after a restart with a long one and with nobody there, the rest.
+    with Sink(rig, place / "refusing", port, options=("--defer", "rcpt=100")), \
+            Relay(merpati, place / "relay", port, settings={"RETRY": "1"}).wait() as relay:
         rig.load(relay.port, often, SIZE, SESSIONS, place / "often")
         wait_for_attempts(relay, often * OFTEN_ATTEMPTS)
         end_process(relay.process)

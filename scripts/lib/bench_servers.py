@@ -42,6 +42,10 @@ class Rig:
         return json.loads(done.stdout), done.returncode == 0
 
 
+class Unfinished(RuntimeError):
+    """A relay did not deliver all that it had accepted."""
+
+
 class Sink(Server):
     """The rig as the next hop."""
 
@@ -78,7 +82,7 @@ class Sink(Server):
                 if told["unique"] >= self.expected:
                     return told["last"]
             if time.monotonic() > end:
-                raise RuntimeError(f"not all came in {seconds} s: {self.figures.read_text()}")
+                raise Unfinished(f"not all came in {seconds} s: {self.figures.read_text()}")
             time.sleep(0.05)
 
 

@@ -1,6 +1,7 @@
 """Groups E and G, what concerns contents: long lines of authors, enormous headers, deep nesting."""
 
 import base64
+import gzip
 import quopri
 import re
 import time
@@ -210,6 +211,36 @@ def deep_seven_bit(t):
         c.content(b"Subject: x\r\n\r\nhi\r\n")
     relay.arrived("e8-7-last@ours.example")
     t.wait(lambda: not [one for one in relay.queue() if "e8-7-" in str(one)], "all are done with")
+
+
+def wrapped(octets, times):
+    """The octets in base64, that in base64, and so on, all in lines of 76."""
+    for _ in range(times):
+        octets = base64.encodebytes(octets)
+    return octets.replace(b"\n", b"\r\n")
+
+
+def bombs():
+    """Contents that grow by far for who unpacks them, each a part beside a line that needs encoding."""
+    zeros = gzip.compress(gzip.compress(bytes(200 << 20), 9), 9)
+    for name, kind, packed in [("gzip", b"application/gzip", wrapped(zeros, 1)),
+                               ("base64", b"text/plain", wrapped(b"x" * 10_000, 20))]:
+        part = b"\r\n".join([b"Content-Type: " + kind, b"Content-Transfer-Encoding: base64", b"", packed])
+        yield name, part, (MIME + b"Content-Type: multipart/mixed; boundary=bomb\r\n\r\n--bomb\r\n" +
+                           part + b"\r\n--bomb\r\n\r\n" + b"x" * 1_200 + b"\r\n--bomb--\r\n")
+
+
+@case("E9", "nothing is unpacked: what would blow up goes through as it is", "bounds")
+def unpacked(t):
+    relay = t.own_relay()
+    before = relay.memory()
+    for name, part, content in bombs():
+        got = relayed(t, content, f"e9-{name}@ours.example", relay=relay)
+        t.check(below_received(t, got) == content, f"octet for octet: {name}")
+        # Here the part beside it is encoded, and so all are looked at.
+        got = submitted(t, WHOLE + content, f"e9s-{name}@ours.example", relay=relay)
+        t.check(part in got and b"x" * 1_200 not in got, f"the packed part is the same: {name}")
+    t.check(relay.memory() - before < 64 << 20, "memory stays flat")
 
 
 @case("G13", "8-bit fields without SMTPUTF8 are passed on as they are", "RFC 6532, RFC 6152")

@@ -24,13 +24,14 @@ def relayed(t, content, *recipients, pattern="250 2.0.0", source=None, relay=Non
     return relay.arrived(recipients[0]).content
 
 
-def submitted(t, content, recipient, pattern="250 2.0.0", sender="ani@ours.example"):
+def submitted(t, content, recipient, pattern="250 2.0.0", sender="ani@ours.example", relay=None):
     """The same on port 587, as an author."""
-    with t.submit(t.relay()) as c:
+    relay = relay or t.relay()
+    with t.submit(relay) as c:
         c.envelope(sender, recipient)
         if c.content(content, pattern).code != 250:
             return None
-    return t.relay().arrived(recipient).content
+    return relay.arrived(recipient).content
 
 
 def below_received(t, content):

@@ -385,3 +385,14 @@ def transient_code(t):
     mail(t, relay, f"p12@{OURS}", f"p12-x@{OURS}")
     text = report(relay, f"p12@{OURS}")
     t.check(re.search(r"Status: [45]\.(7\.0|4\.7)\r\n", text), "the last reason is told")
+
+
+@case("P6", "there is no LMTP server: LHLO is no command, on no port", "RFC 2033 §5")
+def no_lmtp(t):
+    with t.connect(t.relay().mx) as c:
+        c.reply("220")
+        c.say("LHLO client.example", "500 5.5.2")
+        c.say(f"MAIL FROM:<a@{OURS}>", "503 5.5.1")
+        c.say("EHLO client.example", "250")
+    with t.submit(t.relay()) as c:
+        c.say("LHLO client.example", "500 5.5.2")

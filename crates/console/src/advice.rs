@@ -48,6 +48,7 @@ pub const fn advice(class: Class) -> Advice {
         Class::TooLarge => TOO_LARGE,
         Class::TooManyRecipients => TOO_MANY_RECIPIENTS,
         Class::Trouble => TROUBLE,
+        Class::Unreadable => UNREADABLE,
         Class::UnknownPermanent => UNKNOWN_PERMANENT,
         Class::UnknownTransient => UNKNOWN_TRANSIENT,
     }
@@ -193,6 +194,12 @@ const TOO_MANY_RECIPIENTS: Advice = Advice::new(
 const TROUBLE: Advice = Advice::new(
     "The next hop has trouble of its own, such as full storage or a wrong configuration.",
     "Nothing to do: it is tried again; if it lasts for hours, ask who runs that host.",
+);
+const UNREADABLE: Advice = Advice::new(
+    "The message cannot be read from the spool: the disk fails, or a part of it is damaged.",
+    "Look at what `merpati spool verify` and the system log say; it is read again and again, \
+     however old it grows, so if its content is lost, give it up with `merpati queue cancel` and \
+     tell who sent it.",
 );
 const UNKNOWN_PERMANENT: Advice = Advice::new(
     "The next hop refuses for ever and does not say why.",

@@ -364,7 +364,7 @@ impl Core {
             Input::Loaded(job, loaded) => self.loaded(now, job, loaded),
             Input::Release(delivery) => {
                 if self.lives(delivery) {
-                    let woken = self.queue.lane_of(delivery).map(|lane| self.sites.lift(lane));
+                    let woken = self.queue.lane_of(delivery).map(|lane| self.sites.lift(now, lane));
                     self.tell_waiting(&woken.unwrap_or_default());
                     self.propose(now, vec![(Event::Released { delivery, until: now }, None)]);
                 }
@@ -445,8 +445,7 @@ impl Core {
                 running.loaded = Some(loaded);
                 self.launch(now, id);
             }
-            // Nothing is lost: the delivery is due again, and the spool has said why.
-            None => self.give_back(now, id, now + READ_AGAIN),
+            None => self.defer_unread(now, id),
         }
     }
 
@@ -720,8 +719,6 @@ impl ReportIds {
     }
 }
 
-/// Wait before a message is read again that the spool could not give.
-const READ_AGAIN: Duration = Duration::from_mins(1);
 /// Proposed groups that are not committed yet, beyond which no attempt begins: where the disk is
 /// full or fails, no more than these could be sent twice.
 const PROPOSED_MAX: usize = 4_096;

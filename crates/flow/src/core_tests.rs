@@ -1,3 +1,5 @@
+#[path = "core/deadline_tests.rs"]
+mod deadlines;
 #[path = "core/site_tests.rs"]
 mod sites;
 
@@ -408,74 +410,28 @@ fn a_message_ends_once_though_its_last_two_deliveries_end_together() {
     assert_eq!(world.core.queue().accepted_at(id), None);
 }
 
-/// A message that is to be delivered within so many seconds, tried by hosts that put it off; gives
-/// the log, and when each line came, in seconds.
-fn deliver_by(seconds: u64, mode: ByMode, rounds: usize) -> Vec<(u64, String)> {
-    let mut world = World::new();
-    let deadline = world.now + Duration::from_secs(seconds);
-    let deliver_by = Some(DeliverBy { deadline, mode, is_traced: false });
-    let requests = Requests { deliver_by, ..Requests::default() };
-    let began = world.now;
-    world.accept_with(1, "a@ours.example", &["u@there.example"], requests);
-    let mut log = Vec::new();
-    for _ in 0..rounds {
-        world.run(&one_host(), &|_| says(450, (4, 2, 0)));
-        let secs = world.now.since(began).as_secs();
-        log.extend(world.log().into_iter().map(|line| (secs, line)));
-        world.now = world.core.deadline().unwrap();
-    }
-    log
-}
-
 #[test]
-fn what_is_not_delivered_in_time_is_returned_at_its_deadline() {
-    let log = deliver_by(120, ByMode::Return, 2);
-    let lines: Vec<(u64, &str)> = log.iter().map(|(secs, line)| (*secs, line.as_str())).collect();
-    assert_eq!(lines[1..3], [(0, "attempt mx.there.example:25 for 1"), (0, "Attempted")]);
-    // No host is asked any more.
-    assert_eq!(lines[3], (120, "Attempted+Accepted+Retired"));
-}
-
-#[test]
-fn what_is_late_during_its_attempt_is_returned_with_its_end() {
-    let mut world = World::new();
-    let deadline = world.now + Duration::from_secs(5);
-    let deliver_by = Some(DeliverBy { deadline, mode: ByMode::Return, is_traced: false });
-    let requests = Requests { deliver_by, ..Requests::default() };
-    let id = world.accept_with(1, "a@ours.example", &["u@there.example"], requests);
-    let Some(Output::Load(job, _)) = world.core.poll(world.now) else { panic!("it is due") };
-    let accepted = world.messages[&id].clone();
-    let loaded = Arc::new(Loaded { accepted, header: Bytes::new() });
-    world.core.handle(world.now, Input::Loaded(job, Some(loaded)));
-    let Some(Output::Ask(question)) = world.core.poll(world.now) else { panic!("it asks") };
-    world.core.handle(world.now, Input::Answered(question, Answer::Mx(one_host())));
-    let Some(Output::Attempt(job)) = world.core.poll(world.now) else { panic!("it tries") };
-    world.now = deadline;
-    world.attempt(&job, &|_| says(450, (4, 2, 0)));
-    let Some(Output::Commit(_, group)) = world.core.poll(world.now) else { panic!("it ends") };
-    let Event::Attempted(attempted) = &group.events[0].0 else { panic!("{group:?}") };
-    let Outcome::Failed { cause } = &attempted.outcomes[0].1 else { panic!("{attempted:?}") };
-    assert_eq!(
-        (cause.class, cause.reply.enhanced.unwrap().to_string()),
-        (Class::Expired, "5.4.7".to_owned())
-    );
-}
-
-#[test]
-fn what_is_held_for_its_author_keeps_its_five_days() {
+fn what_the_spool_cannot_give_waits_with_its_reason_however_old_it_is() {
     let mut world = World::new();
     let began = world.now;
-    let release_at = began + Duration::from_hours(30 * 24);
-    let requests = Requests { release_at: Some(release_at), ..Requests::default() };
-    let id = world.accept_with(1, "a@ours.example", &["u@there.example"], requests);
-    world.run(&one_host(), &|_| panic!("it is held"));
-    assert_eq!(world.core.deadline(), Some(release_at));
-    world.now = release_at;
-    while world.core.queue().accepted_at(id).is_some() {
-        world.run(&one_host(), &|_| says(450, (4, 2, 0)));
+    let id = world.accept(1, "a@ours.example", &["u@there.example"]);
+    while world.now.since(began) < Duration::from_hours(10 * 24) {
+        while let Some(output) = world.core.poll(world.now) {
+            match output {
+                Output::Load(job, _) => world.core.handle(world.now, Input::Loaded(job, None)),
+                Output::Commit(token, group) => world.commit(token, &group),
+                other @ (Output::Ask(_) | Output::Attempt(_)) => panic!("{other:?}"),
+            }
+        }
+        let view = world.core.views().next().unwrap();
+        assert_eq!((view.class, view.is_taken), (Class::Unreadable, false));
         world.now = world.core.deadline().unwrap();
     }
-    assert!(world.now.since(began) > Duration::from_hours(34 * 24));
+    let attempts = world.core.views().next().unwrap().attempts;
+    assert!((60..80).contains(&attempts), "{attempts}");
+    world.core.handle(world.now, Input::Cancel(DeliveryId { message: id, recipient: 0 }));
+    world.run(&one_host(), &|_| panic!("it is given up"));
+    assert!(world.core.queue().is_empty());
 }
 
 #[test]
@@ -761,22 +717,5 @@ fn each_recipient_is_told_of_with_the_host_that_decided_about_it() {
         let want =
             format!("Remote-MTA: dns; {host}\r\nDiagnostic-Code: smtp; 550 5.1.1 {text}\r\n");
         assert!(report.contains(&want), "{report}");
-    }
-}
-
-#[test]
-fn a_hand_over_is_owed_where_it_is_traced_or_nobody_keeps_the_time() {
-    use Handover::{Final, Owed, Relayed, Reporting};
-    let by = |mode, is_traced| Some(DeliverBy { deadline: Time::EPOCH, mode, is_traced });
-    for (handover, by, is_offered, want) in [
-        (Relayed, None, false, Relayed),
-        (Relayed, by(ByMode::Notify, false), false, Owed),
-        (Reporting, by(ByMode::Notify, false), false, Owed),
-        (Reporting, by(ByMode::Notify, false), true, Reporting),
-        (Reporting, by(ByMode::Return, false), true, Reporting),
-        (Reporting, by(ByMode::Return, true), true, Owed),
-        (Final, by(ByMode::Notify, true), false, Final),
-    ] {
-        assert_eq!(handover.timed(by, is_offered), want, "{handover:?} {by:?} {is_offered}");
     }
 }

@@ -200,74 +200,79 @@ pub enum Before {
     /// The message must not go without proven TLS, and the names of the hosts are not proven
     /// (RFC 8689).
     UnprovenHosts,
+    /// The spool cannot give the message.
+    Unreadable,
 }
 
 /// The meaning of what we found before any host was asked.
 pub fn own(before: Before) -> (Cause, Fate) {
-    let (class, scope, fate, reply) = match before {
+    let (class, scope, fate, (code, enhanced, text)) = match before {
         Before::BadAddress => (
             Class::DomainUnknown,
             Scope::NextHop,
             Fate::Final,
-            Reply::new(
-                550,
-                (5, 4, 4),
-                "the hosts of the recipient's domain have no usable address",
-            ),
+            (550, (5, 4, 4), "the hosts of the recipient's domain have no usable address"),
         ),
         Before::DeliveredBefore => (
             Class::Loop,
             Scope::Recipient,
             Fate::Final,
-            Reply::new(554, (5, 4, 6), "this message was delivered to this mailbox before"),
+            (554, (5, 4, 6), "this message was delivered to this mailbox before"),
         ),
         Before::Dns => (
             Class::Dns,
             Scope::NextHop,
             Fate::Passing,
-            Reply::new(451, (4, 4, 3), "DNS cannot say now where this goes"),
+            (451, (4, 4, 3), "DNS cannot say now where this goes"),
         ),
         Before::DomainUnknown => (
             Class::DomainUnknown,
             Scope::NextHop,
             Fate::Final,
-            Reply::new(550, (5, 1, 2), "the recipient's domain does not exist or has no host"),
+            (550, (5, 1, 2), "the recipient's domain does not exist or has no host"),
         ),
         Before::Loop => (
             Class::Loop,
             Scope::NextHop,
             Fate::Final,
-            Reply::new(554, (5, 4, 6), "mail for this domain loops back to us"),
+            (554, (5, 4, 6), "mail for this domain loops back to us"),
         ),
         Before::NoRoute => (
             Class::NoRoute,
             Scope::Us,
             Fate::Passing,
-            Reply::new(451, (4, 4, 4), "no rule says where this goes"),
+            (451, (4, 4, 4), "no rule says where this goes"),
         ),
         Before::NullMx => (
             Class::NullMx,
             Scope::NextHop,
             Fate::Final,
-            Reply::new(556, (5, 1, 10), "the recipient's domain takes no mail (null MX)"),
+            (556, (5, 1, 10), "the recipient's domain takes no mail (null MX)"),
         ),
         Before::Overdue => (
             Class::Expired,
             Scope::Message,
             Fate::Final,
-            Reply::new(550, (5, 4, 7), "not delivered within the time that the sender allowed"),
+            (550, (5, 4, 7), "not delivered within the time that the sender allowed"),
         ),
         Before::UnprovenHosts => (
             Class::Tls,
             Scope::NextHop,
             Fate::Final,
-            Reply::new(
+            (
                 550,
                 (5, 7, 10),
                 "the message requires TLS, and nothing proves which hosts serve the domain",
             ),
         ),
+        Before::Unreadable => (
+            Class::Unreadable,
+            Scope::Us,
+            Fate::Passing,
+            (451, (4, 3, 0), "the message cannot be read from the spool"),
+        ),
     };
+    let reply = Reply::new(code, enhanced, text);
     (Cause { class, scope, reply, remote: None }, fate)
 }
 

@@ -35,10 +35,15 @@ impl RetryPlan {
     /// `failures` counts the attempts that have ended, from 1; `jitter` is in `0.0..1.0` and
     /// shortens the wait by at most a fifth.
     pub fn wait(&self, failures: u32, age: Duration, jitter: f64) -> Option<Duration> {
+        let wait = self.pause(failures, jitter);
+        (age.saturating_add(wait) < self.give_up).then_some(wait)
+    }
+
+    /// The same, however old the message is.
+    pub fn pause(&self, failures: u32, jitter: f64) -> Duration {
         let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(31));
         // Jitter only shortens: a longer wait could carry the last attempt past `give_up`.
-        let wait = doubled.min(self.longest).mul_f64(1.0 - jitter / 5.0);
-        (age.saturating_add(wait) < self.give_up).then_some(wait)
+        doubled.min(self.longest).mul_f64(1.0 - jitter / 5.0)
     }
 }
 

@@ -245,6 +245,8 @@ classes! {
     UnknownTransient = 30, "unknown-transient";
     /// The next hop has trouble of its own: storage, configuration.
     Trouble = 31, "remote-trouble";
+    /// The spool cannot give the message.
+    Unreadable = 32, "unreadable";
 }
 
 #[cfg(test)]

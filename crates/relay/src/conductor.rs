@@ -169,6 +169,7 @@ impl Conductor {
             contents: BTreeMap::new(),
             operations: Vec::new(),
             is_carrying: false,
+            forget_at: None,
         };
         let handle = std::thread::Builder::new().name("conductor".to_owned()).spawn(move || {
             let guard = EndsProcess;
@@ -224,6 +225,8 @@ struct Thread {
     operations: Vec<Operation>,
     /// Whether messages are being read that are to be written anew.
     is_carrying: bool,
+    /// When old contents are forgotten; `None` where none are kept.
+    forget_at: Option<Instant>,
 }
 
 /// A verb of an operator on its way into the journal.
@@ -243,6 +246,15 @@ impl Thread {
                 self.take(told);
             }
             self.carry_out(None);
+            self.forget_old();
+        }
+    }
+
+    /// Keeps contents in memory no longer than they are likely to be sent from there.
+    fn forget_old(&mut self) {
+        let now = Instant::now();
+        if self.forget_at.is_none_or(|at| at <= now) {
+            self.forget_at = self.hands.fresh.forget_old(now).then(|| now + FORGET_EVERY);
         }
     }
 
@@ -260,7 +272,8 @@ impl Thread {
             waiting = paced.unwrap_or_else(PoisonError::into_inner).0;
         }
         if waiting.told.is_empty() && !waiting.is_ended {
-            let wait = deadline.map_or(IDLE_WAIT, |at| self.hands.clock.until(at).min(IDLE_WAIT));
+            let idle = self.forget_at.map_or(IDLE_WAIT, |_| FORGET_EVERY);
+            let wait = deadline.map_or(idle, |at| self.hands.clock.until(at).min(idle));
             waiting.is_asleep = true;
             let woken = self.inbox.work.wait_timeout(waiting, wait);
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
@@ -581,6 +594,8 @@ impl Drop for EndsProcess {
 const BUSY_BATCH: usize = 4;
 /// How often the thread looks at what it was told under load.
 const PACE: Duration = Duration::from_micros(500);
+/// How often what is kept in memory is looked through.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// How long the thread sleeps at most where nothing is due.
 const IDLE_WAIT: Duration = Duration::from_mins(1);
 /// How much of a large content is kept with an attempt, for a report on its failure.

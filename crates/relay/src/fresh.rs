@@ -2,12 +2,14 @@
 //! read back from the disk.
 //!
 //! Invariant: a copy of what the spool has, bounded in octets; whatever is not here is read there.
-//! When it is full, what comes later is not kept: the mail that is due first stays. Not pure:
-//! shared between threads.
+//! When it is full, what comes later is not kept: the mail that is due first stays. What was not
+//! tried within seconds waits for a next hop that is slow or in trouble, and would only keep others
+//! out. Not pure: shared between threads.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -24,6 +26,8 @@ pub struct Fresh {
 #[derive(Debug, Default)]
 struct Kept {
     messages: HashMap<QueueId, Arc<Loaded>>,
+    /// In which order they came, also those that are forgotten.
+    came: VecDeque<(Instant, QueueId)>,
     octets: usize,
 }
 
@@ -34,12 +38,13 @@ impl Fresh {
     }
 
     /// Keeps a message whose whole content is `content`, where there is room.
-    pub fn keep(&self, accepted: Accepted, content: Bytes) {
+    pub fn keep(&self, now: Instant, accepted: Accepted, content: Bytes) {
         let octets = cost(&content);
         let mut kept = self.lock();
         if kept.octets + octets <= self.octets_max {
             kept.octets += octets;
             let id = accepted.id;
+            kept.came.push_back((now, id));
             kept.messages.insert(id, Arc::new(Loaded { accepted, header: content }));
         }
     }
@@ -51,10 +56,25 @@ impl Fresh {
 
     /// Keeps a message no longer: it is finished, or waits.
     pub fn forget(&self, id: QueueId) {
+        // Freed when the lock is given back: all sessions need it.
+        let _gone = self.lock().forget(id);
+    }
+
+    /// Forgets what was kept for long enough; whether something is left.
+    pub fn forget_old(&self, now: Instant) -> bool {
+        let mut gone = Vec::new();
         let mut kept = self.lock();
-        if let Some(gone) = kept.messages.remove(&id) {
-            kept.octets -= cost(&gone.header);
+        while let Some(&(came, id)) = kept.came.front()
+            && now.saturating_duration_since(came) >= KEPT_FOR
+        {
+            kept.came.pop_front();
+            gone.extend(kept.forget(id));
         }
+        let is_left = !kept.messages.is_empty();
+        let emptied = (!is_left).then(|| std::mem::take(&mut *kept));
+        drop(kept);
+        drop((gone, emptied));
+        is_left
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -63,11 +83,21 @@ impl Fresh {
     }
 }
 
+impl Kept {
+    fn forget(&mut self, id: QueueId) -> Option<Arc<Loaded>> {
+        let gone = self.messages.remove(&id)?;
+        self.octets -= cost(&gone.header);
+        Some(gone)
+    }
+}
+
 /// What a message takes in memory, roughly.
 fn cost(content: &Bytes) -> usize {
     content.len() + ENVELOPE_OCTETS
 }
 
+/// How long a message is kept that is not tried.
+const KEPT_FOR: Duration = Duration::from_secs(3);
 /// An envelope and its place in the map.
 const ENVELOPE_OCTETS: usize = 1_024;
 
@@ -107,10 +137,10 @@ mod tests {
 
     #[test]
     fn what_comes_first_is_kept_until_it_is_forgotten() {
-        let fresh = Fresh::new(2 * (ENVELOPE_OCTETS + 3));
+        let (fresh, now) = (Fresh::new(2 * (ENVELOPE_OCTETS + 3)), Instant::now());
         let ids: Vec<QueueId> = (0..3)
             .map(|counter| {
-                fresh.keep(accepted(counter), Bytes::from_static(b"abc"));
+                fresh.keep(now, accepted(counter), Bytes::from_static(b"abc"));
                 accepted(counter).id
             })
             .collect();
@@ -118,7 +148,24 @@ mod tests {
         assert!(fresh.get(ids[2]).is_none(), "there was no room");
         fresh.forget(ids[0]);
         fresh.forget(ids[0]);
-        fresh.keep(accepted(2), Bytes::from_static(b"abc"));
+        fresh.keep(now, accepted(2), Bytes::from_static(b"abc"));
         assert!(fresh.get(ids[2]).is_some() && fresh.get(ids[0]).is_none());
+    }
+
+    #[test]
+    fn what_is_not_tried_makes_room_for_what_comes() {
+        let (fresh, now) = (Fresh::new(2 * (ENVELOPE_OCTETS + 3)), Instant::now());
+        let keep = |at, counter| {
+            fresh.keep(at, accepted(counter), Bytes::from_static(b"abc"));
+            fresh.get(accepted(counter).id).is_some()
+        };
+        let later = now + KEPT_FOR / 2;
+        assert!(keep(now, 0) && keep(later, 1) && !keep(later, 2));
+        assert!(fresh.forget_old(later) && fresh.get(accepted(0).id).is_some());
+        assert!(fresh.forget_old(now + KEPT_FOR));
+        assert!(fresh.get(accepted(0).id).is_none() && fresh.get(accepted(1).id).is_some());
+        assert!(keep(now + KEPT_FOR, 2));
+        assert!(!fresh.forget_old(now + 2 * KEPT_FOR));
+        assert!(fresh.lock().came.is_empty());
     }
 }

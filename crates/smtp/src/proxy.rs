@@ -400,4 +400,16 @@ mod tests {
         header[at..].copy_from_slice(&sum);
         check(&header, Ok("192.0.2.7:12345"));
     }
+
+    #[test]
+    fn a_checksum_covers_what_stands_behind_it_too() {
+        let mut header = v4(b"\x03\0\x04\0\0\0\0\x05\0\x08eight oc");
+        let at = header.len() - 4 - 11;
+        // Four zeros are there already: nothing is to be passed over.
+        let sum = checksum(&header, header.len()).to_be_bytes();
+        header[at..at + 4].copy_from_slice(&sum);
+        check(&header, Ok("192.0.2.7:12345"));
+        *header.last_mut().unwrap() ^= 1;
+        check(&header, Err(Fault::Checksum));
+    }
 }

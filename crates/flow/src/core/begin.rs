@@ -139,7 +139,7 @@ impl Core {
         }
         // DNS names others than when it came into line.
         self.leave_site(now, id);
-        match self.sites.enter(site, lane) {
+        match self.sites.enter(now, site, lane) {
             Entry::Begun => {
                 if let Some(running) = self.jobs.get_mut(&id) {
                     running.site = Some(site);

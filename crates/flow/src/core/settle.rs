@@ -109,6 +109,32 @@ impl Core {
         self.settle(now, &loaded, tallies);
     }
 
+    /// The spool cannot give a message, and who would be told of a failure stands in what cannot be
+    /// read: its recipients wait, however old it is, for the disk or for an operator.
+    pub(super) fn defer_unread(&mut self, now: Time, id: JobId) {
+        let Some(running) = self.jobs.get(&id).cloned() else { return };
+        let message = running.message;
+        let (cause, _) = outcome::own(Before::Unreadable);
+        let mut attempt = Attempt { number: 1, path: None, began: now, ended: now, tls: None };
+        let mut outcomes = Vec::new();
+        for &recipient in &running.recipients {
+            let delivery = DeliveryId { message, recipient };
+            if self.lives(delivery) {
+                let attempts = self.queue.attempts(delivery).saturating_add(1);
+                attempt.number = attempt.number.max(attempts);
+                let wait = self.options.retry.pause(attempts, self.draw.fraction());
+                let until = self.due_after(now, message, wait);
+                outcomes.push((recipient, Outcome::Deferred { cause: cause.clone(), until }));
+            }
+        }
+        self.end(now, id);
+        if !outcomes.is_empty() {
+            let attempted = Attempted { message, attempt, outcomes };
+            let events = vec![(Event::Attempted(Box::new(attempted)), None)];
+            self.propose_end(now, message, &[], events);
+        }
+    }
+
     /// Proposes the failures that have waited for the other recipients of their message for long
     /// enough, or need not wait any more.
     pub(super) fn tell_gathered(&mut self, now: Time) {

@@ -38,7 +38,7 @@ pub(super) struct Sites {
     homes: BTreeMap<LaneId, Home>,
     /// Sites with room and a lane that waits for it, in line themselves.
     ready: BTreeMap<u64, SiteId>,
-    /// When moods end.
+    /// When moods end, and when some more may be told that hosts are given up.
     alarms: BTreeSet<(Time, SiteId)>,
 }
 
@@ -72,6 +72,10 @@ struct Site {
     failures: u32,
     /// Rests since the last success.
     rests: u32,
+    /// Since when, and how many attempts ended with the trouble without being made.
+    told: (Time, usize),
+    /// When more of those in line may end so; `None` where nobody waits for that.
+    tell_at: Option<Time>,
     /// The lanes that wait, by their turns.
     line: BTreeMap<u64, LaneId>,
     /// The lanes whose home it is: those in line, and while there is trouble those that met it.
@@ -196,6 +200,8 @@ impl Sites {
             narrowed_at: None,
             failures: 0,
             rests: 0,
+            told: (Time::EPOCH, 0),
+            tell_at: None,
             line: BTreeMap::new(),
             lanes: BTreeSet::new(),
             turn: None,
@@ -205,15 +211,30 @@ impl Sites {
     }
 
     /// Begins an attempt of a lane that is not in line, if there is room and nobody in line.
-    pub(super) fn enter(&mut self, id: SiteId, lane: LaneId) -> Entry {
+    pub(super) fn enter(&mut self, now: Time, id: SiteId, lane: LaneId) -> Entry {
         let Some(site) = self.known.get_mut(&id) else { return Entry::Full };
         if site.has_room() && site.line.is_empty() {
             site.active += 1;
             return Entry::Begun;
         }
         let suspended = site.trouble.clone().filter(|_| site.is_given_up());
+        let mut entry = suspended.map_or(Entry::Full, Entry::Suspended);
+        if matches!(entry, Entry::Suspended(_)) && !site.may_tell(now) {
+            let at = site.told.0 + TELL_EVERY;
+            self.tell_later(id, at);
+            entry = Entry::Full;
+        }
         self.settle_in(id, lane);
-        suspended.map_or(Entry::Full, Entry::Suspended)
+        entry
+    }
+
+    fn tell_later(&mut self, id: SiteId, at: Time) {
+        if let Some(site) = self.known.get_mut(&id)
+            && site.tell_at.is_none()
+        {
+            site.tell_at = Some(at);
+            self.alarms.insert((at, id));
+        }
     }
 
     /// The lane is in line from now on, at the end.
@@ -318,26 +339,32 @@ impl Sites {
             }
             Health::Unknown => site.mood,
         };
-        self.set_mood(id, mood)
+        self.set_mood(now, id, mood)
     }
 
-    /// Ends the moods that are over. Gives the lanes that waited for that.
+    /// Ends the moods that are over, and lets more be told. Gives the lanes that waited for that.
     pub(super) fn wake(&mut self, now: Time) -> Vec<LaneId> {
         let mut woken = Vec::new();
         while let Some(&(at, id)) = self.alarms.first().filter(|(at, _)| *at <= now) {
-            let is_idle = self.known.get(&id).is_none_or(|s| s.active == 0 && s.line.is_empty());
-            let mood = match self.known.get(&id).map(|site| site.mood) {
-                Some(Mood::Resting(_)) if is_idle => Mood::Fading(at + self.rest.1),
-                _ => Mood::Well,
-            };
             self.alarms.remove(&(at, id));
-            woken.extend(self.set_mood(id, mood));
+            let Some(site) = self.known.get_mut(&id) else { continue };
+            if site.mood.until() != Some(at) {
+                site.tell_at = None;
+                woken.extend(self.give_up_line(now, id));
+                continue;
+            }
+            let is_idle = site.active == 0 && site.line.is_empty();
+            let mood = match site.mood {
+                Mood::Resting(_) if is_idle => Mood::Fading(at + self.rest.1),
+                Mood::Fading(_) | Mood::InDoubt(_) | Mood::Resting(_) | Mood::Well => Mood::Well,
+            };
+            woken.extend(self.set_mood(now, id, mood));
         }
         woken
     }
 
     /// Forgets the trouble of the site of this lane: an operator wants it to be tried.
-    pub(super) fn lift(&mut self, lane: LaneId) -> Vec<LaneId> {
+    pub(super) fn lift(&mut self, now: Time, lane: LaneId) -> Vec<LaneId> {
         let Some(id) = self.homes.get(&lane).map(|home| home.site) else { return Vec::new() };
         if let Some(site) = self.known.get_mut(&id) {
             site.window.0 = site.window.1;
@@ -345,7 +372,7 @@ impl Sites {
             (site.trouble, site.narrowed_at) = (None, None);
         }
         self.forget_idle(id);
-        self.set_mood(id, Mood::Well)
+        self.set_mood(now, id, Mood::Well)
     }
 
     /// What the lane waits for; `None` where it is not in line.
@@ -372,28 +399,42 @@ impl Sites {
 
     /// Lanes in line, unless the mood is the one before. They leave it where the hosts are given
     /// up: what is due there ends with their trouble.
-    fn set_mood(&mut self, id: SiteId, mood: Mood) -> Vec<LaneId> {
+    fn set_mood(&mut self, now: Time, id: SiteId, mood: Mood) -> Vec<LaneId> {
         let Some(site) = self.known.get_mut(&id) else { return Vec::new() };
         let before = std::mem::replace(&mut site.mood, mood);
         if before == mood {
             self.refresh(id);
             return Vec::new();
         }
-        if let Some(at) = before.until() {
+        for at in [before.until(), site.tell_at.take()].into_iter().flatten() {
             self.alarms.remove(&(at, id));
         }
         if let Some(at) = mood.until() {
             self.alarms.insert((at, id));
         }
         let line: Vec<LaneId> = site.line.values().copied().collect();
-        if site.is_given_up() {
-            site.line.clear();
-            for &lane in &line {
-                self.homes.insert(lane, Home { site: id, turn: None });
-            }
-        }
+        self.give_up_line(now, id);
         self.refresh(id);
         line
+    }
+
+    /// Where the hosts are given up, lets go as many of those in line as may be told at once, and
+    /// the others later; gives them.
+    fn give_up_line(&mut self, now: Time, id: SiteId) -> Vec<LaneId> {
+        let Some(site) = self.known.get_mut(&id).filter(|site| site.is_given_up()) else {
+            return Vec::new();
+        };
+        let mut gone = Vec::new();
+        while gone.len() < TOLD_MAX
+            && let Some((_, lane)) = site.line.pop_first()
+        {
+            self.homes.insert(lane, Home { site: id, turn: None });
+            gone.push(lane);
+        }
+        if !site.line.is_empty() {
+            self.tell_later(id, now + TELL_EVERY);
+        }
+        gone
     }
 
     /// The home of the lane is here; it leaves the line elsewhere.
@@ -469,6 +510,16 @@ impl Site {
         matches!(self.mood, Mood::Resting(_)) && self.rests > 1
     }
 
+    /// Whether one more attempt may end with the trouble now; counts it.
+    fn may_tell(&mut self, now: Time) -> bool {
+        let (since, told) = &mut self.told;
+        if now >= *since + TELL_EVERY {
+            (*since, *told) = (now, 0);
+        }
+        *told += 1;
+        *told <= TOLD_MAX
+    }
+
     fn parking(&self) -> Parking {
         let Some(trouble) = &self.trouble else { return Parking::Full };
         let Trouble { cause, .. } = &**trouble;
@@ -495,3 +546,7 @@ impl Mood {
 /// Attempts in a row that cannot reach the hosts before that counts: one may be chance, and who
 /// looks into the matter tries a few times.
 const TOLERATED: u32 = 4;
+/// How many attempts a site that is given up ends in such a time. There may be millions, all due
+/// at once, and none of them is urgent: they must not take the machine from mail that flows.
+const TOLD_MAX: usize = 200;
+const TELL_EVERY: Duration = Duration::from_millis(100);

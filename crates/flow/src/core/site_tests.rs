@@ -7,13 +7,15 @@ struct Slow {
     world: World,
     /// Attempts that go on, with the domain of their first recipient.
     open: Vec<(Job, String)>,
+    /// How many messages were read.
+    loads: usize,
 }
 
 impl Slow {
     fn new(jobs_per_lane_max: usize) -> Self {
         let mut world = World::new();
         world.core.options.jobs_per_lane_max = jobs_per_lane_max;
-        Self { world, open: Vec::new() }
+        Self { world, open: Vec::new(), loads: 0 }
     }
 
     /// So many messages to each of these domains.
@@ -41,6 +43,7 @@ impl Slow {
                 }
                 Output::Ask(other) => panic!("{other:?}"),
                 Output::Load(job, id) => {
+                    self.loads += 1;
                     let accepted = self.world.messages[&id].clone();
                     let header = Bytes::from_static(b"Subject: x\r\n\r\n");
                     let loaded = Arc::new(Loaded { accepted, header });
@@ -200,6 +203,47 @@ fn what_waits_for_a_host_that_stays_in_trouble_is_put_off_told_of_and_given_up_i
     assert_eq!((count("Action: delayed"), count("Action: failed")), (200, 200));
     // Each of the 600, with the reports, would have asked 40 times alone.
     assert!((100..12_000).contains(&attempts), "{attempts} attempts");
+}
+
+#[test]
+fn many_that_wait_for_a_host_in_trouble_are_put_off_a_few_at_a_time() {
+    let mut slow = Slow::new(4);
+    slow.accept(1_000, &domains(2));
+    slow.begin();
+    let (mut most, mut began) = (0, None);
+    while slow.world.core.views().any(|view| view.attempts == 0) {
+        while !slow.open.is_empty() {
+            slow.end(&unreachable());
+        }
+        let told = slow.world.log().iter().filter(|line| line.contains("Attempted")).count();
+        most = most.max(told);
+        if told > 100 && began.is_none() {
+            began = Some(slow.world.now);
+        }
+        slow.world.now = slow.world.core.deadline().unwrap();
+        slow.begin();
+    }
+    // Those of the attempts that were made come to the portion.
+    assert!((200..210).contains(&most), "{most} at once");
+    let took = slow.world.now.since(began.unwrap());
+    let portions = Duration::from_millis(900)..Duration::from_millis(1_200);
+    assert!(portions.contains(&took), "{took:?}");
+}
+
+#[test]
+fn many_domains_that_wait_for_hosts_in_trouble_are_read_no_more_often_than_they_are_put_off() {
+    let mut slow = Slow::new(4);
+    slow.accept(1, &domains(5_000));
+    slow.begin();
+    while slow.world.core.views().any(|view| view.attempts == 0) {
+        while !slow.open.is_empty() {
+            slow.end(&unreachable());
+        }
+        slow.world.now = slow.world.core.deadline().unwrap();
+        slow.begin();
+    }
+    // Once to stand in line, and once to be put off; few come again before the last has.
+    assert!(slow.loads < 12_500, "{} loads", slow.loads);
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub(super) const fn reason(class: Class) -> &'static str {
         Class::TooLarge => "The message is larger than the recipient's mail server takes.",
         Class::TooManyRecipients => "The message has more recipients than the mail server takes.",
         Class::Trouble => "The recipient's mail server has trouble of its own.",
+        Class::Unreadable => "Our mail server cannot read the message from its disk.",
         Class::UnknownPermanent => "The recipient's mail server refused the message.",
         Class::UnknownTransient => "The recipient's mail server did not take the message yet.",
     }
@@ -110,6 +111,7 @@ const fn what_to_do(class: Class) -> &'static str {
         | Class::RouteRefused
         | Class::AuthTrouble
         | Class::NoRoute
+        | Class::Unreadable
         | Class::Loop => "Show this report to your postmaster, who can do something about it.",
         Class::Ambiguous => "Ask the recipient whether it arrived before you send it again.",
         Class::Busy
@@ -137,7 +139,7 @@ pub(super) const fn status(class: Class) -> (u16, u16) {
         Class::NullMx => (1, 10),
         Class::MailboxDisabled => (2, 1),
         Class::MailboxFull => (2, 2),
-        Class::Trouble => (3, 0),
+        Class::Trouble | Class::Unreadable => (3, 0),
         Class::TooLarge => (3, 4),
         Class::Connection => (4, 1),
         Class::Ambiguous | Class::Busy | Class::TimedOut => (4, 2),
@@ -162,3 +164,50 @@ pub(super) const fn status(class: Class) -> (u16, u16) {
 
 /// Where a server has said something.
 const SEE_BELOW: &str = " What the server said is below.";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn is_told_well(text: &str) -> bool {
+        text.is_ascii() && text.starts_with(|c: char| c.is_ascii_uppercase()) && text.ends_with('.')
+    }
+
+    #[test]
+    fn each_class_has_a_sentence_of_its_own_and_something_to_do() {
+        let told: BTreeSet<_> = Class::ALL.iter().map(|class| reason(*class)).collect();
+        assert_eq!(told.len(), Class::ALL.len());
+        for &class in Class::ALL {
+            assert!(is_told_well(reason(class)), "{class:?}: {}", reason(class));
+            for voice in [Voice::Host, Voice::Ours] {
+                let advice = advice(class, voice);
+                assert!(is_told_well(&advice), "{class:?}: {advice}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_a_host_said_is_pointed_at() {
+        for &class in Class::ALL {
+            let (host, ours) = (advice(class, Voice::Host), advice(class, Voice::Ours));
+            assert_eq!(host != ours, is_unclear(class), "{class:?}");
+            assert!(host.starts_with(&ours) && !ours.contains(SEE_BELOW), "{class:?}");
+        }
+    }
+
+    #[test]
+    fn status_codes_are_those_of_the_registry() {
+        // The subjects and details that RFC 3463, RFC 7505 and RFC 7504 register, and that fit.
+        let highest = [0, 10, 4, 5, 7, 6, 10, 14];
+        for &class in Class::ALL {
+            let (subject, detail) = status(class);
+            let highest = highest.get(usize::from(subject));
+            assert!(highest.is_some_and(|highest| detail <= *highest), "{class:?}");
+        }
+        assert_eq!(status(Class::MailboxUnknown), (1, 1));
+        assert_eq!(status(Class::NullMx), (1, 10));
+        assert_eq!(status(Class::Expired), (4, 7));
+    }
+}

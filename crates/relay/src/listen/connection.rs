@@ -11,7 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -533,7 +533,7 @@ impl Connection<'_> {
         let waits = accepted.envelope.requests.release_at.is_some();
         match &collected.body {
             Body::Bytes(_) | Body::None if !waits => {
-                fresh.keep(accepted.clone(), collected.head);
+                fresh.keep(Instant::now(), accepted.clone(), collected.head);
             }
             Body::Bytes(_) | Body::File(_) | Body::None | Body::Same => {}
         }
