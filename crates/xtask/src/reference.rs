@@ -17,8 +17,12 @@ pub struct Page {
 ///
 /// The one place that asks our other crates for their reference.
 pub fn pages() -> Vec<Page> {
-    vec![Page {
-        path: "docs/reference/configuration.md",
-        text: merpati_relay::config::reference::reference(),
-    }]
+    vec![
+        Page { path: "docs/reference/advice.md", text: merpati_console::advice::reference() },
+        Page {
+            path: "docs/reference/configuration.md",
+            text: merpati_relay::config::reference::reference(),
+        },
+        Page { path: "docs/reference/problems.md", text: merpati_console::problem::reference() },
+    ]
 }
