@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # kill -9 of the relay and of its next hop at random, under load: nothing acknowledged is lost.
-# usage: scripts/kill.sh [--smoke] [--cycles N] [--per-second N] [--seed N]      --smoke: 3 cycles
+# usage: scripts/kill.sh [--smoke] [--cycles N] [--per-second N] [--held N] [--seed N]      --smoke: 3 cycles
 # MERPATI_BENCH_DIR: where the spool is (/var/tmp).
 set -euo pipefail
 cd "$(dirname "$0")/.."

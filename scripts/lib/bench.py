@@ -80,6 +80,8 @@ class Bench:
             self.goals.judge("1,000,000 waiting: MiB", told["waiting"], most=WAITING_MAX_MIB)
             what = "restart with 1,000,000: s to the first delivery"
             self.goals.judge(what, told["first"], most=RESTART_MAX_SECONDS)
+            what = "the same: s to 1,000 more accepted, before all is read"
+            self.goals.judge(what, told["taken"], most=told["recovered"])
             what = "accepted a second, with 1,000,000 waiting of with none"
             self.goals.judge(what, told["rate"], least=0.9)
 

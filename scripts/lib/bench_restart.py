@@ -1,5 +1,6 @@
 """What a full queue costs: memory, the rate beside it, and the time after a restart; and idleness."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -24,6 +25,8 @@ WAIT_SMALL = 3
 SMALL = 10_000
 # Messages that go past a deep queue.
 FRESH = 20_000
+# Messages that come as soon as a relay listens that still reads its spool.
+MEANWHILE = 1_000
 
 
 def restart(rig, merpati, place, queued):
@@ -60,7 +63,11 @@ def restart(rig, merpati, place, queued):
         began, wall = time.monotonic(), time.time()
         with Relay(merpati, place / "relay", port, fresh=False, settings=settings).wait(240) as relay:
             told["ready"] = time.monotonic() - began
-            last = sink.wait_for(often + PARTS * ((queued - often) // PARTS), 900)
+            rig.load(relay.port, MEANWHILE, SIZE, SESSIONS, place / "meanwhile")
+            told["taken"] = time.monotonic() - began
+            wait_for_recovery(relay)
+            told["recovered"] = time.monotonic() - began
+            last = sink.wait_for(MEANWHILE + often + PARTS * ((queued - often) // PARTS), 900)
             told["first"] = sink.figure("first") - wall
             told["drained"] = last - wall
     print(
@@ -69,8 +76,9 @@ def restart(rig, merpati, place, queued):
         f"waiting: PSS {told['waiting']:.0f} MiB, on disk {octets / 2**20:,.0f} MiB; accepted a "
         f"second, by quarters of the filling: {', '.join(f'{rate:,.0f}' for rate in rates)}; "
         f"by an empty relay {none:,.0f}\n"
-        f"after the restart: ready {told['ready']:.1f} s, first delivery {told['first']:.1f} s, "
-        f"all delivered {told['drained']:.0f} s",
+        f"after the restart: listens at {told['ready']:.2f} s, {MEANWHILE:,} more taken by "
+        f"{told['taken']:.2f} s, all read at {told['recovered']:.2f} s, first delivery "
+        f"{told['first']:.2f} s, all delivered {told['drained']:.0f} s",
         flush=True,
     )
     return told
@@ -91,6 +99,8 @@ def deep(rig, merpati, place, queued):
         began = time.monotonic()
         with Relay(merpati, place / "relay", sink.port, fresh=False).wait(600) as relay:
             told["ready"] = time.monotonic() - began
+            wait_for_recovery(relay)
+            told["recovered"] = time.monotonic() - began
             told["waiting"] = settled_mib(relay)
             told["deliveries"] = queue_length(relay)
             # Mail that comes now is delivered past all that wait.
@@ -99,7 +109,8 @@ def deep(rig, merpati, place, queued):
     print(
         f"\n{queued:,} waiting, {OFTEN:.0%} of them after {OFTEN_ATTEMPTS} attempts, written into the "
         f"journal in {filled:.0f} s; page cache {'dropped' if is_cold else 'NOT dropped'}\n"
-        f"ready {told['ready']:.1f} s after the start, {told['deliveries']:,} deliveries wait: PSS "
+        f"listens {told['ready']:.2f} s after the start, all read at {told['recovered']:.1f} s, "
+        f"{told['deliveries']:,} deliveries wait: PSS "
         f"{told['waiting']:,.0f} MiB, {told['waiting'] * 2**20 / queued:.0f} octets each; on disk "
         f"{octets / 2**20:,.0f} MiB; beside them {told['rate']:,.0f} a second end to end",
         flush=True,
@@ -123,6 +134,16 @@ def wait_for_attempts(relay, attempts, seconds=600):
                     return
         time.sleep(0.2)
     raise RuntimeError(f"fewer than {attempts} attempts in {seconds} s")
+
+
+def wait_for_recovery(relay, seconds=600):
+    """Until the relay knows all that its spool held; before, nobody may look at the queue."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(RuntimeError):
+            relay.ask("/v1/queue?limit=1")
+            return
+    raise RuntimeError(f"the relay still reads its spool after {seconds} s")
 
 
 def settled_mib(relay):

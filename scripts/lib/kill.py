@@ -51,8 +51,10 @@ class Trial:
         self.options = options
         self.sink_port, self.relay_port = free_port(), free_port()
         self.bounced = folder / "bounced"
-        self.sent = folder / "sent"
+        self.sent, self.sent_before, self.sent_by_load = (
+            folder / name for name in ("sent", "held", "load"))
         self.sink = self.relay = self.load = None
+        self.held = 0
         self.relay_kills, self.sink_kills = [], 0
 
     def __enter__(self):
@@ -81,10 +83,20 @@ class Trial:
 
     def start_load(self):
         command = [self.rig.path, "load", "--to", f"127.0.0.1:{self.relay_port}", "--pipelining"]
-        command += ["--sessions", str(SESSIONS), "--size", "4096", "--ids", str(self.sent)]
+        command += ["--sessions", str(SESSIONS), "--size", "4096", "--ids", str(self.sent_by_load)]
         command += ["--prefix", "kill", "--retry-connect"]
         command += ["--per-second", str(self.options.per_second)]
         self.load = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+    def hold(self, messages):
+        """Fills the queue with mail that waits to the end, so that each recovery takes a while."""
+        told = self.rig.load(self.relay_port, messages, 4_096, SESSIONS, self.sent_before)
+        self.held = told["acked"]
+        self.operate("hold")
+
+    def operate(self, verb):
+        command = [os.environ["MERPATI"], "queue", verb, "--all", "--socket"]
+        subprocess.run([*command, str(self.relay.control)], check=True, stdout=subprocess.DEVNULL)
 
     def kill_sink(self):
         self.sink.process.kill()
@@ -117,6 +129,8 @@ class Trial:
         end_process(self.sink.process)
         self.start_sink(faults=())
         self.start_relay(calmly=True)
+        if self.held:
+            self.operate("release")
         before, since = None, time.monotonic()
         while True:
             balance, is_right = self.check()
@@ -138,6 +152,10 @@ class Trial:
     def check(self):
         most = ("--duplicates-max", str(self.duplicates_max()))
         self.bounced.touch()
+        with open(self.sent, "wb") as sent:
+            for part in (self.sent_before, self.sent_by_load):
+                if part.exists():
+                    sent.write(part.read_bytes())
         return self.rig.check(self.sent, self.sink.ids, ("--bounced", str(self.bounced), *most))
 
     def duplicates_max(self):
@@ -165,6 +183,8 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="3 cycles")
     parser.add_argument("--cycles", type=int, default=100, help="how many deaths (100)")
     parser.add_argument("--per-second", type=int, default=1_000, help="messages of the load")
+    parser.add_argument("--held", type=int, default=0,
+                        help="messages that wait to the end, so that recovery takes a while (0)")
     parser.add_argument("--seed", type=int, default=None, help="of a run before, which it prints")
     options = parser.parse_args()
     cycles = 3 if options.smoke else options.cycles
@@ -174,8 +194,10 @@ def main():
     place = os.environ.get("MERPATI_BENCH_DIR", "/var/tmp")
     with tempfile.TemporaryDirectory(prefix="merpati-kill.", dir=place) as folder, \
             Trial(pathlib.Path(folder), seed, options) as trial:
-        trial.start_sink()
         trial.start_relay(calmly=True)
+        if options.held:
+            trial.hold(options.held)
+        trial.start_sink()
         trial.start_load()
         for _ in range(cycles):
             trial.cycle()

@@ -215,6 +215,8 @@ pub struct SpoolFacts {
     pub size_bytes: u64,
     /// Octets that the disk has left for us; `None` where it could not be asked.
     pub free_bytes: Option<u64>,
+    /// Segments that recovery has yet to read; what is in them is not counted yet.
+    pub segments_unread: u64,
 }
 
 /// What the sandbox holds.
@@ -240,6 +242,8 @@ pub struct NotReady {
 /// Why a verb was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminError {
+    /// The relay still reads what its spool held when it started.
+    Recovering,
     /// It cannot be done as it was asked for; in words.
     Refused(String),
     /// The spool could not read or write; in words.
@@ -251,6 +255,7 @@ pub enum AdminError {
 impl fmt::Display for AdminError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Recovering => f.write_str(RECOVERING),
             Self::Refused(why) => f.write_str(why),
             Self::Storage(why) => write!(f, "the spool failed: {why}"),
             Self::Unavailable(why) => write!(f, "not available: {why}"),
@@ -259,6 +264,8 @@ impl fmt::Display for AdminError {
 }
 
 impl std::error::Error for AdminError {}
+
+pub(crate) const RECOVERING: &str = "the relay still reads what its spool held when it started";
 
 /// A path without its brackets, as lists show it.
 pub fn bare(path: &impl ToString) -> String {

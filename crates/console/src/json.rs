@@ -247,6 +247,7 @@ impl StatusFacts {
                 messages: status.spool.messages,
                 size_bytes: status.spool.size_bytes,
                 free_bytes: status.spool.free_bytes,
+                segments_unread: status.spool.segments_unread,
             },
             sandbox: Sandbox {
                 messages: status.sandbox.messages,
@@ -271,6 +272,7 @@ struct Spool {
     messages: u64,
     size_bytes: u64,
     free_bytes: Option<u64>,
+    segments_unread: u64,
 }
 
 #[derive(Serialize)]

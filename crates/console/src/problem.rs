@@ -41,6 +41,9 @@ impl Problem {
 impl From<AdminError> for Problem {
     fn from(error: AdminError) -> Self {
         match error {
+            AdminError::Recovering => {
+                Self::new(Code::Recovering, error.to_string()).advise("Ask again in a moment.")
+            }
             AdminError::Refused(why) => Self::new(Code::BadParameter, why),
             AdminError::Storage(why) => {
                 Self::new(Code::StorageFailed, why).advise("Look into the log of the relay.")
@@ -114,6 +117,8 @@ pub enum Code {
     NoSuchRoute,
     /// The relay takes no mail just now.
     NotReady,
+    /// The relay still reads what its spool held when it started.
+    Recovering,
     /// The spool could not read or write.
     StorageFailed,
     /// What was waited for did not come in time.
@@ -122,7 +127,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in alphabetical order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BadParameter,
         Self::BadQuery,
         Self::ForeignOrigin,
@@ -131,6 +136,7 @@ impl Code {
         Self::NoSuchMessage,
         Self::NoSuchRoute,
         Self::NotReady,
+        Self::Recovering,
         Self::StorageFailed,
         Self::WaitTimeout,
     ];
@@ -171,8 +177,7 @@ impl Code {
                 "foreign_origin",
                 StatusCode::FORBIDDEN,
                 "The request came from another site",
-                "A browser sent a request that changes something for a page of another host. Use \
-                 the page of this host, or a program that sends no Origin.",
+                FOREIGN_ORIGIN,
             ),
             Self::HostUnknown => (
                 "host_unknown",
@@ -207,6 +212,12 @@ impl Code {
                 "The relay takes no mail just now",
                 "The relay starts, drains, or cannot write. The detail says which.",
             ),
+            Self::Recovering => (
+                "recovering",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The relay still reads its spool",
+                RECOVERING,
+            ),
             Self::StorageFailed => (
                 "storage_failed",
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -224,6 +235,9 @@ impl Code {
     }
 }
 
+const FOREIGN_ORIGIN: &str = "A browser sent a request that changes something for a page of \
+                              another host. Use the page of this host, or a program that sends no \
+                              Origin.";
 const GRAMMAR: &str = "A key is unknown or a value wrong. The grammar: from: to: id: size> size< \
                        age> age< before: after:, words, \"phrases\", !; for captured mail also \
                        subject: message-id:; for the queue also domain: status: reason: \
@@ -233,6 +247,9 @@ const NO_SUCH_MESSAGE: &str = "No captured message has this id: it may have been
                                sandbox has dropped it for its age or for newer ones. Or no \
                                message in the queue has it: it may be delivered, failed or \
                                cancelled by now.";
+const RECOVERING: &str = "The relay has started and takes mail, and still reads what its spool \
+                          held. Ask again in a moment: GET /v1/status says how many segments are \
+                          unread.";
 
 /// The page of `docs/reference` that explains every code.
 pub fn reference() -> String {

@@ -135,6 +135,7 @@ impl Admin for Control {
                 messages: all.saturating_sub(sandbox.messages),
                 size_bytes: pressure.map_or(0, |pressure| pressure.bytes_used),
                 free_bytes: pressure.map(|pressure| pressure.bytes_free),
+                segments_unread: pressure.map_or(0, |pressure| pressure.segments_unread as u64),
             },
             sandbox,
         }
@@ -145,6 +146,7 @@ impl Admin for Control {
     }
 
     async fn list(&self, query: &Query, page: Page) -> Result<Listing, AdminError> {
+        self.recovered().await?;
         Ok(self.store.list(query, page, self.clock.now()))
     }
 
@@ -154,10 +156,11 @@ impl Admin for Control {
         after: Option<QueueId>,
         timeout: Duration,
     ) -> Result<Option<Summary>, AdminError> {
+        let end = tokio::time::sleep(timeout);
+        self.recovered().await?;
         let mut changes = self.store.watch();
         let mut life = self.health.watch();
         let ends = |life: &Life| matches!(life, Life::Draining | Life::Failed(_));
-        let end = tokio::time::sleep(timeout);
         tokio::pin!(end);
         loop {
             // Seen before looking, so that nothing that comes while we look is missed.
@@ -175,6 +178,7 @@ impl Admin for Control {
     }
 
     async fn message(&self, id: QueueId) -> Result<Option<Captured>, AdminError> {
+        self.recovered().await?;
         if !self.store.contains(id) {
             return Ok(None);
         }
@@ -190,6 +194,7 @@ impl Admin for Control {
     }
 
     async fn forget(&self, id: QueueId) -> Result<bool, AdminError> {
+        self.recovered().await?;
         if !self.store.contains(id) {
             return Ok(false);
         }
@@ -199,6 +204,7 @@ impl Admin for Control {
     }
 
     async fn clear(&self, query: &Query) -> Result<u64, AdminError> {
+        self.recovered().await?;
         let at = self.clock.now();
         let ids = self.store.selected(query, at);
         let count = ids.len() as u64;
@@ -217,10 +223,12 @@ impl Admin for Control {
         selection: &Selection,
         page: QueuePage,
     ) -> Result<QueueListing, AdminError> {
+        self.recovered().await?;
         self.queue_page(selection, page).await
     }
 
     async fn queued(&self, id: QueueId) -> Result<Option<Queued>, AdminError> {
+        self.recovered().await?;
         self.queue_message(id).await
     }
 
@@ -231,15 +239,33 @@ impl Admin for Control {
         after: Option<QueueId>,
         mode: Mode,
     ) -> Result<Operated, AdminError> {
+        self.recovered().await?;
         self.queue_operate(selection, verb, after, mode).await
     }
 
     async fn back_up(&self, directory: PathBuf) -> Result<BackedUp, AdminError> {
+        self.recovered().await?;
         self.copy_spool(directory).await
     }
 
     async fn explain_route(&self, question: &RouteQuestion) -> Result<RouteAnswer, AdminError> {
+        self.recovered().await?;
         self.explain(question).await
+    }
+}
+
+impl Control {
+    /// Whether all is known that the spool held at the start; waits a moment for it.
+    async fn recovered(&self) -> Result<(), AdminError> {
+        if self.health.recovered(RECOVERY_WAIT).await {
+            return Ok(());
+        }
+        Err(match self.health.life() {
+            Life::Draining | Life::Failed(_) => {
+                AdminError::Unavailable("the relay ends before it has read its spool".to_owned())
+            }
+            Life::Ready | Life::Starting => AdminError::Recovering,
+        })
     }
 }
 
@@ -283,3 +309,6 @@ fn refused(refused: Refused) -> AdminError {
     };
     AdminError::Storage(why.to_owned())
 }
+
+/// How long a request waits for recovery: most are over by then.
+const RECOVERY_WAIT: Duration = Duration::from_secs(5);

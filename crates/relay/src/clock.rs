@@ -14,7 +14,8 @@ use merpati_mail::Time;
 #[derive(Debug)]
 pub struct Clock {
     began: Instant,
-    base: Time,
+    /// Microseconds.
+    base: AtomicU64,
     /// Microseconds; the latest time that was given out.
     latest: AtomicU64,
 }
@@ -23,12 +24,22 @@ impl Clock {
     /// A clock that starts now, and not before `journal_end`, the time of the last record.
     pub fn start(journal_end: Time) -> Self {
         let base = wall().max(journal_end);
-        Self { began: Instant::now(), base, latest: AtomicU64::new(base.as_micros()) }
+        let base = base.as_micros();
+        Self { began: Instant::now(), base: AtomicU64::new(base), latest: AtomicU64::new(base) }
+    }
+
+    /// Goes on from `journal_end` where that is later than now: a record was found that is newer
+    /// than the last one.
+    pub fn pass(&self, journal_end: Time) {
+        let ahead = journal_end.since(self.now());
+        let micros = u64::try_from(ahead.as_micros()).unwrap_or(0);
+        self.base.fetch_add(micros, Ordering::Relaxed);
     }
 
     /// The time now.
     pub fn now(&self) -> Time {
-        let now = self.base + self.began.elapsed();
+        let base = Time::from_micros(self.base.load(Ordering::Relaxed));
+        let now = base + self.began.elapsed();
         // The monotonic clock never goes back, but two threads may read it in either order.
         let before = self.latest.fetch_max(now.as_micros(), Ordering::Relaxed);
         Time::from_micros(before.max(now.as_micros()))
@@ -57,5 +68,11 @@ mod tests {
         let first = clock.now();
         assert!(first >= future);
         assert!(clock.now() >= first);
+        clock.pass(Time::from_secs(3_000_000_000));
+        assert!(clock.now().since(future) < Duration::from_hours(1), "it is later already");
+        let later = Time::from_secs(5_000_000_000);
+        clock.pass(later);
+        let now = clock.now();
+        assert!(now >= later && now.since(later) < Duration::from_hours(1));
     }
 }

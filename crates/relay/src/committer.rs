@@ -170,6 +170,12 @@ impl Committer {
         }
     }
 
+    /// Has the room of the spool measured soon, also where nothing is committed.
+    pub fn look(&self) {
+        lock(&self.shared.waiting).is_asleep = false;
+        self.shared.work.notify_one();
+    }
+
     /// Commits what waits and ends the thread.
     pub fn end(&self) {
         let mut waiting = lock(&self.shared.waiting);
@@ -729,7 +735,7 @@ mod tests {
         let told = Told {
             clock: Arc::new(Clock::start(Time::EPOCH)),
             health: Arc::clone(&health),
-            store: Arc::new(Store::new(Quota::default(), Vec::new())),
+            store: Arc::new(Store::new(Quota::default())),
             sinks: Sinks::start(Arc::default(), writer).unwrap(),
             inbox: Arc::default(),
         };

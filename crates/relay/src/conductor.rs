@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::ControlFlow,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -83,6 +84,10 @@ impl fmt::Debug for Hands {
     }
 }
 
+/// Makes the core, on the thread that will own it, and takes what becomes durable meanwhile out of
+/// the inbox; `None` where there will be none.
+pub type Begin = Box<dyn FnOnce(&Inbox) -> Option<Core> + Send>;
+
 /// What waits for the thread.
 #[derive(Default)]
 pub struct Inbox {
@@ -137,6 +142,32 @@ impl Inbox {
         self.push(Told::CarryWanted(ids));
     }
 
+    /// What became durable, taken out; all else stays. Breaks where nothing is to begin any more.
+    pub(crate) fn take_durable(&self) -> ControlFlow<(), Vec<Arc<Record>>> {
+        let mut waiting = self.lock();
+        if waiting.is_ended || waiting.told.iter().any(|told| matches!(told, Told::Drain)) {
+            return ControlFlow::Break(());
+        }
+        let mut durable = Vec::new();
+        for told in waiting.told.extract_if(.., |told| matches!(told, Told::Durable(_))) {
+            if let Told::Durable(records) = told {
+                durable.extend(records);
+            }
+        }
+        ControlFlow::Continue(durable)
+    }
+
+    /// No attempt is to begin any more.
+    pub(crate) fn drain(&self) {
+        self.push(Told::Drain);
+    }
+
+    /// Takes nothing any more; the thread is to end.
+    pub(crate) fn end(&self) {
+        self.lock().is_ended = true;
+        self.work.notify_one();
+    }
+
     fn push(&self, told: Told) {
         let mut waiting = self.lock();
         if waiting.is_ended {
@@ -156,27 +187,23 @@ impl Inbox {
 }
 
 impl Conductor {
-    /// Starts the thread for a core; `inbox` is what the committer tells.
+    /// Starts the thread, which first makes its core; `inbox` is what the committer tells.
     pub fn start(
-        core: Core,
+        begin: Begin,
         inbox: Arc<Inbox>,
         hands: Hands,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let mut thread = Thread {
-            core,
-            hands,
-            inbox: Arc::clone(&inbox),
-            contents: BTreeMap::new(),
-            operations: Vec::new(),
-            is_carrying: false,
-            forget_at: None,
-        };
+        let conductor = Self { inbox: Arc::clone(&inbox) };
         let handle = std::thread::Builder::new().name("conductor".to_owned()).spawn(move || {
             let guard = EndsProcess;
-            thread.run();
+            match begin(&inbox) {
+                Some(core) => Thread::new(core, inbox, hands).run(),
+                // What is told from now on, nobody takes.
+                None => inbox.end(),
+            }
             std::mem::forget(guard);
         })?;
-        Ok((Self { inbox }, handle))
+        Ok((conductor, handle))
     }
 
     /// Looks at the core on its thread; `None` where it has ended.
@@ -201,7 +228,7 @@ impl Conductor {
 
     /// Begins no attempt any more.
     pub fn drain(&self) {
-        self.inbox.push(Told::Drain);
+        self.inbox.drain();
     }
 
     /// How many attempts go on.
@@ -211,8 +238,7 @@ impl Conductor {
 
     /// Ends the thread. What was told before is still taken in.
     pub fn end(&self) {
-        self.inbox.lock().is_ended = true;
-        self.inbox.work.notify_one();
+        self.inbox.end();
     }
 }
 
@@ -237,7 +263,24 @@ struct Operation {
 }
 
 impl Thread {
+    const fn new(core: Core, inbox: Arc<Inbox>, hands: Hands) -> Self {
+        Self {
+            core,
+            hands,
+            inbox,
+            contents: BTreeMap::new(),
+            operations: Vec::new(),
+            is_carrying: false,
+            forget_at: None,
+        }
+    }
+
     fn run(&mut self) {
+        // What was told meanwhile may be that nothing is to begin.
+        let waiting = std::mem::take(&mut self.inbox.lock().told);
+        for told in waiting {
+            self.take(told);
+        }
         self.carry_out(None);
         let mut pace = None;
         while let Some(batch) = self.next(pace) {

@@ -3,9 +3,12 @@
 //! Invariant: a relay that failed never becomes ready again; a draining one neither. Not pure:
 //! shared by all threads.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use merpati_flow::admit::Room;
@@ -17,7 +20,7 @@ use crate::pressure::{Levels, Load, Resource};
 /// In which part of its life the process is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Life {
-    /// Recovery and binding.
+    /// The end of the journal is looked for, and sockets are bound.
     #[default]
     Starting,
     /// Mail is taken.
@@ -32,6 +35,8 @@ pub enum Life {
 #[derive(Debug, Default)]
 pub struct Health {
     life: watch::Sender<Life>,
+    /// Whether all is known that the spool held when the process began.
+    is_recovered: watch::Sender<bool>,
     pressure: Mutex<Option<Pressure>>,
     /// [`Levels`] as bits: each session looks at them before it reads.
     levels: AtomicU32,
@@ -41,6 +46,24 @@ impl Health {
     /// All is bound: mail is taken from now on.
     pub fn ready(&self) {
         self.advance(Life::Ready);
+    }
+
+    /// Recovery is complete: all is known that the spool held.
+    pub fn recover(&self) {
+        self.is_recovered.send_replace(true);
+    }
+
+    /// Until recovery is complete; false where that takes longer than `wait`, and where the relay
+    /// ends before.
+    pub async fn recovered(&self, wait: Duration) -> bool {
+        let mut is_recovered = self.is_recovered.subscribe();
+        let mut life = self.life.subscribe();
+        tokio::select! {
+            biased;
+            recovered = is_recovered.wait_for(|is_recovered| *is_recovered) => recovered.is_ok(),
+            _ = life.wait_for(|life| matches!(life, Life::Draining | Life::Failed(_))) => false,
+            () = tokio::time::sleep(wait) => false,
+        }
     }
 
     /// Stop taking mail and end.

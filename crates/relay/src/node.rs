@@ -1,7 +1,8 @@
 //! What joins the parts: the order in which the relay starts and ends.
 //!
-//! Invariant: nothing listens before recovery is complete, and nothing durable is touched before
-//! the lock of the spool is held. The end is the reverse: sessions, journal, log. Not pure.
+//! Invariant: nothing listens before the end of the journal is found, nothing is delivered before
+//! all of it is read, and nothing durable is touched before the lock of the spool is held. The end
+//! is the reverse: sessions, journal, log. Not pure.
 
 mod outbound;
 mod plan;
@@ -24,8 +25,8 @@ use anyhow::Context;
 use aws_lc_rs::{digest, rand};
 use merpati_console::{Guard, router};
 use merpati_flow::{Core, queue::Queue};
-use merpati_mail::{Event, NodeId, Time};
-use merpati_spool::{Disk, Group, Options as SpoolOptions, Spool};
+use merpati_mail::{NodeId, Time};
+use merpati_spool::{Disk, Options as SpoolOptions, Spool, Unread};
 use tokio::{
     net::{TcpListener, UnixListener},
     runtime::Runtime,
@@ -33,7 +34,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use self::recovery::Recovered;
+use self::recovery::Recovering;
 use crate::{
     admin::{Control, Socket},
     auth::Authenticator,
@@ -82,8 +83,8 @@ struct Node {
     spool: merpati_spool::Handle,
     fresh: Arc<Fresh>,
     inbox: Arc<Inbox>,
-    /// What recovery found of the queue and the epoch of new names, until the conductor has it.
-    queue: Option<(Queue, u32)>,
+    /// What the spool held, until the conductor reads it.
+    unread: Option<Unread>,
     outbound: Option<Outbound>,
     greylist: Option<Arc<Memory>>,
     gates: Vec<Arc<Gate>>,
@@ -99,7 +100,7 @@ struct Outbound {
 }
 
 impl Node {
-    /// Locks and recovers the spool, and starts the threads. Nothing listens yet.
+    /// Locks the spool, finds its end and starts the threads. Nothing listens yet.
     fn start(config: Config) -> anyhow::Result<Self> {
         let data_dir = &config.server.data_dir;
         fs::DirBuilder::new()
@@ -107,7 +108,9 @@ impl Node {
             .mode(0o700)
             .create(data_dir)
             .with_context(|| format!("cannot make {}", data_dir.display()))?;
-        let Recovered { disk, queue, epoch, captured, last_at, digest } = recover(&config)?;
+        let options = spool_options(&config);
+        let (disk, unread) = Disk::begin(&options)
+            .with_context(|| format!("cannot open the spool in {}", options.dir.display()))?;
         let listening = data_dir.join(LISTENING_FILE);
         remove_stale(&listening)?;
         let sandbox = &config.sandbox;
@@ -118,9 +121,9 @@ impl Node {
             bytes_max: sandbox.keep_bytes_max.map_or(u64::MAX, |bytes| bytes.0),
             age_max: sandbox.keep_age_max.unwrap_or(Duration::MAX),
         };
-        let clock = Arc::new(Clock::start(last_at));
+        let clock = Arc::new(Clock::start(unread.last_at()));
         let health = Arc::new(Health::default());
-        let store = Arc::new(Store::new(quota, captured));
+        let store = Arc::new(Store::new(quota));
         let target = match &config.log.to {
             LogTo::File(path) => Target::File(path.clone()),
             LogTo::Off => Target::Off,
@@ -138,12 +141,6 @@ impl Node {
             inbox: Arc::clone(&inbox),
         };
         let (committer, committer_thread) = Committer::start(Box::new(disk), told)?;
-        let today = config_digest(&config);
-        if digest != Some(today) {
-            let event = Event::ConfigChanged { digest: today };
-            // Where it cannot be taken, the journal failed, and the first message learns it.
-            committer.commit_lazily(Group::of(clock.now(), event)).ok();
-        }
         let gates = config.listeners.iter().map(|listener| Gate::new(plan::limits(listener)));
         let (gates, started_at) = (gates.collect(), clock.now());
         Ok(Self {
@@ -158,7 +155,7 @@ impl Node {
             spool,
             fresh: Arc::new(Fresh::new(FRESH_OCTETS)),
             inbox,
-            queue: Some((queue, epoch)),
+            unread: Some(unread),
             outbound: None,
             greylist: None,
             gates,
@@ -211,14 +208,31 @@ impl Node {
         Watch::start(&self.config.limits, clock, health, self.sinks.clone())
     }
 
-    /// Starts those who deliver; `own` are the sockets on which we listen.
+    /// Starts those who deliver, once all that the spool held is read; `own` are the sockets on
+    /// which we listen.
     fn start_outbound(&mut self, own: Vec<SocketAddr>) -> anyhow::Result<()> {
-        let Some((queue, epoch)) = self.queue.take() else { return Ok(()) };
+        let Some(unread) = self.unread.take() else { return Ok(()) };
         let clock = Arc::clone(&self.clock);
         let resolver = outbound::resolver(&self.config, own, Arc::clone(&clock))?;
         let deliverer = outbound::deliverer(&self.config, resolver.clone(), Arc::clone(&clock))?;
         let options = outbound::core_options(&self.config);
-        let core = Core::with_queue(options, queue, (NodeId::default(), epoch), seed()?);
+        let seed = seed()?;
+        let recovering = Recovering {
+            unread,
+            spool: self.spool.clone(),
+            queue: Queue::new(options.router.clone(), options.hostname.clone()),
+            committer: self.committer.clone(),
+            clock: Arc::clone(&clock),
+            health: Arc::clone(&self.health),
+            store: Arc::clone(&self.store),
+            sinks: self.sinks.clone(),
+            digest: config_digest(&self.config),
+        };
+        let begin = move |inbox: &Inbox| {
+            recovering.read(inbox, |queue, epoch| {
+                Core::with_queue(options, queue, (NodeId::default(), epoch), seed)
+            })
+        };
         let hands = Hands {
             clock,
             committer: self.committer.clone(),
@@ -229,7 +243,8 @@ impl Node {
             sinks: self.sinks.clone(),
             runtime: tokio::runtime::Handle::current(),
         };
-        let (conductor, thread) = Conductor::start(core, Arc::clone(&self.inbox), hands)?;
+        let (conductor, thread) =
+            Conductor::start(Box::new(begin), Arc::clone(&self.inbox), hands)?;
         self.outbound = Some(Outbound { conductor, thread, deliverer, resolver });
         Ok(())
     }
@@ -417,27 +432,12 @@ impl Signals {
     }
 }
 
-fn recover(config: &Config) -> anyhow::Result<Recovered> {
+fn spool_options(config: &Config) -> SpoolOptions {
     let mut options = SpoolOptions::new(spool_dir(config), NodeId::default());
     options.segment_bytes = config.spool.segment_size.0;
     options.bytes_max = config.spool.journal_max.map_or(u64::MAX, |bytes| bytes.0);
     options.free_bytes_min = config.spool.disk_free_min.0;
-    let hostname = config.server.hostname.clone();
-    let mut fold = recovery::Fold::new(Queue::new(config.router(), hostname));
-    let (disk, recovery) = Disk::open(&options, &mut |record| fold.apply(record))
-        .with_context(|| format!("cannot open the spool in {}", options.dir.display()))?;
-    for damage in &recovery.damage {
-        tracing::error!(
-            file = %damage.file.display(),
-            offset = damage.offset,
-            why = %damage.why,
-            "the spool is damaged; what is behind this place in the file was not read"
-        );
-    }
-    let digest = fold.digest;
-    let captured = fold.summaries(&disk.handle());
-    let (epoch, last_at) = (recovery.epoch, recovery.last_at);
-    Ok(Recovered { disk, queue: fold.queue, epoch, captured, last_at, digest })
+    options
 }
 
 /// What the jitter of retries and the order of equal hosts begin with.

@@ -275,6 +275,7 @@ mod tests {
             level,
             segments_used: 0,
             segments_ready: 0,
+            segments_unread: 0,
             segment_bytes: 10,
             bytes_used: 1_000 - bytes_free,
             bytes_live: 0,

@@ -47,15 +47,17 @@ struct Index {
 }
 
 impl Store {
-    /// What recovery found; what is beyond the quota goes with the first [`Self::expire`].
-    pub fn new(quota: Quota, recovered: Vec<Summary>) -> Self {
-        let store = Self { quota, index: Mutex::default(), changes: watch::Sender::default() };
-        let mut index = store.lock();
-        for summary in recovered {
+    /// An empty store.
+    pub fn new(quota: Quota) -> Self {
+        Self { quota, index: Mutex::default(), changes: watch::Sender::default() }
+    }
+
+    /// Takes in what recovery found; what is beyond the quota goes with the next [`Self::expire`].
+    pub fn recover(&self, found: Vec<Summary>) {
+        let mut index = self.lock();
+        for summary in found {
             index.insert(summary);
         }
-        drop(index);
-        store
     }
 
     /// Keeps captured messages; gives those that must go for it.
@@ -195,7 +197,8 @@ mod tests {
     #[test]
     fn the_oldest_goes_where_there_is_too_much() {
         let quota = Quota { messages_max: 3, bytes_max: 100, age_max: Duration::from_secs(10) };
-        let store = Store::new(quota, vec![summary(1, 10), summary(2, 10)]);
+        let store = Store::new(quota);
+        store.recover(vec![summary(1, 10), summary(2, 10)]);
         assert_eq!(store.keep(vec![summary(3, 10), summary(4, 10)]), ids(&[1]));
         assert_eq!(store.keep(vec![summary(5, 85)]), ids(&[2, 3]));
         assert_eq!(store.keep(vec![summary(6, 500)]), ids(&[4, 5]));
@@ -207,7 +210,8 @@ mod tests {
 
     #[test]
     fn lists_are_paged_from_the_newest_and_waiting_begins_with_the_oldest() {
-        let store = Store::new(Quota::default(), (1..=5).map(|n| summary(n, 1)).collect());
+        let store = Store::new(Quota::default());
+        store.recover((1..=5).map(|n| summary(n, 1)).collect());
         let all = Query::default();
         let page = |older_than, limit| {
             let page = Page { older_than, limit };

@@ -78,7 +78,7 @@ impl Bench {
         let told = Told {
             clock: Arc::clone(&clock),
             health: Arc::clone(&health),
-            store: Arc::new(Store::new(Quota::default(), Vec::new())),
+            store: Arc::new(Store::new(Quota::default())),
             sinks: sinks.clone(),
             inbox: Arc::default(),
         };

@@ -373,12 +373,15 @@ impl Ledger {
         &mut self,
         now: Time,
         relay: RelayId,
-        core: &Core,
+        core: Option<&Core>,
         unsettled: &BTreeSet<QueueId>,
     ) {
-        self.before.retain(|(by, _), _| *by != relay);
+        // Who died before he had read his spool has changed nothing of what waits in it.
+        if core.is_some() {
+            self.before.retain(|(by, _), _| *by != relay);
+        }
         let is_sure = |view: &View| !view.is_taken && !unsettled.contains(&view.delivery.message);
-        for view in core.views().filter(is_sure) {
+        for view in core.into_iter().flat_map(Core::views).filter(is_sure) {
             self.before.insert((relay, view.delivery), (view.next, view.attempts));
         }
         let unsure = |promise: &&Promise| {

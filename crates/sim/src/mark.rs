@@ -22,6 +22,8 @@ marks! {
     Carried,
     /// A relay crashed.
     Crash,
+    /// A relay crashed while it had yet to read its spool, and had taken mail.
+    CrashInRecovery,
     /// A relay crashed while a sync was under way.
     CrashInSync,
     /// A relay crashed with a transaction open.
@@ -60,6 +62,8 @@ marks! {
     LazyLost,
     /// A peer without pipelining was served in lock-step.
     LockStep,
+    /// Mail was taken by a relay that had yet to read its spool.
+    MailInRecovery,
     /// A next host of the same domain was tried.
     NextHost,
     /// No rule covered a recipient.

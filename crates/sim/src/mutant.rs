@@ -17,6 +17,8 @@ pub enum Mutant {
     LostRetired,
     /// Everybody may send anywhere.
     OpenRelay,
+    /// What is taken before the spool is read does not join the queue.
+    RecoveryForgets,
     /// After a restart everything is due at once.
     ReplayDecides,
     /// The report on a failure is written later than the failure.
@@ -33,7 +35,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AckBeforeSync,
         Self::AmbiguousIsDelivered,
         Self::CarryForgets,
@@ -41,6 +43,7 @@ impl Mutant {
         Self::LazyForEver,
         Self::LostRetired,
         Self::OpenRelay,
+        Self::RecoveryForgets,
         Self::ReplayDecides,
         Self::ReportApart,
         Self::SuccessUntold,

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +19,7 @@ use merpati_mail::{
     question::MxAnswer,
 };
 use merpati_smtp::server;
-use merpati_spool::{Body, Entry, Group, Memory, Spool as _, SpoolError, StoredBody};
+use merpati_spool::{Body, Entry, Group, Memory, Spool as _, SpoolError, StoredBody, Unread};
 
 use crate::{
     conn::{Callee, Caller, ConnId, Talk},
@@ -36,8 +37,10 @@ pub(crate) type Generation = u32;
 /// A relay, running or not.
 pub(crate) struct Node {
     pub(crate) spool: Memory,
-    /// `None` while it is down.
+    /// `None` while it is down, or recovers.
     pub(crate) core: Option<Core>,
+    /// What its spool held at the start, while it recovers.
+    recovering: Option<Recovering>,
     pub(crate) generation: Generation,
     pub(crate) policy: admit::Policy,
     pub(crate) jobs: BTreeMap<JobId, Outbound>,
@@ -51,6 +54,15 @@ pub(crate) struct Node {
     alarm: Option<Time>,
     started: Time,
     segments: usize,
+}
+
+/// A relay that takes mail and does not know yet what waits.
+struct Recovering {
+    /// `None` once somebody has begun to read it.
+    unread: Option<Unread>,
+    seed: u64,
+    /// What was taken meanwhile.
+    taken: Vec<(Time, Event)>,
 }
 
 /// A group on its way into the journal, and who wants to know.
@@ -76,6 +88,7 @@ impl Node {
         Ok(Self {
             spool: Memory::with(node, options)?,
             core: None,
+            recovering: None,
             generation: 0,
             policy: plan::policy(relay),
             jobs: BTreeMap::new(),
@@ -92,6 +105,13 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Whether its process lives.
+    pub(crate) const fn is_up(&self) -> bool {
+        self.core.is_some() || self.recovering.is_some()
+    }
+}
+
 impl Waiting {
     fn messages(&self) -> impl Iterator<Item = QueueId> {
         self.group.entries.iter().filter_map(|entry| match entry.event.keeping() {
@@ -104,13 +124,12 @@ impl Waiting {
 }
 
 impl World {
-    /// Starts a relay on what its spool holds.
+    /// Starts a relay on what its spool holds: it takes mail, and reads that now or a little later.
     pub(crate) fn start_relay(&mut self, relay: RelayId) {
         let seed = self.draw.bits();
         let Some(node) = self.nodes.get_mut(relay) else { return };
-        let mut records: Vec<Record> = Vec::new();
-        let recovery = match node.spool.recover(&mut |record| records.push(record)) {
-            Ok(recovery) => recovery,
+        let unread = match node.spool.begin() {
+            Ok(unread) => unread,
             // A disk that fails once lets the next start through.
             Err(SpoolError::Io { .. }) => {
                 self.ledger.marks.insert(Mark::StorageFailed);
@@ -122,11 +141,45 @@ impl World {
                 return self.ledger.wrong(self.now, wrong);
             }
         };
+        node.recovering = Some(Recovering { unread: Some(unread), seed, taken: Vec::new() });
+        node.generation += 1;
+        node.started = self.now;
+        node.is_draining = false;
+        let generation = node.generation;
+        // The lot is that of the seed: a draw more would make other worlds of all seeds.
+        let wait = if seed.is_multiple_of(3) {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(seed % 20_000)
+        };
+        self.later(self.now + wait, Happening::Read { relay, generation });
+    }
+
+    /// A relay reads what its spool held, and from then on delivers.
+    pub(crate) fn read_spool(&mut self, relay: RelayId) {
+        let Some(node) = self.nodes.get_mut(relay) else { return };
+        let Some(Recovering { unread, seed, taken }) = &mut node.recovering else { return };
+        let Some(unread) = unread.take() else { return };
+        let (seed, taken) = (*seed, std::mem::take(taken));
+        let mut records: Vec<Record> = Vec::new();
+        let read = unread.read(&mut |record| {
+            records.push(record);
+            ControlFlow::Continue(())
+        });
+        let recovery = match read {
+            Ok(recovery) => recovery.unwrap_or_default(),
+            Err(_) => return self.storage_failed(relay, Vec::new()),
+        };
+        node.recovering = None;
         let number = node.spool.node();
         let mut core = Core::new(plan::core_options(relay), number, recovery.epoch, seed);
-        for record in records {
-            self.ledger.replayed(relay, &record.event);
-            core.durable(record.at, &record.event);
+        // In any order: what was taken meanwhile is about other messages.
+        let late = records.split_off(records.len() / 2);
+        let held = |record: Record| (record.at, record.event);
+        let all = records.into_iter().map(held).chain(taken).chain(late.into_iter().map(held));
+        for (at, event) in all {
+            self.ledger.replayed(relay, &event);
+            core.durable(at, &event);
         }
         if self.mutant == Some(Mutant::ReplayDecides) {
             let all: Vec<DeliveryId> = core.views().map(|view| view.delivery).collect();
@@ -142,9 +195,6 @@ impl World {
         }
         self.ledger.recovered(self.now, relay, &core);
         node.core = Some(core);
-        node.generation += 1;
-        node.started = self.now;
-        node.is_draining = false;
         if self.is_calm {
             self.release_all(relay);
         }
@@ -155,9 +205,15 @@ impl World {
     pub(crate) fn crash(&mut self, relay: RelayId) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(relay) else { return };
-        let Some(core) = node.core.take() else { return };
+        if !node.is_up() {
+            return;
+        }
+        let (core, recovering) = (node.core.take(), node.recovering.take());
         let marks = &mut self.ledger.marks;
         marks.insert(Mark::Crash);
+        if recovering.is_some_and(|recovering| !recovering.taken.is_empty()) {
+            marks.insert(Mark::CrashInRecovery);
+        }
         if node.syncing.is_some() {
             marks.insert(Mark::CrashInSync);
         }
@@ -167,7 +223,7 @@ impl World {
         let syncing = node.syncing.iter().flatten();
         let unsettled: BTreeSet<QueueId> =
             node.waiting.iter().chain(syncing).flat_map(Waiting::messages).collect();
-        self.ledger.crashed(now, relay, &core, &unsettled);
+        self.ledger.crashed(now, relay, core.as_ref(), &unsettled);
         node.spool.crash(&mut self.draw);
         node.waiting.clear();
         node.syncing = None;
@@ -239,7 +295,7 @@ impl World {
 
     /// Whether a relay takes connections.
     pub(crate) fn is_listening(&self, relay: RelayId) -> bool {
-        self.nodes.get(relay).is_some_and(|node| node.core.is_some() && !node.is_draining)
+        self.nodes.get(relay).is_some_and(|node| node.is_up() && !node.is_draining)
     }
 
     fn operate(&mut self, relay: RelayId) {
@@ -382,7 +438,7 @@ impl World {
     /// Writes what waits, unless a sync goes on; what comes meanwhile shares the next one.
     pub(crate) fn kick(&mut self, relay: RelayId) {
         let Some(node) = self.nodes.get_mut(relay) else { return };
-        if node.core.is_none() || node.syncing.is_some() || node.waiting.is_empty() {
+        if !node.is_up() || node.syncing.is_some() || node.waiting.is_empty() {
             return;
         }
         let batch = std::mem::take(&mut node.waiting);
@@ -523,13 +579,23 @@ impl World {
     fn settle(&mut self, relay: RelayId, waiting: &Waiting) {
         self.ledger.committed(self.now, relay, &waiting.group);
         let Some(node) = self.nodes.get_mut(relay) else { return };
-        let Some(core) = node.core.as_mut() else { return };
         match waiting.waiter {
-            Waiter::Core(token) => core.handle(self.now, Input::Committed(token)),
+            Waiter::Core(token) => {
+                if let Some(core) = node.core.as_mut() {
+                    core.handle(self.now, Input::Committed(token));
+                }
+            }
             Waiter::Nobody => {}
             Waiter::Session(conn, id) => {
+                let is_forgotten = self.mutant == Some(Mutant::RecoveryForgets);
                 for entry in &waiting.group.entries {
-                    core.durable(waiting.group.at, &entry.event);
+                    if let Some(core) = node.core.as_mut() {
+                        core.durable(waiting.group.at, &entry.event);
+                    } else if let Some(recovering) = &mut node.recovering {
+                        self.ledger.marks.insert(Mark::MailInRecovery);
+                        let taken = (waiting.group.at, entry.event.clone());
+                        recovering.taken.extend((!is_forgotten).then_some(taken));
+                    }
                 }
                 self.tell(conn, server::Input::Committed(id));
                 self.later(self.now, Happening::Pump { relay });
@@ -549,7 +615,6 @@ impl World {
     /// Lets the spool free segments, and writes anew what is in the way.
     fn maintain(&mut self, relay: RelayId) -> Result<(), SpoolError> {
         let Some(node) = self.nodes.get_mut(relay) else { return Ok(()) };
-        let Some(core) = node.core.as_ref() else { return Ok(()) };
         for _ in 0..MAINTAIN_STEPS {
             if !node.spool.maintain()? {
                 break;
@@ -560,6 +625,7 @@ impl World {
             self.ledger.marks.insert(Mark::RollOver);
         }
         node.segments = used;
+        let Some(core) = node.core.as_ref() else { return Ok(()) };
         for id in node.spool.carry_wanted(CARRIED_AT_ONCE) {
             let stored = node.spool.read(id)?;
             let Some(mut carried) = core.carry(&stored.accepted) else { continue };
@@ -582,7 +648,7 @@ impl World {
     /// Whether a happening was meant for this life of the relay.
     pub(crate) fn is_current(&self, relay: RelayId, generation: Generation) -> bool {
         let node = self.nodes.get(relay);
-        node.is_some_and(|node| node.core.is_some() && node.generation == generation)
+        node.is_some_and(|node| node.is_up() && node.generation == generation)
     }
 
     /// Whether the attempt behind a connection still belongs to anybody.

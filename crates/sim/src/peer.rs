@@ -160,7 +160,9 @@ impl World {
             Callee::Host(number) => self.host_verdict(number, facts, stage),
             Callee::Relay(relay) => {
                 let node = self.nodes.get(relay)?;
-                node.core.as_ref()?;
+                if !node.is_up() {
+                    return None;
+                }
                 let room = match node.spool.pressure().level {
                     Level::Roomy => Room::Roomy,
                     Level::OutcomesOnly | Level::Full => Room::Full,

@@ -52,6 +52,7 @@ pub(crate) enum Happening {
     LazyDue { relay: RelayId, generation: Generation },
     Octets { conn: ConnId, to: Side, octets: Vec<u8> },
     Pump { relay: RelayId },
+    Read { relay: RelayId, generation: Generation },
     Start { relay: RelayId },
     Submit { mail: usize },
     SyncDone { relay: RelayId, generation: Generation },
@@ -193,6 +194,11 @@ impl World {
             }
             Happening::Octets { conn, to, octets } => self.arrived(conn, to, &octets),
             Happening::Pump { relay } => self.pump_core(relay),
+            Happening::Read { relay, generation } => {
+                if self.is_current(relay, generation) {
+                    self.read_spool(relay);
+                }
+            }
             Happening::Start { relay } => self.start_relay(relay),
             Happening::Submit { mail } => self.submit(mail),
             Happening::SyncDone { relay, generation } => {

@@ -7,24 +7,24 @@ use std::{
     collections::VecDeque,
     fmt,
     io::IoSlice,
-    ops::Range,
+    ops::{ControlFlow, Range},
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use merpati_mail::{Lsn, NodeId, QueueId, Record, event::Keeping};
 
 use crate::{
-    Group, Handle, Level, Pressure, Recovery, Spool, SpoolError,
+    Group, Handle, Level, Pressure, Recovery, Spool, SpoolError, Unread,
     draft::Draft,
     format::{FORMAT_VERSION, FRAMES_AT, Sealed, SegmentHeader, State},
     handle::Shared,
     index::{Index, Keeps, Place, Segment, low},
     io::{Io, IoFile, Lock, RealFiles},
-    open,
+    open, replay,
     slots::Slots,
 };
 
@@ -82,8 +82,10 @@ pub struct Disk {
     /// Large contents that may go once the event that ended their message is durable.
     pub(crate) doomed: VecDeque<(Lsn, QueueId)>,
     pub(crate) segments_ready: usize,
+    /// The epoch of names when the journal was opened.
+    pub(crate) began: u64,
     /// The last field, so that the lock goes after everything else.
-    pub(crate) _lock: Lock,
+    pub(crate) _lock: Arc<Lock>,
 }
 
 /// The segment that is being written.
@@ -102,6 +104,20 @@ impl fmt::Debug for Disk {
 }
 
 impl Disk {
+    /// Opens the journal and finds where it ends, which takes no longer where it holds more.
+    ///
+    /// It takes new messages at once. Until [`Unread::read`] has ended well nothing goes, and the
+    /// messages that it held before are unknown: [`SpoolError::Missing`].
+    pub fn begin(options: &Options) -> Result<(Self, Unread), SpoolError> {
+        let io: Arc<dyn Io> = Arc::new(RealFiles);
+        Self::begin_in(&io, options)
+    }
+
+    /// The same on another file system.
+    pub fn begin_in(io: &Arc<dyn Io>, options: &Options) -> Result<(Self, Unread), SpoolError> {
+        open::begin(io, options)
+    }
+
     /// Opens the journal and gives each record that survived, in order, to `each`.
     pub fn open(
         options: &Options,
@@ -117,7 +133,39 @@ impl Disk {
         options: &Options,
         each: &mut dyn FnMut(Record),
     ) -> Result<(Self, Recovery), SpoolError> {
-        open::open(io, options, each)
+        let (disk, unread) = Self::begin_in(io, options)?;
+        let read = unread.read(&mut |record| {
+            each(record);
+            ControlFlow::Continue(())
+        })?;
+        // Nobody broke off.
+        Ok((disk, read.unwrap_or_default()))
+    }
+
+    /// Refuses what is about messages that are not known yet.
+    fn check_known(&self, groups: &[Group]) -> Result<(), SpoolError> {
+        if self.shared.is_whole.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let entries = groups.iter().flat_map(|group| &group.entries);
+        let mut ids = entries.filter_map(|entry| replay::message(entry.event.keeping()));
+        // Names run over into the next epoch.
+        let is_new = |id: QueueId| {
+            let ago = replay::epoch(id).wrapping_sub(self.began);
+            ago & u64::from(QueueId::EPOCH_MAX) <= 1
+        };
+        ids.find(|id| !is_new(*id)).map_or(Ok(()), |id| Err(SpoolError::Missing(id)))
+    }
+
+    /// Sees to it that our names are later than all that the journal holds, wherever those come
+    /// from: the header of the next segment says so.
+    fn pass_names(&self, groups: &[Group]) {
+        let entries = groups.iter().flat_map(|group| &group.entries);
+        let ids = entries.filter_map(|entry| replay::message(entry.event.keeping()));
+        let Some(latest) = ids.map(replay::epoch).max() else { return };
+        if latest > self.shared.ids.load(Ordering::Relaxed) >> 32 {
+            self.shared.ids.fetch_max((latest + 1) << 32, Ordering::Relaxed);
+        }
     }
 
     /// Writes the draft: all of it, or nothing where there is no room.
@@ -264,6 +312,8 @@ impl Disk {
 impl Spool for Disk {
     fn append(&mut self, groups: &[Group]) -> Result<Range<Lsn>, SpoolError> {
         self.check()?;
+        self.check_known(groups)?;
+        self.pass_names(groups);
         self.draft.clear();
         for group in groups.iter().filter(|group| !group.entries.is_empty()) {
             self.draft.add(group, &self.shared)?;
@@ -294,7 +344,12 @@ impl Spool for Disk {
 
     fn carry_wanted(&mut self, max: usize) -> Vec<QueueId> {
         let mut index = self.shared.index();
-        if !self.is_poisoned && index.wants_carry() { index.ask_to_carry(max) } else { Vec::new() }
+        let is_whole = self.shared.is_whole.load(Ordering::Acquire);
+        if is_whole && !self.is_poisoned && index.wants_carry() {
+            index.ask_to_carry(max)
+        } else {
+            Vec::new()
+        }
     }
 
     fn maintain(&mut self) -> Result<bool, SpoolError> {
@@ -319,6 +374,7 @@ impl Spool for Disk {
         Pressure {
             level,
             segments_used: used,
+            segments_unread: self.shared.segments_unread.load(Ordering::Relaxed),
             segments_ready: ready,
             segment_bytes,
             bytes_used,
@@ -360,6 +416,8 @@ pub(crate) fn new_shared(io: Arc<dyn Io>, options: &Options) -> Shared {
         ids: AtomicU64::new(0),
         body_octets: Arc::default(),
         index: Mutex::new(Index::default()),
+        segments_unread: AtomicUsize::new(0),
+        is_whole: AtomicBool::new(false),
     }
 }
 

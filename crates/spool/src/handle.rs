@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -169,6 +169,10 @@ pub(crate) struct Shared {
     /// Octets of all large contents.
     pub(crate) body_octets: Arc<AtomicU64>,
     pub(crate) index: Mutex<Index>,
+    /// Segments in use that recovery has yet to read.
+    pub(crate) segments_unread: AtomicUsize,
+    /// Whether the index knows all that lives; before that nothing may go.
+    pub(crate) is_whole: AtomicBool,
 }
 
 impl Shared {

@@ -70,7 +70,7 @@ impl Segment {
 #[derive(Default)]
 pub(crate) struct Index {
     messages: IdMap<Place>,
-    latest: BTreeMap<&'static str, Place>,
+    latest: BTreeMap<&'static str, (Lsn, Place)>,
     /// The oldest first.
     pub(crate) segments: VecDeque<Segment>,
     pub(crate) live_octets: u64,
@@ -87,10 +87,14 @@ impl Index {
                 old.has_file.then_some(id)
             }
             Keeping::Latest(name) => {
-                if let Some(old) = self.latest.insert(name, place) {
+                self.need(place);
+                let newer = self.latest.get(name).filter(|(newest, _)| *newest > lsn).copied();
+                if let Some((newest, _)) = newer {
+                    // What recovery reads may be older than what was written meanwhile.
+                    self.release(place, newest);
+                } else if let Some((_, old)) = self.latest.insert(name, (lsn, place)) {
                     self.release(old, lsn);
                 }
-                self.need(place);
                 None
             }
             Keeping::Opens(id) | Keeping::Stores(id) => {
@@ -109,7 +113,7 @@ impl Index {
     /// Gives up a record that cannot be read any more.
     pub(crate) fn forget(&mut self, place: Place) {
         self.messages.retain(|_, other| *other != place);
-        self.latest.retain(|_, other| *other != place);
+        self.latest.retain(|_, (_, other)| *other != place);
         self.release(place, Lsn(0));
     }
 
@@ -157,7 +161,7 @@ impl Index {
     pub(crate) fn to_copy(&self, octets_max: u64) -> Vec<Place> {
         let Some(oldest) = self.segments.front() else { return Vec::new() };
         let sequence = low(oldest.sequence);
-        let latest = self.latest.values().copied();
+        let latest = self.latest.values().map(|(_, place)| *place);
         let stored = oldest.opened.iter().filter_map(|id| self.place(*id));
         let mut octets = 0;
         let mut places: Vec<Place> = latest

@@ -50,7 +50,7 @@ pub trait IoFile: Send + Sync {
 /// Whether the lock was free.
 pub enum Lock {
     /// It is ours until this is dropped.
-    Held(Box<dyn Send>),
+    Held(Box<dyn Send + Sync>),
     /// Another process has it; its process id if it says so.
     Taken(Option<u32>),
 }

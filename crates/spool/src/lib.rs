@@ -5,8 +5,9 @@
 //!
 //! In the order of the flow: the seam ([`Spool`], [`Group`]), the journal on disk ([`Disk`]) and
 //! in memory ([`Memory`]), what other threads use ([`Handle`], [`LargeBody`]), what a restart finds
-//! ([`Recovery`]), what is done without a relay ([`Inspection`], [`Intake`], [`SpoolCopy`]), how
-//! events are written ([`codec`]), and the files below it all ([`io`], [`fault`]).
+//! ([`Unread`], [`Recovery`]), what is done without a relay ([`Inspection`], [`Intake`],
+//! [`SpoolCopy`]), how events are written ([`codec`]), and the files below it all ([`io`],
+//! [`fault`]).
 
 mod ahead;
 mod backup;
@@ -25,6 +26,7 @@ mod memory;
 mod open;
 mod read_only;
 mod recover;
+mod replay;
 mod scan;
 mod slots;
 mod spool;
@@ -39,6 +41,7 @@ pub use format::{FORMAT_VERSION, FORMAT_VERSION_OLDEST};
 pub use handle::Handle;
 pub use large::{BodyFile, LARGE_BODY_BYTES, LargeBody};
 pub use memory::{Memory, MemoryOptions};
+pub use open::Unread;
 pub use recover::{Damage, Recovery};
 pub use spool::{Body, Entry, Group, Level, Pressure, Spool, Stored, StoredBody, Told};
 pub use verify::{Contents, Inspection, Stats, Torn};

@@ -5,10 +5,10 @@
 
 use std::{ops::Range, path::PathBuf, sync::Arc};
 
-use merpati_mail::{Draw, Lsn, NodeId, QueueId, Record};
+use merpati_mail::{Draw, Lsn, NodeId, QueueId};
 
 use crate::{
-    Disk, Group, Handle, Level, Options, Pressure, Recovery, Spool, SpoolError, fault::FaultyFiles,
+    Disk, Group, Handle, Level, Options, Pressure, Spool, SpoolError, Unread, fault::FaultyFiles,
     io::Io,
 };
 
@@ -66,7 +66,7 @@ impl Memory {
     }
 
     /// Power is lost: what was synced survives, and of the rest what the lot says. Until
-    /// [`Self::recover`] every call fails, and older handles fail for ever.
+    /// [`Self::begin`] every call fails, and older handles fail for ever.
     pub fn crash(&mut self, draw: &mut Draw) {
         self.files = self.files.crash(draw);
         self.disk = None;
@@ -78,15 +78,15 @@ impl Memory {
         self.disk = None;
     }
 
-    /// Opens what survived, and gives each record of it, in order, to `each`.
-    pub fn recover(&mut self, each: &mut dyn FnMut(Record)) -> Result<Recovery, SpoolError> {
+    /// Opens what survived; it takes new messages before it is read.
+    pub fn begin(&mut self) -> Result<Unread, SpoolError> {
         // The lock of a spool that is still open would be in the way.
         self.disk = None;
         let io: Arc<dyn Io> = Arc::new(self.files.clone());
-        let (disk, recovery) = Disk::open_in(&io, &self.options, each)?;
+        let (disk, unread) = Disk::begin_in(&io, &self.options)?;
         self.handle = disk.handle();
         self.disk = Some(disk);
-        Ok(recovery)
+        Ok(unread)
     }
 
     /// The next write fails, and poisons the spool.
@@ -160,6 +160,7 @@ const NOTHING: Pressure = Pressure {
     level: Level::Full,
     segments_used: 0,
     segments_ready: 0,
+    segments_unread: 0,
     segment_bytes: 0,
     bytes_used: 0,
     bytes_live: 0,

@@ -179,6 +179,8 @@ pub struct Pressure {
     pub level: Level,
     /// Segments in use.
     pub segments_used: usize,
+    /// Those of them that recovery has yet to read; what is in them is not counted here yet.
+    pub segments_unread: usize,
     /// Free segments that are ready.
     pub segments_ready: usize,
     /// Octets of one segment.

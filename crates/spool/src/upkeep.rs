@@ -16,6 +16,11 @@ use crate::{
 impl Disk {
     /// A bounded piece of work; true if there is more.
     pub(crate) fn keep_up(&mut self) -> Result<bool, SpoolError> {
+        if !self.shared.is_whole.load(Ordering::Acquire) {
+            // What looks needless may be needed: nobody knows before all is read.
+            let used = self.shared.index().segments.len();
+            return self.slots.prepare(self.segments_ready + KEPT_BACK, used);
+        }
         let has_more_files = self.remove_files()?;
         let has_more_segments = self.free_segments()?;
         let has_more_copies = self.copy_forward()?;

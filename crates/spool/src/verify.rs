@@ -3,7 +3,7 @@
 //! Invariant: nothing is changed, not even the lock file, and while it is looked at no relay can
 //! begin to use it. What is said to live is what a relay would find.
 
-use std::{fmt, path::Path, path::PathBuf, sync::Arc};
+use std::{fmt, ops::ControlFlow, path::Path, path::PathBuf, sync::Arc};
 
 use merpati_mail::{NodeId, QueueId, Record};
 
@@ -13,9 +13,9 @@ use crate::{
     format::Sealed,
     handle::Shared,
     io::{Io, Lock},
-    open::{Purpose, Replay},
     read_only::ReadOnlyFiles,
     recover::survey,
+    replay::{Purpose, Replay, register},
 };
 
 /// A spool that is looked at and not changed.
@@ -103,8 +103,13 @@ impl Inspection {
             Contents::Checked => Purpose::Check,
             Contents::Unread => Purpose::Look,
         };
-        let mut replay = Replay::new(&shared, purpose, found.damage, each);
-        replay.all(&found.used, true)?;
+        register(&shared, &found.used);
+        let mut each = |record| {
+            each(record);
+            ControlFlow::Continue(())
+        };
+        let mut replay = Replay::new(&shared, purpose, found.damage, &mut each);
+        let _all = replay.all(&found.used, true)?;
         let Replay { mut recovery, next, newest, .. } = replay;
         recovery.next = next;
         recovery.messages = shared.index().len();

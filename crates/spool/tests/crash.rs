@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use common::{Message, State, accepted, attempted, carried, content};
@@ -87,7 +87,8 @@ impl Run {
         if self.files.is_down() {
             return Ok(());
         }
-        let ids: Vec<QueueId> = self.states[0].messages.keys().copied().collect();
+        let now = self.states.last().unwrap();
+        let ids: Vec<QueueId> = now.messages.keys().copied().collect();
         let disk = self.disk.as_mut().unwrap();
         for some in ids.chunks(8) {
             let retired = some.iter().map(|id| Group::of(Time::from_secs(8), Event::Retired(*id)));
@@ -113,18 +114,80 @@ impl Run {
                 let call = self.files.calls() + 1 + self.draw.below(30);
                 self.files.plan(call, Trouble::Crash);
             }
-            let mut found = State::default();
             let io: Arc<dyn Io> = Arc::new(self.files.clone());
-            let opened = Disk::open_in(&io, &self.options, &mut |r| found.fold(&r));
-            match opened {
-                Ok((disk, recovery)) => {
-                    self.disk = Some(disk);
-                    return self.check(found, &recovery);
+            let (disk, unread) = match Disk::begin_in(&io, &self.options) {
+                Ok(begun) => begun,
+                Err(_) if self.files.is_down() => {
+                    self.end_life();
+                    continue;
                 }
-                Err(_) if self.files.is_down() => self.end_life(),
                 Err(error) => return Err(format!("cannot open: {error}")),
+            };
+            self.disk = Some(disk);
+            let before = self.states.clone();
+            let meanwhile = if self.draw.chance(50) { self.meanwhile()? } else { Vec::new() };
+            let mut found = State::default();
+            let read = unread.read(&mut |record| {
+                found.fold(&record);
+                ControlFlow::Continue(())
+            });
+            match read {
+                Ok(Some(_)) | Err(_) if self.files.is_down() => self.end_life(),
+                Ok(Some(recovery)) => {
+                    if !before.contains(&found) {
+                        let acknowledged = &before[0];
+                        return Err(format!("found {found:?}\nacknowledged {acknowledged:?}"));
+                    }
+                    return self.check(&found, &meanwhile, &recovery);
+                }
+                Ok(None) => return Err("reading broke off".to_owned()),
+                Err(error) => return Err(format!("cannot read: {error}")),
             }
         }
+    }
+
+    /// What is taken while the journal is yet to be read; it may be in every state from now on.
+    fn meanwhile(&mut self) -> Checked<Vec<(Group, bool)>> {
+        let mut taken: Vec<(Group, bool)> = Vec::new();
+        for _ in 0..self.draw.below(8) {
+            let groups = match self.draw.below(4) {
+                0 => {
+                    let digest = [self.draw.bits() as u8; 32];
+                    vec![Group::of(Time::from_secs(9), Event::ConfigChanged { digest })]
+                }
+                1 => {
+                    let mine = taken.iter().flat_map(|(group, _)| opened(group));
+                    let ended = mine.take(1).map(Event::Retired);
+                    ended.map(|event| Group::of(Time::from_secs(2), event)).collect()
+                }
+                _ => self.new_messages()?,
+            };
+            let disk = self.disk.as_mut().unwrap();
+            if self.draw.chance(20) && disk.maintain().is_err() {
+                break;
+            }
+            assert!(disk.carry_wanted(3).is_empty());
+            match disk.append(&groups) {
+                Ok(_) => taken.extend(groups.into_iter().map(|group| (group, false))),
+                Err(error) if error.is_passing() => continue,
+                Err(_) => {
+                    taken.extend(groups.into_iter().map(|group| (group, false)));
+                    break;
+                }
+            }
+            if self.draw.chance(70) && disk.sync().is_ok() {
+                for (_, is_durable) in &mut taken {
+                    *is_durable = true;
+                }
+            }
+        }
+        let durable = taken.iter().take_while(|(_, is_durable)| *is_durable).count();
+        let acknowledged = taken.iter().take(durable).flat_map(|(group, _)| opened(group));
+        self.acknowledged.extend(acknowledged);
+        // Before it is read what was there, any of these may be what a crash leaves.
+        let states = self.states.iter().flat_map(|before| after(before, &taken, durable));
+        self.states = states.collect();
+        Ok(taken)
     }
 
     fn end_life(&mut self) {
@@ -134,25 +197,28 @@ impl Run {
         self.files = if is_kill { self.files.kill() } else { self.files.crash(&mut self.draw) };
     }
 
-    /// What was found must be what was acknowledged, and then any number of groups more.
-    fn check(&mut self, found: State, recovery: &Recovery) -> Checked {
+    /// `found` was there before `meanwhile`; both together is what there is now.
+    fn check(
+        &mut self,
+        found: &State,
+        meanwhile: &[(Group, bool)],
+        recovery: &Recovery,
+    ) -> Checked {
         if let Some(damage) = recovery.damage.iter().find(|damage| damage.octets > 0) {
             return Err(format!("damage: {damage:?}"));
         }
-        if !self.states.contains(&found) {
-            return Err(format!(
-                "found {found:?}\nacknowledged {:?}\nand then {} groups",
-                self.states[0],
-                self.states.len() - 1
-            ));
-        }
-        self.states = vec![found];
+        let durable = meanwhile.iter().take_while(|(_, is_durable)| *is_durable).count();
+        self.states = after(found, meanwhile, durable);
         self.check_contents()
     }
 
     fn check_contents(&mut self) -> Checked {
+        let whole = self.states.last().unwrap();
         let disk = self.disk.as_mut().unwrap();
-        for (id, message) in &self.states[0].messages {
+        if disk.pressure().messages != whole.messages.len() {
+            return Err(format!("{:?} in place of {whole:?}", disk.pressure()));
+        }
+        for (id, message) in &whole.messages {
             let stored = match disk.read(*id) {
                 Ok(stored) => stored,
                 Err(_) if self.files.is_down() => return Ok(()),
@@ -316,6 +382,20 @@ impl Run {
         }
         Ok(Did::Fine)
     }
+}
+
+/// The states after these groups: with the first `least` of them, and then with one more each.
+fn after(before: &State, groups: &[(Group, bool)], least: usize) -> Vec<State> {
+    let mut state = before.clone();
+    let mut states = Vec::new();
+    for (nth, (group, _)) in groups.iter().enumerate() {
+        if nth >= least {
+            states.push(state.clone());
+        }
+        group.entries.iter().for_each(|entry| state.apply(&entry.event));
+    }
+    states.push(state);
+    states
 }
 
 fn opened(group: &Group) -> Vec<QueueId> {

@@ -5,13 +5,14 @@
 mod common;
 
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use common::{State, accepted, attempted, carried, content};
-use merpati_mail::{Draw, Event, Lsn, NodeId, QueueId, Time};
+use merpati_mail::{Draw, Event, Lsn, NodeId, QueueId, Record, Time};
 use merpati_spool::{
     Body, Disk, Entry, Group, Level, Memory, MemoryOptions, Options, Recovery, Spool, SpoolError,
     StoredBody,
@@ -36,6 +37,14 @@ fn open(files: &FaultyFiles) -> (Disk, State, Recovery) {
     let (disk, recovery) =
         Disk::open_in(&io, &options(Path::new("/s")), &mut |r| state.fold(&r)).unwrap();
     (disk, state, recovery)
+}
+
+fn recover(spool: &mut Memory, each: &mut dyn FnMut(Record)) -> Recovery {
+    let read = spool.begin().unwrap().read(&mut |record| {
+        each(record);
+        ControlFlow::Continue(())
+    });
+    read.unwrap().unwrap()
 }
 
 fn message(id: QueueId, octets: u64) -> Group {
@@ -216,7 +225,7 @@ fn after_a_failed_write_or_sync_nothing_is_written_any_more() {
         assert!(matches!(spool.maintain(), Err(SpoolError::Poisoned)));
         let mut state = State::default();
         spool.crash(&mut Draw::new(1));
-        spool.recover(&mut |record| state.fold(&record)).unwrap();
+        recover(&mut spool, &mut |record| state.fold(&record));
         assert!(state.messages.contains_key(&id));
     }
 }
@@ -238,7 +247,7 @@ fn the_events_of_a_group_survive_together_or_not_at_all() {
         spool.append(&[Group { at: NOW, entries }]).unwrap();
         spool.crash(&mut Draw::new(seed));
         let mut state = State::default();
-        spool.recover(&mut |record| state.fold(&record)).unwrap();
+        recover(&mut spool, &mut |record| state.fold(&record));
         match (state.messages[&failed].attempts, state.messages.contains_key(&report)) {
             (1, true) => both += 1,
             (0, false) => neither += 1,
@@ -258,7 +267,7 @@ fn places_grow_by_one_and_records_come_back_as_they_were() {
     assert_eq!(spool.sync().unwrap(), Lsn(3));
     spool.crash(&mut Draw::new(0));
     let mut records = Vec::new();
-    let recovery = spool.recover(&mut |record| records.push(record)).unwrap();
+    let recovery = recover(&mut spool, &mut |record| records.push(record));
     let got: Vec<_> = records.iter().map(|r| (r.lsn, r.at, r.node.number())).collect();
     assert_eq!(got, [(Lsn(1), NOW, 7), (Lsn(2), Time::from_secs(6), 7)]);
     assert_eq!(records[1].event, attempted(id, 1));

@@ -234,12 +234,19 @@ fn status(
     }
     let text = |pointer: &str| output::plain(status.pointer(pointer));
     let state = if text("/ready") == "true" { "ready".to_owned() } else { text("/reason") };
+    let unread = status.pointer("/spool/segments_unread").and_then(serde_json::Value::as_u64);
+    let queued = match unread {
+        None | Some(0) => text("/spool/messages"),
+        Some(unread) => {
+            format!("{} so far, {unread} segments are unread", text("/spool/messages"))
+        }
+    };
     let rows = [
         ("version", text("/version")),
         ("state", state),
         ("up for", format!("{} s", text("/uptime_seconds"))),
         ("spool", format!("{}, {} octets", text("/spool/directory"), text("/spool/size_bytes"))),
-        ("queued", text("/spool/messages")),
+        ("queued", queued),
         (
             "captured",
             format!(

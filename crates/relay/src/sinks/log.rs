@@ -97,6 +97,7 @@ fn has_line(notice: &Notice) -> bool {
         Notice::ListChanged(_)
         | Notice::LoadChanged(_)
         | Notice::LogLost(_)
+        | Notice::Recovered { .. }
         | Notice::Session(_)
         | Notice::SpoolFailed { .. }
         | Notice::Started { .. }
@@ -132,6 +133,12 @@ impl Serialize for Line<'_> {
                 to.serialize_entry("lines", count)?;
             }
             Notice::Record(record) => add_record(to, record)?,
+            Notice::Recovered { at, messages, damaged, took } => {
+                begin(to, *at, "Recovered")?;
+                to.serialize_entry("messages", messages)?;
+                to.serialize_entry("damaged", damaged)?;
+                to.serialize_entry("ms", &took.as_millis())?;
+            }
             Notice::Session(ended) => add_session(to, ended)?,
             Notice::SpoolFailed { at, why } => {
                 begin(to, *at, "SpoolFailed")?;

@@ -62,6 +62,7 @@ pub struct Metrics {
     spool_live_bytes: Gauge<u64, AtomicU64>,
     spool_free_bytes: Gauge<u64, AtomicU64>,
     spool_segments: Gauge<u64, AtomicU64>,
+    spool_unread: Gauge<u64, AtomicU64>,
     spool_messages: Gauge<u64, AtomicU64>,
     spool_level: Gauge,
     sandbox_messages: Gauge<u64, AtomicU64>,
@@ -104,6 +105,7 @@ impl Default for Metrics {
             spool_live_bytes: Gauge::default(),
             spool_free_bytes: Gauge::default(),
             spool_segments: Gauge::default(),
+            spool_unread: Gauge::default(),
             spool_messages: Gauge::default(),
             spool_level: Gauge::default(),
             sandbox_messages: Gauge::default(),
@@ -165,6 +167,8 @@ impl Metrics {
         let (name, help) = ("spool_free", "Room that is left");
         registry.register_with_unit(name, help, bytes(), self.spool_free_bytes.clone());
         registry.register("spool_segments", "Segments in use", self.spool_segments.clone());
+        let help = "Segments that recovery has yet to read";
+        registry.register("spool_unread_segments", help, self.spool_unread.clone());
         registry.register("spool_messages", "Messages that live", self.spool_messages.clone());
         let help = "0: takes everything; 1: refuses new mail; 2: may refuse outcomes";
         registry.register("spool_level", help, self.spool_level.clone());
@@ -322,6 +326,7 @@ impl Metrics {
         self.spool_live_bytes.set(pressure.bytes_live);
         self.spool_free_bytes.set(pressure.bytes_free);
         self.spool_segments.set(pressure.segments_used as u64);
+        self.spool_unread.set(pressure.segments_unread as u64);
         self.spool_messages.set(pressure.messages as u64);
         self.spool_level.set(match pressure.level {
             Level::Roomy => 0,
@@ -366,7 +371,7 @@ mod tests {
         for number in 0..1_000 {
             metrics.refused(&format!("rule-{number}"), 1);
         }
-        let text = metrics.text(&Store::new(Quota::default(), Vec::new()));
+        let text = metrics.text(&Store::new(Quota::default()));
         let series = text.lines().filter(|line| line.starts_with("merpati_refusals_total{"));
         assert_eq!(series.count(), RULES_MAX + 1);
         assert!(text.contains("merpati_refusals_total{rule=\"other\"} 936"));
@@ -377,7 +382,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.record(&Event::Retired(QueueId::from_bits(1)));
         metrics.session_began("mx");
-        let text = metrics.text(&Store::new(Quota::default(), Vec::new()));
+        let text = metrics.text(&Store::new(Quota::default()));
         assert!(text.contains("merpati_events_total{event=\"Retired\"} 1"), "{text}");
         assert!(text.contains("merpati_sessions_open{listener=\"mx\"} 1"), "{text}");
     }

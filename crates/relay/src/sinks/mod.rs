@@ -37,6 +37,17 @@ pub enum Notice {
     LogLost(u64),
     /// A durable event.
     Record(Arc<Record>),
+    /// All is known that the spool held when the process began.
+    Recovered {
+        /// When.
+        at: Time,
+        /// How many messages live.
+        messages: usize,
+        /// Places that could not be read.
+        damaged: usize,
+        /// How long it took.
+        took: Duration,
+    },
     /// A session ended.
     Session(Box<SessionEnded>),
     /// The journal failed.
