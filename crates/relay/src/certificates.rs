@@ -100,7 +100,7 @@ impl Slot {
         }
         let is_first = self.stamp.is_none();
         self.stamp = Some(stamp);
-        match read(&self.pair) {
+        match self.pair.read() {
             Ok(key) => {
                 if !is_first {
                     tracing::warn!(chain = %self.pair.chain.display(), "a new certificate is used");
@@ -116,14 +116,17 @@ impl Slot {
     }
 }
 
-fn read(pair: &Pair) -> anyhow::Result<CertifiedKey> {
-    let chain = tls::certificates_of(&pair.chain)?;
-    let key = PrivateKeyDer::from_pem_file(&pair.key)
-        .with_context(|| format!("cannot read a private key from {}", pair.key.display()))?;
-    CertifiedKey::from_der(chain, key, &tls::provider()).with_context(|| {
-        let (chain, key) = (pair.chain.display(), pair.key.display());
-        format!("{chain} and {key} are not a certificate and its key")
-    })
+impl Pair {
+    /// Reads both; errs where they do not belong together, too.
+    pub fn read(&self) -> anyhow::Result<CertifiedKey> {
+        let chain = tls::certificates_of(&self.chain)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .with_context(|| format!("cannot read a private key from {}", self.key.display()))?;
+        CertifiedKey::from_der(chain, key, &tls::provider()).with_context(|| {
+            let (chain, key) = (self.chain.display(), self.key.display());
+            format!("{chain} and {key} are not a certificate and its key")
+        })
+    }
 }
 
 /// Whether the certificate has this name (RFC 9525 §6.3).

@@ -174,7 +174,8 @@ impl Node {
             let plan = Arc::new(plan::plan(&self.config, listener, gate)?);
             certificates.extend(plan.certificates.clone());
             for address in &listener.listen {
-                let socket = listen::bind(*address)?;
+                let socket = listen::bind(*address)
+                    .map_err(|why| plan::cannot_listen(&self.config, listener, *address, &why))?;
                 sockets.push(Socket {
                     name: listener.name.as_str().to_owned(),
                     kind: listener.kind.word(),

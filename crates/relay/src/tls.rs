@@ -143,11 +143,13 @@ fn facts_of(connection: &CommonState) -> TlsFacts {
     TlsFacts { version, cipher }
 }
 
-/// All certificates of a PEM file.
+/// All certificates of a PEM file; one at least.
 pub(crate) fn certificates_of(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_file_iter(path)
+    let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("cannot read certificates from {}", path.display()))
+        .with_context(|| format!("cannot read certificates from {}", path.display()))?;
+    anyhow::ensure!(!certificates.is_empty(), "there is no certificate in {}", path.display());
+    Ok(certificates)
 }
 
 fn roots_of(path: &Path) -> anyhow::Result<RootCertStore> {

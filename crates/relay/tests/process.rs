@@ -101,6 +101,26 @@ fn a_second_process_on_the_same_directory_is_refused() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_told_with_the_line_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let text = format!(
+        "[[listener]]\nname = \"mx\"\nkind = \"sandbox\"\n\
+         listen = [\"127.0.0.1:0\", \"{address}\"]\n"
+    );
+    let data = data_dir(&dir);
+    std::fs::write(data.with_extension("toml"), text).unwrap();
+    let (status, text) = Relay::try_start(&data, &[]).err().unwrap();
+    assert!(!status.success());
+    let help = format!("= help: `ss -ltnp 'sport = :{}'` names", address.port());
+    let why = format!("listener `mx`: cannot listen on {address}: Address already in use");
+    for part in [why.as_str(), ".toml:4:10", &help] {
+        assert!(text.contains(part), "{text}\nlacks {part}");
+    }
+}
+
+#[test]
 fn draining_tells_421_and_finishes_what_was_begun() {
     let dir = tempfile::tempdir().unwrap();
     let relay = Relay::start(&data_dir(&dir), &[]);

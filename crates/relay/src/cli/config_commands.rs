@@ -9,7 +9,7 @@ use crate::config::{self, Config, reference};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Tell all mistakes, or `ok`.
+    /// Tell all mistakes, also in the files that it names, or `ok`.
     Check {
         /// A TOML file, or a directory of them.
         path: Option<PathBuf>,
@@ -36,7 +36,8 @@ pub(super) fn run(command: &ConfigCommand, output: &mut Output) -> Result<ExitCo
         ConfigCommand::Check { path, from } => {
             let mut from = from.clone();
             from.config = path.clone().or(from.config);
-            load(&from)?;
+            let config = load(&from)?;
+            config.check_files().map_err(|why| Failure::Config(why.to_string()))?;
             output.line("ok")?;
         }
         ConfigCommand::Explain { key } => {
@@ -54,7 +55,7 @@ pub(super) fn run(command: &ConfigCommand, output: &mut Output) -> Result<ExitCo
 /// Reads the configuration from files, environment and arguments.
 pub(super) fn load(from: &ConfigArguments) -> Result<Config, Failure> {
     let texts = from.config.as_ref().map_or(Ok(Vec::new()), |path| {
-        config::files(path).map_err(|why| Failure::Config(format!("{}: {why}", path.display())))
+        config::files(path).map_err(|why| Failure::Config(why.to_string()))
     })?;
     // Names and values that are not UTF-8 can be no options of ours.
     let environment: BTreeMap<String, String> = std::env::vars_os()

@@ -10,6 +10,7 @@ use crate::{
 
 pub(super) fn run(arguments: &ConfigArguments, output: &mut Output) -> Result<ExitCode, Failure> {
     let config = load(arguments)?;
+    config.check_needed_files().map_err(|why| Failure::Config(why.to_string()))?;
     let steps = next_steps(&config);
     // Only a relay that listens says so: its port may belong to somebody else's server.
     let mut announce = || steps.iter().for_each(|line| drop(output.line(line)));

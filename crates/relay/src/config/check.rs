@@ -9,8 +9,8 @@ use merpati_flow::admit::recipients::KnownRecipient;
 use super::{
     access::{CredentialEntry, TokenIssuer},
     diagnostic::Diagnostic,
-    options::{Listener, Relay},
-    outbound::{EgressEntry, RouteEntry},
+    options::{Listener, Relay, Server},
+    outbound::{EgressEntry, Retry, RouteEntry},
     source::{Span, Table, Tree},
     strangers::Recipients,
     values::{Network, TlsUse},
@@ -20,6 +20,10 @@ use super::{
 pub(super) struct Parts<'a> {
     /// What was written.
     pub tree: &'a Tree,
+    /// The relay as a whole; `None` where it could not be read.
+    pub server: Option<&'a Server>,
+    /// When what is tried again; `None` where it could not be read.
+    pub retry: Option<&'a Retry>,
     /// The listeners that could be read.
     pub listeners: &'a [(usize, Listener)],
     /// Relay control; `None` where it could not be read.
@@ -73,7 +77,17 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
             diagnostics.push(Diagnostic::new(why, at).help("write listen = [\"127.0.0.1:2525\"]"));
         }
     }
+    diagnostics.extend(open(parts));
     diagnostics.extend(recipients(parts));
+}
+
+/// Networks of ours that are those of strangers: an open relay.
+fn open(parts: &Parts<'_>) -> Option<Diagnostic> {
+    let network = parts.relay?.networks.iter().find(|network| network.is_everybody())?;
+    let why = format!("`{network}` holds the networks of strangers: they could send to everywhere");
+    let table = parts.tables("relay").first()?;
+    let help = "name your own networks, such as \"192.0.2.0/24\"; others authenticate";
+    Some(Diagnostic::new(why, place_of(table, "networks")).help(help))
 }
 
 /// Recipients outside of our domains, of whom nobody is asked.

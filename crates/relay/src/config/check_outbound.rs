@@ -2,14 +2,16 @@
 //!
 //! Invariant: no diagnostic points at a password, because the line it points at is shown. Pure.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use merpati_console::near::nearest;
+use merpati_mail::{Domain, route::HostPort};
 
 use super::{
     check::{Parts, place_of},
     diagnostic::Diagnostic,
     next_hop::To,
+    options::Listener,
     outbound::{EgressEntry, RouteEntry},
     read,
     source::Table,
@@ -22,12 +24,64 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.extend(names(parts, table, route));
         diagnostics.extend(tls(table, route));
         diagnostics.extend(login(table, route));
+        diagnostics.extend(circle(parts, table, route));
     }
     for (table, egress) in parts.with_tables("egress", parts.egresses) {
         diagnostics.extend(addresses(table, egress));
     }
     diagnostics.extend(coverage(parts));
     diagnostics.extend(waits(parts));
+    diagnostics.extend(retries(parts));
+}
+
+/// A next hop that is one of our own listeners.
+fn circle(parts: &Parts<'_>, table: &Table, route: &RouteEntry) -> Option<Diagnostic> {
+    let (To::Smtp(hosts) | To::Smtps(hosts)) = &route.to else { return None };
+    let hostname = parts.server.map(|server| &server.hostname);
+    let leads_to = |listener: &Listener, HostPort { host, port }: &HostPort| {
+        listener.listen.iter().filter(|address| address.port() == *port).any(|address| {
+            let (own, any) = (address.ip(), address.ip().is_unspecified());
+            match host {
+                Domain::Name(_) => any && Some(host) == hostname,
+                Domain::Literal(literal) => own == *literal || any && literal.is_loopback(),
+            }
+        })
+    };
+    let found = hosts.iter().find_map(|host| {
+        let mut listeners = parts.listeners.iter().map(|(_, listener)| listener);
+        Some((host, listeners.find(|listener| leads_to(listener, host))?))
+    });
+    let (HostPort { host, port }, listener) = found?;
+    let host = match host {
+        Domain::Literal(address) => SocketAddr::new(*address, *port).to_string(),
+        Domain::Name(_) => format!("{host}:{port}"),
+    };
+    let why = format!("`{host}` is listener `{}` of this relay: mail goes round", listener.name);
+    let help = "name the host that takes the mail from here, or another port";
+    Some(Diagnostic::new(why, place_of(table, "to")).help(help))
+}
+
+/// Waits between attempts that are longer than all of them may take.
+fn retries(parts: &Parts<'_>) -> Vec<Diagnostic> {
+    let (Some(retry), Some(table)) = (parts.retry, parts.tables("retry").first()) else {
+        return Vec::new();
+    };
+    let is_written = |option: &str| table.entries.contains_key(option);
+    let waits = [("first_wait", retry.first_wait), ("longest_wait", retry.longest_wait)];
+    // A default that is too long is never reached, and does no harm.
+    let is_wrong =
+        |(option, wait): &(&str, Duration)| *wait > retry.give_up_after && is_written(option);
+    let wrong = waits.into_iter().filter(is_wrong).map(|(option, _)| {
+        let why = format!("`{option}` is longer than `give_up_after`");
+        let help = format!("write a shorter {option}, or a longer give_up_after");
+        let diagnostic = Diagnostic::new(why, place_of(table, option)).help(help);
+        if is_written("give_up_after") {
+            diagnostic.beside(place_of(table, "give_up_after"), "longer than this")
+        } else {
+            diagnostic
+        }
+    });
+    wrong.collect()
 }
 
 /// Names of a route that lead to nothing.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 
 use super::source::{Sources, Span};
 
@@ -58,6 +58,17 @@ impl Errors {
         Self { sources, diagnostics }
     }
 
+    /// A mistake that is nowhere in a text.
+    pub(super) fn of_none(why: impl Into<String>, help: impl Into<String>) -> Self {
+        let diagnostic = Diagnostic::new(why, Span::nowhere()).help(help);
+        Self { sources: Sources::default(), diagnostics: vec![diagnostic] }
+    }
+
+    /// The first as it is shown, without a count: for what is no mistake of the text alone.
+    pub fn first(&self) -> String {
+        self.diagnostics.first().map_or_else(String::new, |diagnostic| self.show(diagnostic))
+    }
+
     /// How many; at least one.
     pub fn count(&self) -> usize {
         self.diagnostics.len()
@@ -67,7 +78,11 @@ impl Errors {
         let title = Level::ERROR.primary_title(diagnostic.why.as_str());
         let at = &diagnostic.at;
         let Some(source) = self.sources.of(at) else {
-            return format!("error: {}", diagnostic.why);
+            let mut group = title.elements(std::iter::empty::<Snippet<'_, Annotation<'_>>>());
+            if let Some(help) = &diagnostic.help {
+                group = group.element(Level::HELP.message(help.as_str()));
+            }
+            return Renderer::plain().render(&[group]);
         };
         let primary = AnnotationKind::Primary.span(at.within(&source.text));
         let mut snippet =

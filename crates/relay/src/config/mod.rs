@@ -1,8 +1,8 @@
 //! What the operator wants: files, environment and command line, as types of the domain.
 //!
 //! Invariant: a [`Config`] that exists is complete and consistent, so nobody behind it looks again;
-//! all mistakes are told at once, each with its place. Only [`files`] touches the disk, and
-//! [`outbound::RouteEntry::login`] for a password.
+//! all mistakes are told at once, each with its place. Only [`files`] touches the disk,
+//! [`Config::check_files`], and [`outbound::RouteEntry::login`] for a password.
 //!
 //! In the order of reading: texts ([`source`]), values ([`setting`], [`values`], [`next_hop`]),
 //! options with their reference entries ([`section`], [`options`], [`access`], [`outbound`]), and
@@ -11,6 +11,7 @@
 pub mod access;
 mod check;
 mod check_access;
+mod check_files;
 mod check_outbound;
 pub mod diagnostic;
 pub mod next_hop;
@@ -49,7 +50,7 @@ use self::{
     reader::Reader,
     section::SectionDoc,
     setting::Setting,
-    source::{Span, Table, Tree},
+    source::{Sources, Span, Table, Tree},
     strangers::{Greylist, ListEntry, Recipients as KnownRecipients, Strangers},
 };
 pub use self::{
@@ -106,6 +107,8 @@ pub struct Config {
     pub log: Log,
     /// Every option with its value and where that comes from, in the order of reading.
     pub effective: Vec<Effective>,
+    /// What was read.
+    sources: Sources,
 }
 
 /// An option as it holds.
@@ -117,6 +120,8 @@ pub struct Effective {
     pub value: String,
     /// File, line and column, or the name of what set it; `None` for a default.
     pub source: Option<String>,
+    /// The same as a part of a text.
+    pub at: Span,
 }
 
 impl Config {
@@ -128,8 +133,15 @@ impl Config {
         arguments: &[String],
     ) -> Result<Self, Errors> {
         let mut tree = Tree::default();
+        let is_set = |name: &String| name.starts_with("MERPATI_") && name.contains("__");
+        let mut is_blank = !texts.is_empty();
         for text in texts {
             tree.file(text);
+        }
+        is_blank &= tree.tables.is_empty() && tree.diagnostics.is_empty();
+        if is_blank && arguments.is_empty() && !environment.keys().any(is_set) {
+            let at = Span { source: 0, range: 0..0 };
+            tree.diagnostics.push(Diagnostic::new("nothing is set here", at).help(BLANK));
         }
         // Without a listener in a file there is the sandbox, unless others come from outside.
         let has_listeners = tree.tables.contains_key("listener");
@@ -177,6 +189,8 @@ impl Config {
         let log = reading.one(&Log::DOC, Log::read);
         let parts = Parts {
             tree: &tree,
+            server: server.as_ref(),
+            retry: retry.as_ref(),
             listeners: &listeners,
             relay: relay.as_ref(),
             credentials: &credentials,
@@ -211,12 +225,23 @@ impl Config {
                 sandbox: sandbox?,
                 log: log?,
                 effective,
+                sources: Sources::default(),
             })
         };
         match complete() {
-            Some(config) if diagnostics.is_empty() => Ok(config),
+            Some(config) if diagnostics.is_empty() => Ok(Self { sources: tree.sources, ..config }),
             Some(_) | None => Err(Errors::new(tree.sources, diagnostics)),
         }
+    }
+
+    /// What is wrong at an option, with its place: `section.option` or `section.name.option`.
+    pub fn wrong_at(&self, key: &str, why: impl Into<String>, help: impl Into<String>) -> Errors {
+        Errors::new(self.sources.clone(), vec![self.diagnostic(key, why, help)])
+    }
+
+    fn diagnostic(&self, key: &str, why: impl Into<String>, help: impl Into<String>) -> Diagnostic {
+        let at = self.effective.iter().find(|option| option.key == key).map(|option| &option.at);
+        Diagnostic::new(why, at.cloned().unwrap_or_else(Span::nowhere)).help(help)
     }
 
     /// The rules that say where a delivery goes.
@@ -256,22 +281,63 @@ fn without_places<T>(all: Vec<(usize, T)>) -> Vec<T> {
 }
 
 /// The texts of a file, or of all `*.toml` of a directory in the order of their names.
-pub fn files(path: &Path) -> io::Result<Vec<Source>> {
-    let mut paths = vec![path.to_path_buf()];
-    if path.is_dir() {
-        let entries = path.read_dir()?.map(|entry| entry.map(|entry| entry.path()));
-        paths = entries.collect::<io::Result<_>>()?;
-        paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
-        paths.sort();
+pub fn files(path: &Path) -> Result<Vec<Source>, Errors> {
+    let paths = paths(path).map_err(|why| unreadable(path, &why))?;
+    if paths.is_empty() {
+        let why = format!("there is no *.toml in {}", path.display());
+        return Err(Errors::of_none(why, BLANK));
     }
-    paths
-        .iter()
-        .map(|path| {
-            let text = std::fs::read_to_string(path)?;
-            Ok(Source { name: path.display().to_string(), text })
-        })
-        .collect()
+    paths.iter().map(|path| file(path)).collect()
 }
+
+fn paths(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let entries = path.read_dir()?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> = entries.collect::<io::Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
+    paths.sort();
+    Ok(paths)
+}
+
+fn file(path: &Path) -> Result<Source, Errors> {
+    let name = path.display().to_string();
+    let octets = std::fs::read(path).map_err(|why| unreadable(path, &why))?;
+    match String::from_utf8(octets) {
+        Ok(text) => Ok(Source { name, text }),
+        Err(error) => {
+            let start = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let range = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
+            let mut sources = Sources::default();
+            let source = sources.add(Source { name, text });
+            let why = "these octets are not UTF-8, in which TOML is written";
+            let help = "save the file as UTF-8, or write the character anew";
+            let diagnostic = Diagnostic::new(why, Span { source, range }).help(help);
+            Err(Errors::new(sources, vec![diagnostic]))
+        }
+    }
+}
+
+fn unreadable(path: &Path, why: &io::Error) -> Errors {
+    let help = if why.kind() == io::ErrorKind::NotFound {
+        "write it, or leave the path away: then there is a sandbox on loopback"
+    } else if why.kind() == io::ErrorKind::PermissionDenied {
+        "let the user who runs merpati read it: `chown` or `chmod`, also on the directory"
+    } else {
+        "look at the file and its disk"
+    };
+    Errors::of_none(format!("cannot read {}: {why}", path.display()), help)
+}
+
+const BLANK: &str = "\
+write what the relay is for; without any configuration there is a sandbox on loopback:
+
+[[listener]]
+name = \"sandbox\"
+kind = \"sandbox\"
+listen = \"127.0.0.1:1025\"";
 
 /// The directory of the spool where no option names one.
 pub fn data_dir(environment: &BTreeMap<String, String>) -> PathBuf {

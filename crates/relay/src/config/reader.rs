@@ -6,7 +6,7 @@ use super::{
     Effective,
     diagnostic::Diagnostic,
     section::{Default, Repeats, SectionDoc},
-    setting::Setting,
+    setting::{Setting, Wrong},
     source::{Entry, Node, Sources, Span, Table},
 };
 
@@ -48,6 +48,7 @@ impl Reader<'_> {
             key,
             value: value.show(),
             source: source.map(|span| self.sources.place(span)),
+            at: source.cloned().unwrap_or_else(Span::nowhere),
         });
         Some(value)
     }
@@ -55,11 +56,12 @@ impl Reader<'_> {
     fn written<T: Setting>(&mut self, entry: &Entry) -> Option<T> {
         match T::read(&entry.node) {
             Ok(value) => Some(value),
-            Err(wrong) => {
-                let at: Span = wrong.at.unwrap_or_else(|| entry.value.clone());
-                let mut diagnostic = Diagnostic::new(wrong.why, at);
-                diagnostic.help = wrong.help;
-                self.diagnostics.push(diagnostic);
+            Err(mut wrong) => {
+                let others = std::mem::take(&mut wrong.others);
+                for Wrong { why, help, at, .. } in std::iter::once(wrong).chain(others) {
+                    let at: Span = at.unwrap_or_else(|| entry.value.clone());
+                    self.diagnostics.push(Diagnostic { help, ..Diagnostic::new(why, at) });
+                }
                 None
             }
         }

@@ -61,7 +61,7 @@ pub fn explain(wanted: &str) -> Result<String, String> {
 pub fn show(effective: &[Effective], is_changed_only: bool) -> String {
     let mut text = String::new();
     let shown = effective.iter().filter(|e| !is_changed_only || e.source.is_some());
-    for Effective { key, value, source } in shown {
+    for Effective { key, value, source, .. } in shown {
         let source = source.as_deref().unwrap_or("default");
         let _ = writeln!(text, "{key} = {value}  # {source}");
     }

@@ -54,12 +54,14 @@ pub struct Wrong {
     pub help: Option<String>,
     /// The part of the value that is wrong; `None` for all of it.
     pub at: Option<Span>,
+    /// What else is wrong in the same value: other items of a list.
+    pub others: Vec<Self>,
 }
 
 impl Wrong {
     /// A reason without help.
     pub fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), help: None, at: None }
+        Self { why: why.into(), help: None, at: None, others: Vec::new() }
     }
 
     /// The same with help.
@@ -108,7 +110,7 @@ impl Setting for u64 {
     const FORM: &'static str = "a whole number";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        text.parse().map_err(|_| Wrong::new("a whole number from 0 is wanted"))
+        text.parse().map_err(|_| Wrong::new("a whole number from 0 is wanted").help(NUMBER))
     }
 
     fn show(&self) -> String {
@@ -120,7 +122,8 @@ impl Setting for NonZeroU32 {
     const FORM: &'static str = "a whole number from 1";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        text.parse().map_err(|_| Wrong::new("a whole number from 1 is wanted"))
+        let most = format!("a whole number from 1 to {} is wanted", u32::MAX);
+        text.parse().map_err(|_| Wrong::new(most).help(NUMBER))
     }
 
     fn show(&self) -> String {
@@ -132,7 +135,8 @@ impl Setting for NonZeroU16 {
     const FORM: &'static str = "a port from 1 to 65535";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        text.parse().map_err(|_| Wrong::new("a port from 1 to 65535 is wanted"))
+        text.parse()
+            .map_err(|_| Wrong::new("a port from 1 to 65535 is wanted").help("write 25 or 587"))
     }
 
     fn show(&self) -> String {
@@ -239,7 +243,12 @@ impl Setting for Domain {
     const FORM: &'static str = "a domain name or address literal such as \"mail.example.org\"";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        Self::parse(text).map_err(|why| Wrong::new(format!("not a domain: {why}")))
+        Self::parse(text).map_err(|_| {
+            Wrong::new(format!("`{text}` is not a domain")).help(
+                "write a name such as \"mail.example.org\": letters, digits and hyphens between \
+                 dots",
+            )
+        })
     }
 
     fn show(&self) -> String {
@@ -266,7 +275,10 @@ impl Setting for Network {
     const FORM: &'static str = "a network such as \"10.0.0.0/8\", \"fd00::/8\" or \"192.0.2.7\"";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        Self::parse(text).map_err(|why| Wrong { why, help: Self::correction(text), at: None })
+        Self::parse(text).map_err(|why| {
+            let help = Self::correction(text);
+            Wrong::new(why).help(help.unwrap_or_else(|| format!("write {}", Self::FORM)))
+        })
     }
 
     fn show(&self) -> String {
@@ -278,7 +290,9 @@ impl Setting for Name {
     const FORM: &'static str = "a name of letters, digits, `-` and `_`";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        Self::parse(text).ok_or_else(|| Wrong::new("a name has 1 to 64 of a-z, 0-9, `-` and `_`"))
+        Self::parse(text).ok_or_else(|| {
+            Wrong::new("a name has 1 to 64 of a-z, 0-9, `-` and `_`").help("write \"mx-1\"")
+        })
     }
 
     fn show(&self) -> String {
@@ -492,12 +506,17 @@ impl<T: Setting> Setting for Vec<T> {
 
     fn read(node: &Node) -> Result<Self, Wrong> {
         match node {
-            Node::List(items) => items
-                .iter()
-                .map(|(item, span)| {
+            Node::List(items) => {
+                let read = items.iter().map(|(item, span)| {
                     T::read(item).map_err(|wrong| Wrong { at: Some(span.clone()), ..wrong })
-                })
-                .collect(),
+                });
+                let (good, bad): (Vec<_>, Vec<_>) = read.partition(Result::is_ok);
+                let mut bad = bad.into_iter().filter_map(Result::err);
+                match bad.next() {
+                    None => Ok(good.into_iter().flatten().collect()),
+                    Some(first) => Err(Wrong { others: bad.collect(), ..first }),
+                }
+            }
             Node::Text(text) => Self::parse(text),
             Node::Boolean(_) | Node::Integer(_) | Node::Other(_) => {
                 Err(Wrong::new(format!("a list is wanted, not {}: {}", node.kind(), T::FORM)))
@@ -505,3 +524,5 @@ impl<T: Setting> Setting for Vec<T> {
         }
     }
 }
+
+const NUMBER: &str = "write a number such as 100, without a unit";

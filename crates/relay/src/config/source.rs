@@ -3,7 +3,7 @@
 //! Invariant: every key and value keeps its place, also those from the environment and the command
 //! line. A later source wins over an earlier one; within the files nothing is set twice. Pure.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use merpati_console::near::nearest;
 use toml::{
@@ -27,8 +27,15 @@ pub struct Source {
 }
 
 /// All texts that were read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sources(Vec<Source>);
+
+impl fmt::Debug for Sources {
+    /// Names only: a text may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|source| &source.name)).finish()
+    }
+}
 
 impl Sources {
     /// The text in which a span lies; `None` for defaults.
@@ -49,8 +56,8 @@ impl Sources {
         format!("{}:{line}:{column}", source.name)
     }
 
-    fn add(&mut self, name: &str, text: String) -> usize {
-        self.0.push(Source { name: name.to_owned(), text });
+    pub(super) fn add(&mut self, source: Source) -> usize {
+        self.0.push(source);
         self.0.len() - 1
     }
 }
@@ -189,7 +196,7 @@ impl Tree {
     /// Reads a file; what it sets must not be set by an earlier file.
     pub fn file(&mut self, file: Source) {
         let text = file.text.clone();
-        let source = self.sources.add(&file.name, file.text);
+        let source = self.sources.add(file);
         let (root, errors) = DeTable::parse_recoverable(&text);
         for error in errors {
             let range = error.span().unwrap_or(0..0);
@@ -239,7 +246,8 @@ impl Tree {
     }
 
     fn overrule(&mut self, origin: &str, (key, value): (&str, &str), path: &[String]) {
-        let source = self.sources.add(origin, format!("{key}={value}"));
+        let source =
+            self.sources.add(Source { name: origin.to_owned(), text: format!("{key}={value}") });
         let at = Span { source, range: 0..key.len() };
         let value_at = Span { source, range: key.len() + 1..key.len() + 1 + value.len() };
         let Some(section) = path.first().and_then(|name| self.section(name, at.clone())) else {

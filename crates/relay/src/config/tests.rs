@@ -125,7 +125,51 @@ fn a_directory_is_read_in_the_order_of_names() {
     let texts: Vec<String> =
         files(directory.path()).unwrap().into_iter().map(|source| source.text).collect();
     assert_eq!(texts, ["a", "b"]);
-    assert!(files(&directory.path().join("missing.toml")).is_err());
+}
+
+#[test]
+fn files_that_cannot_be_read_say_so_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("latin.toml"), b"[server]\nhostname = \"m\xfcnchen.example\"\n").unwrap();
+    std::fs::create_dir(path("none")).unwrap();
+    for (name, parts) in [
+        ("missing.toml", &["missing.toml: No such file", "= help: write it, or leave"][..]),
+        ("none", &["there is no *.toml in ", "= help: write what the relay is for"]),
+        ("latin.toml", &["latin.toml:2:14", "not UTF-8", "= help: save the file as UTF-8"]),
+    ] {
+        let said = files(&path(name)).unwrap_err().to_string();
+        for part in parts.iter().chain(&["1 mistake in the configuration"]) {
+            assert!(said.contains(part), "{said}\nlacks {part}");
+        }
+    }
+}
+
+/// One wrong value of each kind for every option: each is told, with its line.
+#[test]
+fn no_option_takes_what_it_cannot_mean() {
+    let kinds = ["1.5", "1979-05-27", "{ a = 1 }", "[[1]]", "123456789012345678901234567890"];
+    let numbers = ["-1", "\"\"", "\"99999999999999999999 d\"", "\"99999999999999999999 GiB\""];
+    for section in options::SECTIONS {
+        for option in section.options {
+            let is_number = ["a whole number", "a port", "a size", "a duration"]
+                .iter()
+                .any(|form| option.form.starts_with(form));
+            let more = numbers.iter().filter(|_| is_number);
+            for value in kinds.iter().chain(more) {
+                let (head, name) = match section.repeats {
+                    section::Repeats::Once => (format!("[{}]", section.name), ""),
+                    section::Repeats::Named if option.name == "name" => {
+                        (format!("[[{}]]", section.name), "")
+                    }
+                    section::Repeats::Named => (format!("[[{}]]", section.name), "name = \"a\""),
+                };
+                let text = format!("{head}\n{name}\n{} = {value}\n", option.name);
+                let said = read(&text, &[], &[]).map(drop).unwrap_err();
+                assert!(said.contains("merpati.toml:3:"), "{text}\n{said}");
+            }
+        }
+    }
 }
 
 #[test]

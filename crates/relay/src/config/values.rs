@@ -55,9 +55,16 @@ impl Network {
         address.is_ipv4() == self.address.is_ipv4() && self.masked(address) == bits(self.address)
     }
 
-    /// Whether it holds every address of its family.
-    pub const fn is_everybody(&self) -> bool {
-        self.prefix_bits == 0
+    /// Whether it holds so many public addresses that it can be nobody's own: of IPv4 more than any
+    /// network was ever given, of IPv6 more than a provider has.
+    pub fn is_everybody(&self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => self.prefix_bits < 8,
+            // fc00::/7 is for networks of one's own (RFC 4193), fe80::/10 for a single link.
+            IpAddr::V6(address) => {
+                self.prefix_bits < 7 || self.prefix_bits < 16 && address.octets()[0] < 0xfc
+            }
+        }
     }
 
     /// What was probably meant by a network with bits behind its prefix.
@@ -298,6 +305,23 @@ mod tests {
         ] {
             let parsed = Network::parse(network).unwrap();
             assert_eq!(parsed.contains(address.parse().unwrap()), want, "{network} {address}");
+        }
+    }
+
+    #[test]
+    fn nobody_owns_half_of_the_internet() {
+        for (network, want) in [
+            ("0.0.0.0/0", true),
+            ("128.0.0.0/1", true),
+            ("10.0.0.0/8", false),
+            ("::/0", true),
+            ("2000::/3", true),
+            ("2001:db8::/32", false),
+            ("fc00::/7", false),
+            ("f800::/5", true),
+            ("fe80::/10", false),
+        ] {
+            assert_eq!(Network::parse(network).unwrap().is_everybody(), want, "{network}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! Invariant: nothing is decided here; the words of the configuration become the options of the
 //! machines. Reads the files of certificates.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use merpati_flow::{
     admit::{self, ListenerKind, Policy, Strangers},
@@ -79,6 +79,32 @@ fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<A
     let others = config.certificates.iter();
     let others = others.map(|one| Pair { chain: one.chain.clone(), key: one.key.clone() });
     Ok(Some(Arc::new(Certificates::load(own, others))))
+}
+
+/// Why a listener cannot have its address, and what to do.
+pub(super) fn cannot_listen(
+    config: &Config,
+    listener: &Listener,
+    address: SocketAddr,
+    why: &anyhow::Error,
+) -> anyhow::Error {
+    let port = address.port();
+    let kind = why.downcast_ref::<io::Error>().map(io::Error::kind);
+    let help = match kind {
+        Some(io::ErrorKind::AddrInUse) => {
+            format!("`ss -ltnp 'sport = :{port}'` names the program there; end it, or take another")
+        }
+        Some(io::ErrorKind::PermissionDenied) => {
+            "ports below 1024 are for root, or with the capability CAP_NET_BIND_SERVICE".to_owned()
+        }
+        Some(io::ErrorKind::AddrNotAvailable) => {
+            "`ip address` lists the addresses of this machine".to_owned()
+        }
+        _ => "take another address".to_owned(),
+    };
+    let why = format!("listener `{}`: {why:#}", listener.name);
+    let key = format!("listener.{}.listen", listener.name);
+    anyhow::anyhow!("{}", config.wrong_at(&key, why, help).first())
 }
 
 /// How many may be inside a listener.
