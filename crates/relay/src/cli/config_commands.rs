@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
 
-use super::{ConfigArguments, Failure, output::Output};
+use super::{
+    ConfigArguments, Failure,
+    config_init::{self, InitArguments},
+    output::Output,
+};
 use crate::config::{self, Config, reference};
 
 #[derive(Debug, Subcommand)]
@@ -21,6 +25,8 @@ pub(super) enum ConfigCommand {
         /// `section.option` or `section`.
         key: String,
     },
+    /// Write a first configuration, with comments; asks for what is not given.
+    Init(InitArguments),
     /// Tell what holds, and where it was set.
     Show {
         /// Only what is not a default.
@@ -44,6 +50,7 @@ pub(super) fn run(command: &ConfigCommand, output: &mut Output) -> Result<ExitCo
             let text = reference::explain(key).map_err(Failure::Usage)?;
             output.line(text.trim_end())?;
         }
+        ConfigCommand::Init(arguments) => return config_init::run(arguments, output),
         ConfigCommand::Show { changed, from } => {
             let text = reference::show(&load(from)?.effective, *changed);
             output.octets(text.as_bytes())?;

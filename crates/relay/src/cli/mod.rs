@@ -6,6 +6,7 @@
 
 mod client;
 mod config_commands;
+mod config_init;
 mod explain;
 mod output;
 mod queue;
@@ -47,7 +48,7 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check, show or explain the configuration.
+    /// Write, check, show or explain the configuration.
     #[command(subcommand)]
     Config(config_commands::ConfigCommand),
     /// Make the stored form of a password.

@@ -99,7 +99,8 @@ order of their names; what one file sets, another cannot set again. A variable
 over the files, and `--set section.option=value` (`--set section.name.option=value`) wins over
 both. Lists are written there with commas. A table that is named there and not in a file is made.
 
-Unknown options are refused. `merpati config check` shows all mistakes at once, `merpati config show
---changed` what holds and where it was set, `merpati config explain section.option` an entry of
-this page.
+`merpati config init` writes a first file: for a relay of your domains, for a smart host or for a
+sandbox. Unknown options are refused. `merpati config check` shows all mistakes at once, also those
+in files that are named there, `merpati config show --changed` what holds and where it was set,
+`merpati config explain section.option` an entry of this page.
 ";
