@@ -23,6 +23,10 @@ pub fn pages() -> Vec<Page> {
             path: "docs/reference/configuration.md",
             text: merpati_relay::config::reference::reference(),
         },
+        Page {
+            path: "docs/reference/configuration.schema.json",
+            text: merpati_relay::config::schema::schema(),
+        },
         Page { path: "docs/reference/problems.md", text: merpati_console::problem::reference() },
     ]
 }

@@ -9,7 +9,7 @@ use super::{
     config_init::{self, InitArguments},
     output::Output,
 };
-use crate::config::{self, Config, reference};
+use crate::config::{self, Config, reference, schema};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -27,6 +27,8 @@ pub(super) enum ConfigCommand {
     },
     /// Write a first configuration, with comments; asks for what is not given.
     Init(InitArguments),
+    /// Print a JSON Schema of the file, for editors.
+    Schema,
     /// Tell what holds, and where it was set.
     Show {
         /// Only what is not a default.
@@ -51,6 +53,7 @@ pub(super) fn run(command: &ConfigCommand, output: &mut Output) -> Result<ExitCo
             output.line(text.trim_end())?;
         }
         ConfigCommand::Init(arguments) => return config_init::run(arguments, output),
+        ConfigCommand::Schema => output.octets(schema::schema().as_bytes())?,
         ConfigCommand::Show { changed, from } => {
             let text = reference::show(&load(from)?.effective, *changed);
             output.octets(text.as_bytes())?;

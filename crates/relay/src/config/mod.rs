@@ -6,7 +6,7 @@
 //!
 //! In the order of reading: texts ([`source`]), values ([`setting`], [`values`], [`next_hop`]),
 //! options with their reference entries ([`section`], [`options`], [`access`], [`outbound`]), and
-//! what reads as documentation ([`mod@reference`]).
+//! what reads as documentation ([`mod@reference`], [`schema`]).
 
 pub mod access;
 mod check;
@@ -19,6 +19,7 @@ pub mod options;
 pub mod outbound;
 mod reader;
 pub mod reference;
+pub mod schema;
 pub mod section;
 pub mod setting;
 mod setting_strangers;

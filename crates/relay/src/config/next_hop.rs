@@ -15,6 +15,7 @@ use merpati_mail::{
 };
 
 use super::{
+    schema::Shape,
     setting::{Setting, Wrong, quoted},
     source::Node,
 };
@@ -109,6 +110,7 @@ impl Setting for To {
     const FORM: &'static str = "\"mx\", \"smtp://host[:port]\", \"smtps://host[:port]\" (or a \
                                 list of either), \"lmtp://host:port\", \"lmtp:/path/of/socket\" \
                                 or \"refuse TEXT\"";
+    const SHAPE: Shape = Shape::List(&Shape::Text);
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if let Some(reason) = text.strip_prefix("refuse") {

@@ -102,5 +102,6 @@ both. Lists are written there with commas. A table that is named there and not i
 `merpati config init` writes a first file: for a relay of your domains, for a smart host or for a
 sandbox. Unknown options are refused. `merpati config check` shows all mistakes at once, also those
 in files that are named there, `merpati config show --changed` what holds and where it was set,
-`merpati config explain section.option` an entry of this page.
+`merpati config explain section.option` an entry of this page. `merpati config schema` prints a JSON
+Schema for editors, which is also beside this page.
 ";

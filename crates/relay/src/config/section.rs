@@ -2,6 +2,8 @@
 //!
 //! Invariant: a field cannot exist without its doc comment and its default. Pure.
 
+use super::schema::Shape;
+
 /// The reference entry of a section.
 #[derive(Clone, Copy, Debug)]
 pub struct SectionDoc {
@@ -33,6 +35,8 @@ pub struct OptionDoc {
     pub doc: &'static str,
     /// What may be written.
     pub form: &'static str,
+    /// The same for an editor.
+    pub shape: Shape,
     /// What holds where it is not set.
     pub default: Default,
 }
@@ -72,6 +76,7 @@ macro_rules! section {
                         name: stringify!($field),
                         doc: concat!($($doc, "\n"),+),
                         form: <$type as $crate::config::setting::Setting>::FORM,
+                        shape: <$type as $crate::config::setting::Setting>::SHAPE,
                         default: $default,
                     } ),+],
                 };

@@ -14,6 +14,7 @@ use merpati_console::{near::nearest, quantity};
 use merpati_mail::{Domain, Mailbox};
 
 use super::{
+    schema::Shape,
     source::{Node, Span},
     values::{
         AfterCapture, AuthUse, Bytes, FromCheck, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
@@ -26,6 +27,8 @@ use crate::credential::Credential;
 pub trait Setting: Sized {
     /// What may be written, as the reference says it.
     const FORM: &'static str;
+    /// The same for an editor.
+    const SHAPE: Shape = Shape::Text;
 
     /// Reads the value from words; the error is a clause without a full stop.
     fn parse(text: &str) -> Result<Self, Wrong>;
@@ -108,6 +111,7 @@ impl Setting for String {
 
 impl Setting for u64 {
     const FORM: &'static str = "a whole number";
+    const SHAPE: Shape = Shape::Number(0);
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         text.parse().map_err(|_| Wrong::new("a whole number from 0 is wanted").help(NUMBER))
@@ -120,6 +124,7 @@ impl Setting for u64 {
 
 impl Setting for NonZeroU32 {
     const FORM: &'static str = "a whole number from 1";
+    const SHAPE: Shape = Shape::Number(1);
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let most = format!("a whole number from 1 to {} is wanted", u32::MAX);
@@ -133,6 +138,7 @@ impl Setting for NonZeroU32 {
 
 impl Setting for NonZeroU16 {
     const FORM: &'static str = "a port from 1 to 65535";
+    const SHAPE: Shape = Shape::Number(1);
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         text.parse()
@@ -146,6 +152,7 @@ impl Setting for NonZeroU16 {
 
 impl Setting for bool {
     const FORM: &'static str = "true or false";
+    const SHAPE: Shape = Shape::Boolean;
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         choose(text, &[("true", true), ("false", false)])
@@ -480,6 +487,7 @@ impl Setting for MemoryMax {
 
 impl<T: Setting> Setting for Option<T> {
     const FORM: &'static str = T::FORM;
+    const SHAPE: Shape = Shape::Optional(&T::SHAPE);
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if text == "off" { Ok(None) } else { T::parse(text).map(Some) }
@@ -492,6 +500,7 @@ impl<T: Setting> Setting for Option<T> {
 
 impl<T: Setting> Setting for Vec<T> {
     const FORM: &'static str = T::FORM;
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
 
     /// Items between commas; nothing is the empty list.
     fn parse(text: &str) -> Result<Self, Wrong> {
