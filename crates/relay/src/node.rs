@@ -174,8 +174,11 @@ impl Node {
             let plan = Arc::new(plan::plan(&self.config, listener, gate)?);
             certificates.extend(plan.certificates.clone());
             for address in &listener.listen {
-                let socket = listen::bind(*address)
-                    .map_err(|why| plan::cannot_listen(&self.config, listener, *address, &why))?;
+                let socket = listen::bind(*address, plan::families(&self.config, *address))
+                    .map_err(|why| {
+                        let key = format!("listener.{}.listen", listener.name);
+                        plan::cannot_listen(&self.config, &key, *address, &why)
+                    })?;
                 sockets.push(Socket {
                     name: listener.name.as_str().to_owned(),
                     kind: listener.kind.word(),
@@ -280,9 +283,11 @@ impl Node {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         let mut http = Vec::new();
         for address in &self.config.server.http_listen {
-            let socket = TcpListener::bind(address)
-                .await
-                .with_context(|| format!("cannot listen on {address}"))?;
+            let socket = TcpListener::bind(address).await;
+            let socket = socket.with_context(|| format!("cannot listen on {address}"));
+            let socket = socket.map_err(|why| {
+                plan::cannot_listen(&self.config, "server.http_listen", *address, &why)
+            })?;
             let address = socket.local_addr()?;
             sockets.push(Socket { name: "http".to_owned(), kind: "http", address, gate: None });
             http.push(socket);

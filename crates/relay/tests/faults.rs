@@ -100,7 +100,7 @@ impl Bench {
         let teller = committer.clone();
         runtime.spawn(async move { teller.tell().await });
         let inside = runtime.enter();
-        let socket = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let socket = listen::bind("127.0.0.1:0".parse().unwrap(), listen::Families::Both).unwrap();
         let address = socket.local_addr().unwrap();
         runtime.spawn(listen::accept(socket, Arc::new(plan()), shared));
         health.ready();

@@ -114,7 +114,7 @@ fn a_port_that_is_taken_is_told_with_the_line_that_names_it() {
     let (status, text) = Relay::try_start(&data, &[]).err().unwrap();
     assert!(!status.success());
     let help = format!("= help: `ss -ltnp 'sport = :{}'` names", address.port());
-    let why = format!("listener `mx`: cannot listen on {address}: Address already in use");
+    let why = format!("listener.mx.listen: cannot listen on {address}: Address already in use");
     for part in [why.as_str(), ".toml:4:10", &help] {
         assert!(text.contains(part), "{text}\nlacks {part}");
     }

@@ -1,6 +1,6 @@
 //! How commands speak to the relay: HTTP over the control socket.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use super::Failure;
+use super::{Failure, config_commands};
 use crate::config;
 
 /// A client of the relay at one control socket.
@@ -21,7 +21,7 @@ impl Client {
     /// The client for this socket; `None`: the one in the data directory.
     pub(super) fn new(socket: Option<PathBuf>) -> Self {
         let default = || {
-            let environment: BTreeMap<String, String> = std::env::vars().collect();
+            let environment = config_commands::environment();
             let named = |name: &str| environment.get(name).map(PathBuf::from);
             let directory = || {
                 named("MERPATI_SERVER__DATA_DIR").unwrap_or_else(|| config::data_dir(&environment))

@@ -62,14 +62,19 @@ pub(super) fn run(command: &ConfigCommand, output: &mut Output) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
+/// The variables of the environment. One that is not UTF-8 can be no option of ours.
+pub(super) fn environment() -> BTreeMap<String, String> {
+    let variables = std::env::vars_os();
+    variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
 /// Reads the configuration from files, environment and arguments.
 pub(super) fn load(from: &ConfigArguments) -> Result<Config, Failure> {
     let texts = from.config.as_ref().map_or(Ok(Vec::new()), |path| {
         config::files(path).map_err(|why| Failure::Config(why.to_string()))
     })?;
-    // Names and values that are not UTF-8 can be no options of ours.
-    let environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    Config::of(texts, &environment, &from.settings).map_err(|why| Failure::Config(why.to_string()))
+    Config::of(texts, &environment(), &from.settings)
+        .map_err(|why| Failure::Config(why.to_string()))
 }

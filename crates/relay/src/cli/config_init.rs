@@ -63,7 +63,8 @@ enum Role {
 
 pub(super) fn run(arguments: &InitArguments, output: &mut Output) -> Result<ExitCode, Failure> {
     let file = &arguments.file;
-    if file.exists() {
+    let is_standard_output = file == Path::new("-");
+    if !is_standard_output && file.exists() {
         let why = format!("{} is there already\nhelp: --file names another", file.display());
         return Err(Failure::Unable(why));
     }
@@ -79,7 +80,7 @@ pub(super) fn run(arguments: &InitArguments, output: &mut Output) -> Result<Exit
     let source = Source { name: file.display().to_string(), text: text.clone() };
     Config::of(vec![source], &BTreeMap::new(), &[])
         .map_err(|why| Failure::Usage(format!("{why}\nhelp: give other answers")))?;
-    if file == Path::new("-") {
+    if is_standard_output {
         output.octets(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -159,6 +160,9 @@ fn relay(arguments: &InitArguments, output: &mut Output) -> Result<String, Failu
     let hostname: Domain = answer(output, name, "Our own name, as other servers see it?", "")?;
     let domains = ("domains", arguments.domains.as_ref());
     let domains: Vec<Domain> = answer(output, domains, "Our domains, with commas?", "")?;
+    if domains.is_empty() {
+        return Err(Failure::Usage("--domains names no domain".to_owned()));
+    }
     let deliver_to = ("deliver-to", arguments.deliver_to.as_ref());
     let question = "Where does mail for them go?";
     let deliver_to: To = answer(output, deliver_to, question, "lmtp:/run/dovecot/lmtp")?;

@@ -66,10 +66,8 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.extend(trusted(listener, table));
         for address in listener.listen.iter().filter(|address| address.port() != 0) {
             let at = place_of(table, "listen");
-            if let Some(first) = taken.insert(*address, at.clone()) {
-                let why = format!("two listeners take {address}");
-                diagnostics.push(Diagnostic::new(why, at).beside(first, "the first is here"));
-            }
+            diagnostics.extend(taken_twice(&taken, *address, &at));
+            taken.insert(*address, at);
         }
         if listener.listen.is_empty() {
             let why = format!("listener `{}` listens nowhere", listener.name);
@@ -79,6 +77,32 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
     }
     diagnostics.extend(open(parts));
     diagnostics.extend(recipients(parts));
+}
+
+/// Two addresses of which only one can be had.
+fn taken_twice(
+    taken: &BTreeMap<SocketAddr, Span>,
+    address: SocketAddr,
+    at: &Span,
+) -> Option<Diagnostic> {
+    let covers = |one: SocketAddr, other: SocketAddr| {
+        one.ip().is_unspecified() && one.is_ipv6() == other.is_ipv6()
+    };
+    let same_port = taken.iter().filter(|(other, _)| other.port() == address.port());
+    let (other, first) = same_port.into_iter().find(|(other, _)| {
+        **other == address || covers(**other, address) || covers(address, **other)
+    })?;
+    let why = if *other == address {
+        format!("two listeners take {address}")
+    } else {
+        format!("{other} and {address} cannot both be had: one takes the other as well")
+    };
+    let diagnostic = Diagnostic::new(why, at.clone()).help("leave one of them away");
+    Some(if first == at {
+        diagnostic
+    } else {
+        diagnostic.beside(first.clone(), "the first is here")
+    })
 }
 
 /// Networks of ours that are those of strangers: an open relay.

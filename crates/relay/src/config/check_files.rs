@@ -2,6 +2,8 @@
 //!
 //! Not pure: it reads them, as the relay will.
 
+use std::io;
+
 use super::{Config, diagnostic::Diagnostic, diagnostic::Errors, values::TlsUse};
 use crate::{
     certificates::Pair,
@@ -13,14 +15,14 @@ impl Config {
     pub fn check_files(&self) -> Result<(), Errors> {
         let mut wrong = self.certificate_files();
         wrong.extend(self.needed_files());
-        if wrong.is_empty() { Ok(()) } else { Err(Errors::new(self.sources.clone(), wrong)) }
+        if wrong.is_empty() { Ok(()) } else { Err(Errors::new(&self.sources, wrong)) }
     }
 
     /// Tries the files without which the relay does not start. Without a good certificate it does,
     /// and answers STARTTLS with 454.
     pub fn check_needed_files(&self) -> Result<(), Errors> {
         let wrong = self.needed_files();
-        if wrong.is_empty() { Ok(()) } else { Err(Errors::new(self.sources.clone(), wrong)) }
+        if wrong.is_empty() { Ok(()) } else { Err(Errors::new(&self.sources, wrong)) }
     }
 
     fn certificate_files(&self) -> Vec<Diagnostic> {
@@ -65,7 +67,7 @@ impl Config {
                 wrong.push(self.diagnostic(&format!("{table}.tls_ca"), said(&why), PEM));
             }
             if let Err(why) = route.login() {
-                let help = "write the password, and nothing else, into this file";
+                let help = help(&why, "write the password, and nothing else, into this file");
                 wrong.push(self.diagnostic(
                     &format!("{table}.password_file"),
                     why.to_string(),
@@ -74,11 +76,16 @@ impl Config {
             }
         }
         if let Err(why) = self.recipients.verification() {
-            let help = "write one address or @domain a line; what is behind a # counts for nothing";
+            let help = help(&why, "write one address or @domain a line; behind a # is a comment");
             wrong.push(self.diagnostic("recipients.known_file", why.to_string(), help));
         }
         wrong
     }
+}
+
+/// What to do about a file: where it could be read, what stands in it is wrong.
+fn help(why: &io::Error, content: &'static str) -> &'static str {
+    if why.kind() == io::ErrorKind::InvalidData { content } else { UNREADABLE }
 }
 
 /// An error with its causes, in one line.
@@ -86,6 +93,7 @@ fn said(why: &anyhow::Error) -> String {
     format!("{why:#}")
 }
 
+const UNREADABLE: &str = "name a file that is there and that the user who runs merpati may read";
 const PEM: &str = "name a PEM file that the user who runs merpati may read";
 
 #[cfg(test)]

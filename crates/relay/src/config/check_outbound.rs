@@ -2,7 +2,10 @@
 //!
 //! Invariant: no diagnostic points at a password, because the line it points at is shown. Pure.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use merpati_console::near::nearest;
 use merpati_mail::{Domain, route::HostPort};
@@ -40,15 +43,24 @@ fn circle(parts: &Parts<'_>, table: &Table, route: &RouteEntry) -> Option<Diagno
     let hostname = parts.server.map(|server| &server.hostname);
     let leads_to = |listener: &Listener, HostPort { host, port }: &HostPort| {
         listener.listen.iter().filter(|address| address.port() == *port).any(|address| {
-            let (own, any) = (address.ip(), address.ip().is_unspecified());
+            let own = address.ip();
+            // A wildcard of IPv6 takes IPv4 as well.
+            let any = own.is_unspecified();
+            let takes = |other: IpAddr| any && (own.is_ipv6() || other.is_ipv4());
             match host {
+                Domain::Name(_) if host.to_string() == "localhost" => any || own.is_loopback(),
                 Domain::Name(_) => any && Some(host) == hostname,
-                Domain::Literal(literal) => own == *literal || any && literal.is_loopback(),
+                Domain::Literal(literal) => {
+                    let other = literal.to_canonical();
+                    own == other || other.is_loopback() && takes(other)
+                }
             }
         })
     };
     let found = hosts.iter().find_map(|host| {
-        let mut listeners = parts.listeners.iter().map(|(_, listener)| listener);
+        // What comes in elsewhere stays there.
+        let listeners = parts.listeners.iter().map(|(_, listener)| listener);
+        let mut listeners = listeners.filter(|listener| listener.kind.is_delivered());
         Some((host, listeners.find(|listener| leads_to(listener, host))?))
     });
     let (HostPort { host, port }, listener) = found?;

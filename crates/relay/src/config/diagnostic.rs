@@ -1,6 +1,6 @@
 //! How a mistake in the configuration is shown: file, line, column, the line itself and a caret.
 //!
-//! Pure.
+//! Invariant: what may be a password is never shown, wherever it stands. Pure.
 
 use std::fmt;
 
@@ -50,12 +50,12 @@ pub struct Errors {
 }
 
 impl Errors {
-    pub(super) fn new(sources: Sources, mut diagnostics: Vec<Diagnostic>) -> Self {
+    pub(super) fn new(sources: &Sources, mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|diagnostic| {
             let Span { source, range } = &diagnostic.at;
             (*source, range.start)
         });
-        Self { sources, diagnostics }
+        Self { sources: sources.without_secrets(), diagnostics }
     }
 
     /// A mistake that is nowhere in a text.

@@ -134,7 +134,9 @@ impl Config {
         arguments: &[String],
     ) -> Result<Self, Errors> {
         let mut tree = Tree::default();
-        let is_set = |name: &String| name.starts_with("MERPATI_") && name.contains("__");
+        let is_set = |name: &String| {
+            name.starts_with("MERPATI_") && name.contains("__") || name == "MERPATI_DATA"
+        };
         let mut is_blank = !texts.is_empty();
         for text in texts {
             tree.file(text);
@@ -231,13 +233,13 @@ impl Config {
         };
         match complete() {
             Some(config) if diagnostics.is_empty() => Ok(Self { sources: tree.sources, ..config }),
-            Some(_) | None => Err(Errors::new(tree.sources, diagnostics)),
+            Some(_) | None => Err(Errors::new(&tree.sources, diagnostics)),
         }
     }
 
     /// What is wrong at an option, with its place: `section.option` or `section.name.option`.
     pub fn wrong_at(&self, key: &str, why: impl Into<String>, help: impl Into<String>) -> Errors {
-        Errors::new(self.sources.clone(), vec![self.diagnostic(key, why, help)])
+        Errors::new(&self.sources, vec![self.diagnostic(key, why, help)])
     }
 
     fn diagnostic(&self, key: &str, why: impl Into<String>, help: impl Into<String>) -> Diagnostic {
@@ -297,7 +299,12 @@ fn paths(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     let entries = path.read_dir()?.map(|entry| entry.map(|entry| entry.path()));
     let mut paths: Vec<PathBuf> = entries.collect::<io::Result<_>>()?;
-    paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
+    let is_hidden =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    // Editors leave their own files beside those of people.
+    paths.retain(|path| {
+        path.extension().is_some_and(|end| end == "toml") && path.is_file() && !is_hidden(path)
+    });
     paths.sort();
     Ok(paths)
 }
@@ -316,7 +323,7 @@ fn file(path: &Path) -> Result<Source, Errors> {
             let why = "these octets are not UTF-8, in which TOML is written";
             let help = "save the file as UTF-8, or write the character anew";
             let diagnostic = Diagnostic::new(why, Span { source, range }).help(help);
-            Err(Errors::new(sources, vec![diagnostic]))
+            Err(Errors::new(&sources, vec![diagnostic]))
         }
     }
 }

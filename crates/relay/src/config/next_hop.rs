@@ -79,6 +79,11 @@ impl To {
                 Ok(_) | Err(_) => wrong,
             });
         };
+        if place.contains('@') {
+            // Never said again: a password may stand there.
+            let wrong = Wrong::new("a next hop has no user and no password in it");
+            return Err(wrong.help("write user and password_file beside `to`"));
+        }
         match scheme {
             "lmtp" => Ok(Self::Lmtp(Endpoint::Tcp(host_port(place, None)?))),
             "smtp" => Ok(Self::Smtp(vec![host_port(place, Some(SMTP_PORT))?])),

@@ -77,18 +77,23 @@ fn with(value: &Value, more: impl IntoIterator<Item = (&'static str, Value)>) ->
 
 fn of_shape(shape: &Shape, form: &str) -> Value {
     match shape {
-        Shape::Boolean => json!({ "type": "boolean" }),
+        Shape::Boolean => json!({ "enum": [true, false, "true", "false"] }),
         Shape::List(item) => {
             let item = of_shape(item, form);
             json!({ "anyOf": [{ "type": "array", "items": item }, { "type": "string" }] })
         }
-        Shape::Number(least) => json!({ "type": "integer", "minimum": least }),
+        Shape::Number(least) => json!({
+            "anyOf": [
+                { "type": "integer", "minimum": least },
+                { "type": "string", "pattern": "^[0-9]+$" },
+            ],
+        }),
         Shape::Optional(inner) => {
             json!({ "anyOf": [of_shape(inner, form), { "const": "off" }] })
         }
         Shape::Text => match words(form) {
             Some(words) => json!({ "type": "string", "enum": words }),
-            None => json!({ "type": "string" }),
+            None => json!({ "type": ["string", "integer"] }),
         },
     }
 }
@@ -156,7 +161,7 @@ mod tests {
         let kind = option("/properties/listener/items/properties/kind");
         assert_eq!(kind["enum"], json!(["relay", "submission", "sandbox", "rehearsal"]));
         let port = option("/properties/delivery/properties/port");
-        assert_eq!((&port["minimum"], &port["default"]), (&json!(1), &json!(25)));
+        assert_eq!((&port["anyOf"][0]["minimum"], &port["default"]), (&json!(1), &json!(25)));
         let queue = option("/properties/limits/properties/queue_max");
         assert_eq!(queue["anyOf"][1], json!({ "const": "off" }));
     }

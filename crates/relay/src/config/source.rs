@@ -56,6 +56,15 @@ impl Sources {
         format!("{}:{line}:{column}", source.name)
     }
 
+    /// The same with stars in place of what may be a password; places stay what they are.
+    pub(super) fn without_secrets(&self) -> Self {
+        let masked = self.0.iter().map(|Source { name, text }| Source {
+            name: name.clone(),
+            text: without_secrets(text),
+        });
+        Self(masked.collect())
+    }
+
     pub(super) fn add(&mut self, source: Source) -> usize {
         self.0.push(source);
         self.0.len() - 1
@@ -322,11 +331,14 @@ impl Tree {
                 self.diagnostics.push(diagnostic);
                 continue;
             }
-            let entry = Entry {
-                node: Node::of(value.get_ref(), source),
-                key: at,
-                value: Span { source, range: value.span() },
-            };
+            let mut node = Node::of(value.get_ref(), source);
+            if key.get_ref() == "name"
+                && let Node::Integer(number) = node
+            {
+                // A name is a word, whatever it is made of.
+                node = Node::Text(number.to_string());
+            }
+            let entry = Entry { node, key: at, value: Span { source, range: value.span() } };
             to.entries.insert(key.get_ref().to_string(), entry);
         }
     }
@@ -364,7 +376,81 @@ impl Tree {
     }
 }
 
+/// Stars for whatever stands behind a key that sounds like a password, well or badly written, and
+/// in front of the `@` of a next hop.
+fn without_secrets(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    // What ends a string of several lines.
+    let mut closing: Option<&str> = None;
+    for line in text.split_inclusive('\n') {
+        let (mut open, mut secret) = ("", line);
+        if let Some(quotes) = closing {
+            if let Some(end) = line.find(quotes) {
+                secret = line.get(..end).unwrap_or_default();
+                closing = None;
+            }
+        } else {
+            (open, secret) = line.split_at(secret_at(line).unwrap_or(line.len()));
+            let mut quotes = ["\"\"\"", "'''"].into_iter();
+            closing = quotes.find(|quotes| secret.matches(quotes).count() == 1);
+        }
+        shown.push_str(open);
+        for character in secret.chars() {
+            if character.is_control() {
+                shown.push(character);
+            } else {
+                shown.push_str(&"*".repeat(character.len_utf8()));
+            }
+        }
+        shown.push_str(line.get(open.len() + secret.len()..).unwrap_or_default());
+    }
+    shown
+}
+
+/// Where in a line something begins that nobody else may see.
+fn secret_at(line: &str) -> Option<usize> {
+    let lower = line.to_ascii_lowercase();
+    let is_key = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let of_key = lower.match_indices("pas").find_map(|(at, _)| {
+        let rest = lower.get(at..)?;
+        let (key, behind) = rest.split_at(rest.find(|c| !is_key(c))?);
+        let spaces = behind.len() - behind.trim_start_matches(['"', '\'', ' ', '\t']).len();
+        let is_assigned = behind.get(spaces..)?.starts_with('=');
+        (is_assigned && !key.ends_with("file")).then_some(at + key.len() + spaces + 1)
+    });
+    let of_hop = || {
+        let place = lower.find("://")? + 3;
+        lower.get(place..)?.contains('@').then_some(place)
+    };
+    of_key.or_else(of_hop)
+}
+
 static SECTIONS_STATIC: [SectionDoc; SECTIONS_COUNT] = SECTIONS;
 
 const ENVIRONMENT: &str = "environment";
 const COMMAND_LINE: &str = "command line";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_password_is_starred_and_nothing_moves() {
+        for (text, want) in [
+            ("password = \"hunter2\"\n", "password =**********\n"),
+            ("passwrd=x", "passwrd=*"),
+            ("\"password\" = 'x'", "\"password\" =****"),
+            ("route = [{ Password=\"x\" }]", "route = [{ Password=******"),
+            ("MERPATI_ROUTE__HUB__PASWORD=\u{fc}", "MERPATI_ROUTE__HUB__PASWORD=**"),
+            ("to = \"smtp://ani:x@b.example\"", "to = \"smtp://****************"),
+            ("password = \"\"\"\nx\n\"\"\"\nuser = 1", "password =****\n*\n\"\"\"\nuser = 1"),
+            ("password_file = \"/etc/x\"", "password_file = \"/etc/x\""),
+            ("hostname = \"passau.example\"", "hostname = \"passau.example\""),
+            ("to = \"smtp://b.example\"", "to = \"smtp://b.example\""),
+        ] {
+            let shown = without_secrets(text);
+            assert_eq!(shown, want);
+            assert_eq!(shown.len(), text.len());
+        }
+    }
+}

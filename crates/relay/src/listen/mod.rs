@@ -175,10 +175,22 @@ pub enum Tls {
     Starttls(TlsAcceptor),
 }
 
+/// Who may connect to a socket of IPv6 that is bound to all addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// Clients of IPv4 as well.
+    Both,
+    /// Clients of IPv6 alone: those of IPv4 have a socket of their own.
+    Own,
+}
+
 /// Opens a socket that listens.
-pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub fn bind(address: SocketAddr, families: Families) -> anyhow::Result<TcpListener> {
     let open = || -> io::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if address.is_ipv6() && families == Families::Own {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
         // A restart must not wait for the old connections to be forgotten.
         socket.set_reuseaddr(true)?;
         // A client that is gone without a word is noticed also where nothing is due from it.
@@ -366,3 +378,23 @@ const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// and how many times without an answer.
 const KEEPALIVE_PROBES: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_families_may_have_the_same_port() {
+        if bind("[::1]:0".parse().unwrap(), Families::Both).is_err() {
+            println!("skipped: no IPv6");
+            return;
+        }
+        // Now and then somebody else has the port of the other family.
+        let is_found = (0..20).any(|_| {
+            let v6 = bind("[::]:0".parse().unwrap(), Families::Own).unwrap();
+            let port = v6.local_addr().unwrap().port();
+            bind(SocketAddr::from(([0, 0, 0, 0], port)), Families::Both).is_ok()
+        });
+        assert!(is_found);
+    }
+}

@@ -17,7 +17,7 @@ use crate::{
         AfterCapture, AuthUse, Config, FromCheck, Kind, Network, Pipelining, TlsUse,
         options::Listener, strangers::ListEntry,
     },
-    listen::{Gate, Limits, Lists, Plan, Sink, Tls},
+    listen::{Families, Gate, Limits, Lists, Plan, Sink, Tls},
     tls,
 };
 
@@ -81,10 +81,18 @@ fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<A
     Ok(Some(Arc::new(Certificates::load(own, others))))
 }
 
-/// Why a listener cannot have its address, and what to do.
+/// Who may connect at this address: both families at a wildcard of IPv6, unless IPv4 has the same
+/// port elsewhere.
+pub(super) fn families(config: &Config, address: SocketAddr) -> Families {
+    let mut all = config.listeners.iter().flat_map(|listener| &listener.listen);
+    let has_own = all.any(|other| other.is_ipv4() && other.port() == address.port());
+    if has_own && address.port() != 0 { Families::Own } else { Families::Both }
+}
+
+/// Why an option cannot have its address, and what to do.
 pub(super) fn cannot_listen(
     config: &Config,
-    listener: &Listener,
+    key: &str,
     address: SocketAddr,
     why: &anyhow::Error,
 ) -> anyhow::Error {
@@ -102,9 +110,7 @@ pub(super) fn cannot_listen(
         }
         _ => "take another address".to_owned(),
     };
-    let why = format!("listener `{}`: {why:#}", listener.name);
-    let key = format!("listener.{}.listen", listener.name);
-    anyhow::anyhow!("{}", config.wrong_at(&key, why, help).first())
+    anyhow::anyhow!("{}", config.wrong_at(key, format!("{key}: {why:#}"), help).first())
 }
 
 /// How many may be inside a listener.
