@@ -706,17 +706,13 @@ const HOUSEKEEPING_PACE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
-    use merpati_mail::{
-        Attempt, BodyType, Cause, Class, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol,
-        Recipient, Requests, ReversePath, Scope, Time,
-        envelope::Utf8,
-        event::{Accepted, Attempted},
-    };
+    use merpati_mail::{Attempt, Cause, Class, NodeId, Scope, Time, event::Attempted};
     use merpati_spool::{Memory, MemoryOptions};
 
     use super::*;
     use crate::{
         health::Life,
+        samples,
         sinks::{LogWriter, Target},
         store::Quota,
     };
@@ -748,28 +744,7 @@ mod tests {
 
     impl Bench {
         async fn commit(&self) -> Result<(), Refused> {
-            let accepted = Accepted {
-                id: self.ids.next_id(),
-                envelope: Envelope {
-                    reverse_path: ReversePath(None),
-                    recipients: vec![Recipient::new(ForwardPath::Postmaster)],
-                    body: BodyType::SevenBit,
-                    utf8: Utf8::NotDeclared,
-                    ret: None,
-                    envid: None,
-                    requests: Requests::default(),
-                    origin: Origin {
-                        listener: "mx".to_owned(),
-                        peer: None,
-                        credential: None,
-                        protocol: Protocol::Internal,
-                        tls: None,
-                        received_at: Time::EPOCH,
-                    },
-                },
-                edits: Overlay::default(),
-                size_bytes: 3,
-            };
+            let accepted = samples::accepted(self.ids.next_id());
             let body = Body::Bytes(vec![bytes::Bytes::from_static(b"x\r\n")]);
             let event = Event::Captured(Box::new(accepted));
             let group = Group::with_body(Time::EPOCH, event, body);

@@ -103,36 +103,13 @@ const ENVELOPE_OCTETS: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
-    use merpati_mail::{
-        BodyType, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol, Recipient, Requests,
-        ReversePath, Time, envelope::Utf8,
-    };
+    use merpati_mail::NodeId;
 
     use super::*;
+    use crate::samples;
 
     fn accepted(counter: u32) -> Accepted {
-        Accepted {
-            id: QueueId::new(NodeId::default(), 1, counter),
-            envelope: Envelope {
-                reverse_path: ReversePath(None),
-                recipients: vec![Recipient::new(ForwardPath::Postmaster)],
-                body: BodyType::SevenBit,
-                utf8: Utf8::NotDeclared,
-                ret: None,
-                envid: None,
-                requests: Requests::default(),
-                origin: Origin {
-                    listener: "mx".to_owned(),
-                    peer: None,
-                    credential: None,
-                    protocol: Protocol::Internal,
-                    tls: None,
-                    received_at: Time::EPOCH,
-                },
-            },
-            edits: Overlay::default(),
-            size_bytes: 3,
-        }
+        samples::accepted(QueueId::new(NodeId::default(), 1, counter))
     }
 
     #[test]

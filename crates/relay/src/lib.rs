@@ -25,6 +25,8 @@ pub mod listen;
 pub mod node;
 pub mod pressure;
 pub mod resolve;
+#[cfg(test)]
+mod samples;
 pub mod sinks;
 pub mod store;
 pub mod tls;

@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &InitArguments, output: &mut Output) -> Result<Exit
     };
     let text = match role {
         Role::Relay => relay(arguments, output)?,
-        Role::Sandbox => SANDBOX.to_owned(),
+        Role::Sandbox => format!("{HEAD}{SANDBOX}"),
         Role::SmartHost => smart_host(arguments, output)?,
     };
     let source = Source { name: file.display().to_string(), text: text.clone() };
@@ -262,10 +262,6 @@ listen = \"0.0.0.0:25\"
 ";
 
 const SANDBOX: &str = "\
-# Written by `merpati config init`. `merpati config explain OPTION` tells what an option means and
-# `merpati config check FILE` all mistakes; everything that may be set is in
-# docs/reference/configuration.md.
-
 # All mail that is sent here is captured, and nothing leaves: `merpati sandbox ls`.
 [[listener]]
 name = \"sandbox\"

@@ -83,7 +83,7 @@ fn body(option: &OptionDoc) -> String {
 }
 
 /// A doc comment without the space that begins each of its lines.
-fn plain(doc: &str) -> String {
+pub(super) fn plain(doc: &str) -> String {
     doc.lines().map(str::trim).collect::<Vec<_>>().join("\n")
 }
 

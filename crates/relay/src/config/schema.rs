@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     options::SECTIONS,
+    reference::plain,
     section::{Default, OptionDoc, Repeats, SectionDoc},
 };
 
@@ -117,11 +118,6 @@ fn words(form: &str) -> Option<Vec<&str>> {
     let is_list = between.clone().all(|text| ["", ", ", " or "].contains(text));
     let words: Vec<&str> = parts.iter().skip(1).step_by(2).copied().collect();
     (is_list && words.len() > 1).then_some(words)
-}
-
-/// A doc comment without the space that begins each of its lines.
-fn plain(doc: &str) -> String {
-    doc.lines().map(str::trim).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

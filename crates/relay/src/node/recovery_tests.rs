@@ -10,10 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use merpati_flow::{Options, route::Router};
-use merpati_mail::{
-    BodyType, Envelope, ForwardPath, NodeId, Origin, Overlay, Protocol, Recipient, Requests,
-    ReversePath, Time, envelope::Utf8, event::Accepted,
-};
+use merpati_mail::{NodeId, Time, event::Accepted};
 use merpati_spool::{
     Body, Disk, Options as SpoolOptions, Spool,
     fault::FaultyFiles,
@@ -24,6 +21,7 @@ use super::*;
 use crate::{
     committer::{Proposal, Told},
     health::Life,
+    samples,
     sinks::{LogWriter, Target},
     store::Quota,
 };
@@ -131,28 +129,7 @@ fn begin(io: &Arc<dyn Io>) -> (Disk, Unread) {
 }
 
 fn accepted(id: QueueId) -> Box<Accepted> {
-    Box::new(Accepted {
-        id,
-        envelope: Envelope {
-            reverse_path: ReversePath(None),
-            recipients: vec![Recipient::new(ForwardPath::Postmaster)],
-            body: BodyType::SevenBit,
-            utf8: Utf8::NotDeclared,
-            ret: None,
-            envid: None,
-            requests: Requests::default(),
-            origin: Origin {
-                listener: "mx".to_owned(),
-                peer: None,
-                credential: None,
-                protocol: Protocol::Internal,
-                tls: None,
-                received_at: NOW,
-            },
-        },
-        edits: Overlay::default(),
-        size_bytes: 3,
-    })
+    Box::new(samples::accepted(id))
 }
 
 fn group(event: Event) -> Group {
