@@ -6,13 +6,16 @@
 use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use merpati_mail::{Envelope, QueueId, Time, header};
 
 use crate::{
     Query, Selection,
-    explain::{RouteAnswer, RouteQuestion},
-    queue::{Mode, Operated, QueueListing, QueuePage, Queued, Verb},
+    explain::{AcceptAnswer, AcceptQuestion, RouteAnswer, RouteQuestion},
+    queue::{Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape, Verb},
+    sessions::{SessionFacts, TapLine},
     spool::BackedUp,
+    trace::{TraceQuery, Traced},
 };
 
 /// The operator's verbs.
@@ -28,6 +31,15 @@ pub trait Admin: Send + Sync + 'static {
 
     /// How the relay is.
     fn status(&self) -> Status;
+
+    /// The sessions that are open, the oldest first.
+    fn sessions(&self) -> Vec<SessionFacts>;
+
+    /// What is said in sessions from now on, until it is dropped.
+    fn tap(&self) -> BoxStream<'static, TapLine>;
+
+    /// Reads the configuration again and goes by it; where it has mistakes, nothing changes.
+    fn reload(&self) -> impl Future<Output = Result<Reloaded, AdminError>> + Send;
 
     /// Stops taking mail, lets sessions end, and ends the process. Asking again changes nothing.
     fn drain(&self);
@@ -67,11 +79,27 @@ pub trait Admin: Send + Sync + 'static {
         page: QueuePage,
     ) -> impl Future<Output = Result<QueueListing, AdminError>> + Send;
 
+    /// How much waits of what `selection` selects, of messages behind `after` or of all.
+    /// [`Shape::next`] says where to go on.
+    fn shape(
+        &self,
+        selection: &Selection,
+        by: Grouping,
+        after: Option<QueueId>,
+    ) -> impl Future<Output = Result<Shape, AdminError>> + Send;
+
     /// A message of the queue; `None` where there is none of this name.
     fn queued(
         &self,
         id: QueueId,
     ) -> impl Future<Output = Result<Option<Queued>, AdminError>> + Send;
+
+    /// The content of a message of the queue as it is sent on; `None` where there is none of this
+    /// name.
+    fn queued_content(
+        &self,
+        id: QueueId,
+    ) -> impl Future<Output = Result<Option<Bytes>, AdminError>> + Send;
 
     /// Carries out a verb, durably, for the next deliveries that `selection` selects: of messages
     /// behind `after`, or of all. [`Operated::next`] says where to go on.
@@ -95,6 +123,20 @@ pub trait Admin: Send + Sync + 'static {
         &self,
         question: &RouteQuestion,
     ) -> impl Future<Output = Result<RouteAnswer, AdminError>> + Send;
+
+    /// Whether a mail would be accepted. Asks DNS and next hops; no trace of it stays.
+    fn explain_accept(
+        &self,
+        question: &AcceptQuestion,
+    ) -> impl Future<Output = Result<AcceptAnswer, AdminError>> + Send;
+
+    /// What became of the mail that `query` means: of at most `limit` messages and as many refused
+    /// mails, the newest of each.
+    fn trace(
+        &self,
+        query: &TraceQuery,
+        limit: usize,
+    ) -> impl Future<Output = Result<Traced, AdminError>> + Send;
 }
 
 /// Which part of a list.
@@ -191,6 +233,15 @@ pub struct Status {
     pub sandbox: SandboxFacts,
 }
 
+/// What came of a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The options that changed and hold now.
+    pub changed: Vec<String>,
+    /// Those that changed and hold with the next start.
+    pub at_restart: Vec<String>,
+}
+
 /// A socket on which the relay listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -242,6 +293,8 @@ pub struct NotReady {
 /// Why a verb was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminError {
+    /// The configuration has mistakes; each is told with its place.
+    Config(String),
     /// The relay still reads what its spool held when it started.
     Recovering,
     /// It cannot be done as it was asked for; in words.
@@ -255,6 +308,7 @@ pub enum AdminError {
 impl fmt::Display for AdminError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Config(mistakes) => f.write_str(mistakes),
             Self::Recovering => f.write_str(RECOVERING),
             Self::Refused(why) => f.write_str(why),
             Self::Storage(why) => write!(f, "the spool failed: {why}"),

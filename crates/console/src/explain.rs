@@ -76,6 +76,52 @@ pub struct Trouble {
     pub why: String,
 }
 
+/// A mail that need not exist, as a client would hand it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptQuestion {
+    /// The client.
+    pub client: IpAddr,
+    /// The listener that it talks to; `None`: the first one whose mail is delivered, or the first.
+    pub listener: Option<String>,
+    /// As whom it authenticates; `None`: as nobody.
+    pub credential: Option<String>,
+    /// From whom.
+    pub reverse_path: ReversePath,
+    /// To whom.
+    pub recipient: ForwardPath,
+}
+
+/// What the relay would say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptAnswer {
+    /// The listener that was asked.
+    pub listener: String,
+    /// What it would say, command by command, up to the first no.
+    pub steps: Vec<AcceptStep>,
+    /// What was asked of DNS, next hops and the like on the way, and what came of it.
+    pub asked: Vec<(String, String)>,
+    /// The whole in one sentence.
+    pub sentence: String,
+}
+
+impl AcceptAnswer {
+    /// Whether the recipient would be accepted.
+    pub fn is_accepted(&self) -> bool {
+        self.steps.iter().all(|step| step.refusal.is_none())
+    }
+}
+
+/// What the relay would say to one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptStep {
+    /// The command.
+    pub command: &'static str,
+    /// The rule that decides.
+    pub rule: String,
+    /// The reply that says no; `None` where it says yes.
+    pub refusal: Option<String>,
+}
+
 /// A next hop in words.
 pub fn next_hop(hop: &NextHop) -> String {
     match hop {

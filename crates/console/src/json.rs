@@ -4,7 +4,9 @@
 //! are octets. Pure.
 
 pub(crate) mod queue;
+pub(crate) mod sessions;
 pub(crate) mod spool;
+pub(crate) mod trace;
 
 use merpati_mail::{BodyType, envelope::Utf8, header};
 use serde::Serialize;
@@ -29,6 +31,20 @@ impl From<Listing> for List {
             has_more: listing.has_more,
         };
         Self { data: listing.messages.iter().map(MessageSummary::from).collect(), page }
+    }
+}
+
+/// What came of a reload.
+#[derive(Serialize)]
+pub(crate) struct Reloaded {
+    changed: Vec<String>,
+    at_restart: Vec<String>,
+}
+
+impl From<admin::Reloaded> for Reloaded {
+    fn from(reloaded: admin::Reloaded) -> Self {
+        let admin::Reloaded { changed, at_restart } = reloaded;
+        Self { changed, at_restart }
     }
 }
 

@@ -6,8 +6,9 @@
 //! the router.
 //!
 //! In the order of a request: who may ask ([`Guard`]), what is selected ([`query`], [`selection`]),
-//! what the relay can do ([`admin`], with the nouns of [`queue`], [`spool`] and [`explain`]), what
-//! a person should do about it ([`advice`]), and how a refusal reads ([`problem`]).
+//! what the relay can do ([`admin`], with the nouns of [`queue`], [`spool`], [`explain`], [`trace`]
+//! and [`sessions`]), what a person should do about it ([`advice`]), and how a refusal reads
+//! ([`problem`]).
 
 pub mod admin;
 pub mod advice;
@@ -21,7 +22,9 @@ pub mod query;
 pub mod queue;
 mod routes;
 pub mod selection;
+pub mod sessions;
 pub mod spool;
+pub mod trace;
 
 pub use admin::{Admin, AdminError, Captured, Listing, NotReady, Page, Status, Summary};
 pub use guard::Guard;

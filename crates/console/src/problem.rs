@@ -41,6 +41,8 @@ impl Problem {
 impl From<AdminError> for Problem {
     fn from(error: AdminError) -> Self {
         match error {
+            AdminError::Config(mistakes) => Self::new(Code::ConfigInvalid, mistakes)
+                .advise("Mend the configuration and reload again; the relay goes on as it was."),
             AdminError::Recovering => {
                 Self::new(Code::Recovering, error.to_string()).advise("Ask again in a moment.")
             }
@@ -105,6 +107,8 @@ pub enum Code {
     BadParameter,
     /// The selection cannot be read.
     BadQuery,
+    /// The configuration has mistakes.
+    ConfigInvalid,
     /// The request came from a page of another host.
     ForeignOrigin,
     /// The request names a host that we are not.
@@ -127,9 +131,10 @@ pub enum Code {
 
 impl Code {
     /// All codes, in alphabetical order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BadParameter,
         Self::BadQuery,
+        Self::ConfigInvalid,
         Self::ForeignOrigin,
         Self::HostUnknown,
         Self::MethodNotAllowed,
@@ -163,16 +168,18 @@ impl Code {
 
     const fn row(self) -> (&'static str, StatusCode, &'static str, &'static str) {
         match self {
-            Self::BadParameter => (
-                "bad_parameter",
-                StatusCode::BAD_REQUEST,
-                "A parameter is wrong",
-                "A parameter of the request is unknown, repeated, or has a value that it cannot \
-                 have. The detail names it; the advice says what it may be.",
-            ),
+            Self::BadParameter => {
+                ("bad_parameter", StatusCode::BAD_REQUEST, "A parameter is wrong", BAD_PARAMETER)
+            }
             Self::BadQuery => {
                 ("bad_query", StatusCode::BAD_REQUEST, "The query cannot be read", GRAMMAR)
             }
+            Self::ConfigInvalid => (
+                "config_invalid",
+                StatusCode::CONFLICT,
+                "The configuration has mistakes",
+                CONFIG_INVALID,
+            ),
             Self::ForeignOrigin => (
                 "foreign_origin",
                 StatusCode::FORBIDDEN,
@@ -183,16 +190,13 @@ impl Code {
                 "host_unknown",
                 StatusCode::MISDIRECTED_REQUEST,
                 "The host is not ours",
-                "The Host of the request is neither an address nor localhost nor the relay's own \
-                 name. This stops pages that point a name of their own at this address (DNS \
-                 rebinding). Use an address, or set server.hostname.",
+                HOST_UNKNOWN,
             ),
             Self::MethodNotAllowed => (
                 "method_not_allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "The method is not allowed",
-                "There is something at this path, but not for this method. The Allow field of the \
-                 response names the methods.",
+                METHOD_NOT_ALLOWED,
             ),
             Self::NoSuchMessage => (
                 "no_such_message",
@@ -224,20 +228,27 @@ impl Code {
                 "The spool failed",
                 "The disk could not be read or written. The log of the relay says more.",
             ),
-            Self::WaitTimeout => (
-                "wait_timeout",
-                StatusCode::REQUEST_TIMEOUT,
-                "Nothing came in time",
-                "No message that the query selects came before the time-out. Ask again, with the \
-                 same `after`.",
-            ),
+            Self::WaitTimeout => {
+                ("wait_timeout", StatusCode::REQUEST_TIMEOUT, "Nothing came in time", WAIT_TIMEOUT)
+            }
         }
     }
 }
 
+const BAD_PARAMETER: &str = "A parameter of the request is unknown, repeated, or has a value that \
+                             it cannot have. The detail names it; the advice says what it may be.";
+const CONFIG_INVALID: &str = "The relay read its configuration again and found mistakes, which the \
+                              detail names with their places. Nothing was changed.";
 const FOREIGN_ORIGIN: &str = "A browser sent a request that changes something for a page of \
                               another host. Use the page of this host, or a program that sends no \
                               Origin.";
+const HOST_UNKNOWN: &str = "The Host of the request is neither an address nor localhost nor the \
+                            relay's own name. This stops pages that point a name of their own at \
+                            this address (DNS rebinding). Use an address, or set server.hostname.";
+const METHOD_NOT_ALLOWED: &str = "There is something at this path, but not for this method. The \
+                                  Allow field of the response names the methods.";
+const WAIT_TIMEOUT: &str = "No message that the query selects came before the time-out. Ask again, \
+                            with the same `after`.";
 const GRAMMAR: &str = "A key is unknown or a value wrong. The grammar: from: to: id: size> size< \
                        age> age< before: after:, words, \"phrases\", !; for captured mail also \
                        subject: message-id:; for the queue also domain: status: reason: \

@@ -191,7 +191,8 @@ fn term<'a, T>(text: &'a str, grammar: &Grammar<T>) -> Result<(Term<T>, &'a str)
         }
         return Ok((Term { test: (grammar.keyed)(key, &value)?, is_negated }, rest));
     }
-    let is_phrase = text.starts_with('"');
+    // No key begins so, but an address or a Message-ID may.
+    let is_phrase = text.starts_with(['"', '<']);
     let (value, rest) = word(text)?;
     if value.is_empty() {
         return Err(QueryError::Value("!", "no word follows".to_owned()));
@@ -245,6 +246,13 @@ pub(crate) fn age(key: &'static str, value: &str) -> Result<Duration, QueryError
 /// The value of a key that wants a number of octets.
 pub(crate) fn size(key: &'static str, value: &str) -> Result<u64, QueryError> {
     quantity::bytes(value).map_err(|why| QueryError::Value(key, why.to_string()))
+}
+
+/// Whether the address is at this domain or at one below it.
+pub(crate) fn is_at(address: &str, domain: &str) -> bool {
+    let at = address.rsplit_once('@').map(|(_, at)| at.to_lowercase()).unwrap_or_default();
+    let before = at.strip_suffix(domain);
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// A date, or a date and a time, in UTC: `2026-11-23`, `2026-11-23T20:50Z`, `2026-11-23T20:50:00Z`.

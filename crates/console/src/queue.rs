@@ -3,6 +3,8 @@
 //! Invariant: every delivery has exactly one reason at every time, and with it a sentence and what
 //! a person should do. Pure.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use merpati_mail::{Class, DeliveryId, Envelope, Hold, QueueId, Route, Time};
 
 use crate::{Summary, advice::advice};
@@ -133,6 +135,117 @@ pub struct QueueListing {
     /// Where the next page begins: behind this one; `None` where nothing follows.
     pub next: Option<DeliveryId>,
 }
+
+/// By what deliveries are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// The credential that handed it over; `-` for none.
+    Credential,
+    /// The recipient's domain.
+    Domain,
+    /// The listener that took it.
+    Listener,
+    /// Where it goes: the domain for a rule that asks DNS, else the rule.
+    NextHop,
+    /// The id of its reason.
+    Reason,
+    /// The sender's domain; `<>` for the null reverse-path.
+    SenderDomain,
+    /// Whether it waits, is held or is being tried.
+    Status,
+}
+
+impl Grouping {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Credential,
+        Self::Domain,
+        Self::Listener,
+        Self::NextHop,
+        Self::Reason,
+        Self::SenderDomain,
+        Self::Status,
+    ];
+
+    /// The word by which it is known.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Credential => "credential",
+            Self::Domain => "domain",
+            Self::Listener => "listener",
+            Self::NextHop => "next-hop",
+            Self::Reason => "reason",
+            Self::SenderDomain => "sender-domain",
+            Self::Status => "status",
+        }
+    }
+
+    /// Whether it stands in the envelope, which must be read.
+    pub const fn reads_envelopes(self) -> bool {
+        match self {
+            Self::Credential | Self::Domain | Self::Listener | Self::SenderDomain => true,
+            Self::NextHop | Self::Reason | Self::Status => false,
+        }
+    }
+
+    /// The name of the group of a delivery; `next_hop` is that of its lane.
+    pub fn name(self, delivery: &Delivery, next_hop: Option<&str>, now: Time) -> String {
+        let envelope = delivery.envelope.as_ref();
+        let domain = |address: &str| {
+            address.rsplit_once('@').map_or(address, |(_, domain)| domain).to_lowercase()
+        };
+        let name = match self {
+            Self::Credential => envelope.and_then(|envelope| envelope.credential.clone()),
+            Self::Domain => envelope.map(|envelope| domain(&envelope.recipient)),
+            Self::Listener => envelope.map(|envelope| envelope.listener.clone()),
+            Self::NextHop => next_hop.map(str::to_owned),
+            Self::Reason => Some(delivery.reason(now).id.to_owned()),
+            Self::SenderDomain => envelope.map(|envelope| match envelope.reverse_path.as_str() {
+                "" => "<>".to_owned(),
+                address => domain(address),
+            }),
+            Self::Status => Some(delivery.standing.word().to_owned()),
+        };
+        name.unwrap_or_else(|| "-".to_owned())
+    }
+}
+
+/// How much waits, by groups and by age.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// The groups by their names.
+    pub groups: BTreeMap<String, GroupFacts>,
+    /// Where to go on: behind this message; `None` where all were looked at.
+    pub next: Option<QueueId>,
+}
+
+/// How much of a group waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupFacts {
+    /// Deliveries.
+    pub deliveries: u64,
+    /// Messages with a delivery in it.
+    pub messages: u64,
+    /// Deliveries by age: up to each of [`AGES_MINUTES`], and above the last one.
+    pub ages: [u64; AGES_MINUTES.len() + 1],
+}
+
+impl Shape {
+    /// Counts a delivery into this group; `is_first` of its message there.
+    pub fn count(&mut self, group: String, age: Duration, is_first: bool) {
+        let facts = self.groups.entry(group).or_default();
+        facts.deliveries += 1;
+        facts.messages += u64::from(is_first);
+        let minutes = age.as_secs() / 60;
+        let place = AGES_MINUTES.iter().take_while(|bound| **bound <= minutes).count();
+        if let Some(here) = facts.ages.get_mut(place) {
+            *here += 1;
+        }
+    }
+}
+
+/// The ages that part the columns of a shape, in minutes; each is twice the one before.
+pub const AGES_MINUTES: [u64; 9] = [5, 10, 20, 40, 80, 160, 320, 640, 1_280];
 
 /// A message of the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]

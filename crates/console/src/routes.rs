@@ -4,7 +4,9 @@
 //! nothing about mail. Every refusal is a [`Problem`].
 
 mod queue;
+mod sessions;
 mod spool;
+mod trace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,13 +37,16 @@ pub fn router<A: Admin>(admin: Arc<A>, guarded_by: Guard) -> Router {
         .route("/metrics", get(metrics::<A>))
         .route("/errors/{code}", get(explain))
         .route("/v1/drain", post(drain::<A>))
+        .route("/v1/reload", post(reload::<A>))
         .route("/v1/status", get(status::<A>))
         .route("/v1/sandbox/messages", get(list::<A>).delete(clear::<A>))
         .route("/v1/sandbox/messages/wait", get(wait::<A>))
         .route("/v1/sandbox/messages/{id}", get(show::<A>).delete(forget::<A>))
         .route("/v1/sandbox/messages/{id}/raw", get(raw::<A>))
         .merge(queue::routes())
+        .merge(sessions::routes(&guarded_by))
         .merge(spool::routes(&guarded_by))
+        .merge(trace::routes())
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_route)
         .layer(middleware::from_fn_with_state(Arc::new(guarded_by), guard))
@@ -72,6 +77,10 @@ async fn explain(Path(name): Path<String>) -> Reply<String> {
 async fn drain<A: Admin>(State(admin): State<Arc<A>>) -> Response {
     admin.drain();
     (StatusCode::ACCEPTED, Json(json::State { state: "draining" })).into_response()
+}
+
+async fn reload<A: Admin>(State(admin): State<Arc<A>>) -> Reply<Json<json::Reloaded>> {
+    Ok(Json(admin.reload().await?.into()))
 }
 
 async fn status<A: Admin>(State(admin): State<Arc<A>>) -> Json<json::StatusFacts> {
@@ -237,19 +246,25 @@ fn meant(problem: Problem, near: Option<&str>) -> Problem {
 /// The longest wait for a message; ask again for more.
 pub const TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 20] = [
     "/healthz",
     "/metrics",
     "/readyz",
     "/v1/drain",
+    "/v1/explain/accept",
     "/v1/explain/route",
     "/v1/queue",
     "/v1/queue/cancel",
     "/v1/queue/hold",
     "/v1/queue/release",
     "/v1/queue/retry",
+    "/v1/queue/shape",
+    "/v1/reload",
     "/v1/sandbox/messages",
     "/v1/sandbox/messages/wait",
+    "/v1/sessions",
     "/v1/spool/backup",
     "/v1/status",
+    "/v1/tap",
+    "/v1/trace",
 ];

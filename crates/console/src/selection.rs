@@ -122,7 +122,7 @@ impl Test {
                 let credential = envelope?.credential.as_deref();
                 credential.is_some_and(|credential| credential.to_lowercase() == *name)
             }
-            Self::Domain(domain) => is_at(&envelope?.recipient, domain),
+            Self::Domain(domain) => query::is_at(&envelope?.recipient, domain),
             Self::From(part) => has(&envelope?.reverse_path, part),
             Self::Id(names) => names.iter().any(|name| name.fits(delivery.id)),
             Self::Larger(bytes) => envelope?.size_bytes > *bytes,
@@ -223,13 +223,6 @@ fn standing(key: &'static str, text: &str) -> Result<Standing, QueryError> {
         let meant = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         QueryError::Value(key, format!("`{text}` is not a status{meant}"))
     })
-}
-
-/// Whether the address is at this domain or at one below it.
-fn is_at(address: &str, domain: &str) -> bool {
-    let at = address.rsplit_once('@').map(|(_, at)| at.to_lowercase()).unwrap_or_default();
-    let before = at.strip_suffix(domain);
-    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// All keys, with the sign that ends them.

@@ -12,15 +12,25 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use merpati_console::{
     Admin, AdminError, Captured, Guard, Listing, NotReady, Page, Query, Selection, Status, Summary,
-    admin::{Listener, SandboxFacts, SpoolFacts},
-    explain::{HostFacts, RouteAnswer, RouteQuestion, RuleFacts, Trouble},
+    admin::{Listener, Reloaded, SandboxFacts, SpoolFacts},
+    explain::{
+        AcceptAnswer, AcceptQuestion, AcceptStep, HostFacts, RouteAnswer, RouteQuestion, RuleFacts,
+        Trouble,
+    },
     queue::{
-        Delivery, EnvelopeFacts, Mode, Operated, QueueListing, QueuePage, Queued, Standing, Verb,
+        Delivery, EnvelopeFacts, Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape,
+        Standing, Verb,
     },
     router,
+    sessions::{Direction, SessionFacts, TapLine},
     spool::BackedUp,
+    trace::{Story, TraceQuery, Traced},
 };
 use merpati_mail::{
     BodyType, Class, DeliveryId, Domain, Envelope, ForwardPath, Hold, Mailbox, NextHop, NodeId,
@@ -247,6 +257,130 @@ impl Admin for Fake {
             sentence: format!("From {}.", question.reverse_path),
         })
     }
+
+    async fn explain_accept(&self, question: &AcceptQuestion) -> Result<AcceptAnswer, AdminError> {
+        let refusal = question.credential.is_none().then(|| "550 5.7.1 no".to_owned());
+        let rule = "relay-denied".to_owned();
+        let steps = vec![AcceptStep { command: "RCPT", rule, refusal }];
+        let asked = vec![("is it?".to_owned(), "no".to_owned())];
+        let sentence = format!("Client {}.", question.client);
+        Ok(AcceptAnswer { listener: "mx".to_owned(), steps, asked, sentence })
+    }
+
+    async fn trace(&self, query: &TraceQuery, _limit: usize) -> Result<Traced, AdminError> {
+        let living = self.queue.lock().unwrap().clone();
+        let story = Story { id: id(1), taken: None, steps: Vec::new(), living };
+        let named = query.named().is_some();
+        Ok(Traced { stories: if named { vec![story] } else { vec![] }, ..Traced::default() })
+    }
+
+    async fn shape(
+        &self,
+        selection: &Selection,
+        by: Grouping,
+        _after: Option<QueueId>,
+    ) -> Result<Shape, AdminError> {
+        let page = QueuePage { after: None, limit: 1_000 };
+        let mut shape = Shape::default();
+        for delivery in self.queue(selection, page).await?.deliveries {
+            let group = by.name(&delivery, None, self.now());
+            shape.count(group, self.now().since(delivery.accepted_at), true);
+        }
+        Ok(shape)
+    }
+
+    async fn queued_content(&self, wanted: QueueId) -> Result<Option<Bytes>, AdminError> {
+        Ok((wanted == id(1)).then(|| Bytes::from_static(b"Subject: x\r\n\r\n")))
+    }
+
+    fn sessions(&self) -> Vec<SessionFacts> {
+        vec![SessionFacts {
+            number: 7,
+            direction: Direction::In,
+            name: "mx".to_owned(),
+            peer: Some("192.0.2.1:5000".parse().unwrap()),
+            host: "client.example".to_owned(),
+            credential: None,
+            message: None,
+            lasted: Duration::from_secs(5),
+            doing: "content".to_owned(),
+            doing_for: Duration::from_millis(1_500),
+            messages: 2,
+        }]
+    }
+
+    fn tap(&self) -> BoxStream<'static, TapLine> {
+        let line = |direction, line: &str| TapLine {
+            at: Time::from_secs(START),
+            session: 7,
+            direction,
+            name: "mx".to_owned(),
+            peer: Some("192.0.2.1:5000".parse().unwrap()),
+            host: "client.example".to_owned(),
+            from_client: true,
+            line: line.to_owned(),
+        };
+        stream::iter([line(Direction::In, "EHLO x"), line(Direction::Out, "QUIT")]).boxed()
+    }
+
+    async fn reload(&self) -> Result<Reloaded, AdminError> {
+        if self.is_broken {
+            return Err(AdminError::Config("merpati.toml:3: no such option".to_owned()));
+        }
+        let (changed, at_restart) = (vec!["log.to".to_owned()], vec!["spool.sync".to_owned()]);
+        Ok(Reloaded { changed, at_restart })
+    }
+}
+
+#[test]
+fn what_is_told_of_the_queue_and_of_sessions_is_told_over_http() {
+    let raw = format!("GET /v1/queue/{}/raw", id(1));
+    let none = format!("GET /v1/queue/{}/raw", id(9));
+    let trace = format!("GET /v1/trace?query={}", id(1));
+    let accept = "GET /v1/explain/accept?ip=192.0.2.1&rcpt=a@b.example";
+    check(
+        &waiting(),
+        &Guard::Socket,
+        &[
+            (&raw, 200, "Subject: x\r\n"),
+            (&none, 404, "\"code\":\"no_such_message\""),
+            (
+                &trace,
+                200,
+                "\"state\":\"held\",\"at\":null,\"sentence\":\"Held by operator: looks odd.",
+            ),
+            ("GET /v1/trace?query=nobody", 200, "{\"data\":[],\"refused\":[]"),
+            ("GET /v1/trace", 400, "`query` is missing"),
+            ("GET /v1/trace?query=form:x", 400, "Did you mean `from:`?"),
+            ("GET /v1/queue/shape?by=status", 200, "\"group\":\"held\",\"deliveries\":1,"),
+            (
+                "GET /v1/queue/shape?by=sender-domain",
+                200,
+                "{\"group\":\"shop.example\",\"deliveries\":2",
+            ),
+            ("GET /v1/queue/shape?query=status:held&by=reason", 200, "\"bounds_minutes\":[5,10,"),
+            ("GET /v1/queue/shape?by=domian", 400, "Did you mean `domain`?"),
+            (accept, 200, "{\"accepted\":false,\"sentence\":\"Client 192.0.2.1.\""),
+            (&format!("{accept}&credential=shop"), 200, "\"accepted\":true"),
+            ("GET /v1/explain/accept?rcpt=a@b.example", 400, "`ip` is missing"),
+            ("GET /v1/explain/accept?ip=here&rcpt=a@b.example", 400, "`ip=here`"),
+            ("GET /v1/sessions", 200, "\"doing\":\"content\",\"doing_ms\":1500"),
+            ("GET /v1/tap?direction=in", 200, "\"side\":\"C\",\"line\":\"EHLO x\"}\n"),
+            ("GET /v1/tap?direction=out&host=CLIENT", 200, "QUIT"),
+            ("GET /v1/tap?direction=up", 400, "`in` or `out` is wanted"),
+            ("POST /v1/reload", 200, "{\"changed\":[\"log.to\"],\"at_restart\":[\"spool.sync\"]}"),
+        ],
+    );
+    let broken = Arc::new(Fake { is_broken: true, ..Fake::default() });
+    let told = "merpati.toml:3: no such option";
+    check(&broken, &Guard::Socket, &[("POST /v1/reload", 409, told)]);
+    // What is said between others is for the machine of the relay alone.
+    let network = Guard::Network { names: Vec::new() };
+    check(
+        &waiting(),
+        &network,
+        &[("GET /v1/tap", 404, "no_such_route"), ("GET /v1/sessions", 200, "mx")],
+    );
 }
 
 /// Two recipients of one message, the second one held, and one of another that cannot be read.

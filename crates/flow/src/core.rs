@@ -417,6 +417,23 @@ impl Core {
         self.queue.views()
     }
 
+    /// Decides by these options from now on. Attempts that go on end as they began; what waits is
+    /// looked at anew when it is due, and keeps the time that was drawn for it.
+    pub fn reconfigure(&mut self, options: Options) {
+        let before = std::mem::replace(&mut self.options, options);
+        let Options { hostname, router, retry, .. } = &self.options;
+        if before.router != *router || before.hostname != *hostname {
+            self.queue.set_rules(router.clone(), hostname.clone());
+            // Their places are those of the rules that were.
+            self.sites = Sites::new(retry);
+            self.jobs.values_mut().for_each(|running| running.site = None);
+        } else if before.retry != *retry {
+            self.sites.set_rest(retry);
+        }
+        let lanes: Vec<LaneId> = self.queue.lanes().collect();
+        self.tell_waiting(&lanes);
+    }
+
     /// Begins no attempt any more; those that go on may end.
     pub const fn drain(&mut self) {
         self.is_draining = true;
@@ -458,6 +475,7 @@ impl Core {
         match self.queue.lane_key(running.lane).cloned() {
             Some(LaneKey::Hop(place)) => self.launch_by_rule(now, id, place),
             Some(LaneKey::Mx(_, domain)) => self.launch_by_mx(now, id, domain),
+            Some(LaneKey::Stale) => self.follow_rules(now, id),
             Some(LaneKey::Unrouted(_)) => self.stop(now, id, Before::NoRoute),
             // All its deliveries were given up meanwhile.
             None => self.give_back(now, id, now),

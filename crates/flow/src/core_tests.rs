@@ -1,5 +1,7 @@
 #[path = "core/deadline_tests.rs"]
 mod deadlines;
+#[path = "core/reconfigure_tests.rs"]
+mod reconfigured;
 #[path = "core/site_tests.rs"]
 mod sites;
 

@@ -105,6 +105,11 @@ impl Lockout {
         Self { rules, failures: Generations::new(), known: Generations::new() }
     }
 
+    /// Judges by these rules from now on; what is remembered stays.
+    pub const fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// What keeps this client from trying; `None` where it may.
     pub fn lock(&self, now: Time, attempt: &Attempt<'_>) -> Option<Lock> {
         let stranger = self.lock_of_stranger(now, attempt);

@@ -18,7 +18,7 @@ use std::{
 
 use merpati_mail::{
     Cause, Class, DeliverBy, DeliveryId, Domain, Event, Hold, IdMap, NextHop, Outcome, Priority,
-    QueueId, Requests, Time,
+    QueueId, Recipient, Requests, Time,
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
 };
 
@@ -50,6 +50,8 @@ pub enum LaneKey {
     Hop(RulePlace),
     /// The hosts that DNS names for this domain, as this rule says.
     Mx(RulePlace, Domain),
+    /// Where rules led that are no more: what is in it finds its lane when it is due.
+    Stale,
     /// Nowhere: no rule covers this domain.
     Unrouted(Domain),
 }
@@ -175,6 +177,41 @@ impl Queue {
             Event::Retired(id) => self.forget(*id),
             Event::Captured(_) | Event::ConfigChanged { .. } => {}
         }
+    }
+
+    /// Other rules hold from now on. Envelopes are not at hand, so what waits stays where it is,
+    /// in lanes that are stale, until [`Self::find_lanes`].
+    pub fn set_rules(&mut self, router: Router, hostname: Domain) {
+        (self.router, self.hostname) = (router, hostname);
+        self.names.clear();
+        let lanes: Vec<LaneId> = self.lanes.keys().copied().collect();
+        for lane in lanes {
+            self.park(lane, None);
+            if let Some(lane) = self.lane_mut(lane) {
+                lane.key = LaneKey::Stale;
+            }
+        }
+    }
+
+    /// Brings the deliveries of this message into the lanes in which the rules of today want them.
+    pub fn find_lanes(&mut self, accepted: &Accepted) {
+        for recipient in self.recipients(accepted.id) {
+            let id = DeliveryId { message: accepted.id, recipient };
+            let place = usize::try_from(recipient).unwrap_or(usize::MAX);
+            let (Some(of), Some(before)) =
+                (accepted.envelope.recipients.get(place), self.lane_of(id))
+            else {
+                continue;
+            };
+            let lane = self.join(self.key_of(accepted, of));
+            self.set(id, |delivery| delivery.lane = lane);
+            self.leave(before);
+        }
+    }
+
+    /// All lanes with living deliveries.
+    pub fn lanes(&self) -> impl Iterator<Item = LaneId> {
+        self.lanes.keys().copied()
     }
 
     /// Takes due deliveries of one message in one lane for one attempt: of the lane with what is
@@ -405,20 +442,7 @@ impl Queue {
         let mut deliveries = Vec::new();
         for (recipient, of) in (0u32..).zip(&accepted.envelope.recipients) {
             let Some(state) = state(recipient) else { continue };
-            let domain = route::destination(&of.path, &self.hostname).clone();
-            let facts = route::Facts {
-                recipient: &domain,
-                reverse_path: &accepted.envelope.reverse_path,
-                credential: accepted.envelope.origin.credential.as_deref(),
-            };
-            let place = self.router.place(&facts);
-            let rule = place.and_then(|place| Some((place, self.router.rule(place)?)));
-            let key = match rule {
-                Some((place, Rule { then: NextHop::Mx, .. })) => LaneKey::Mx(place, domain),
-                Some((place, _)) => LaneKey::Hop(place),
-                None => LaneKey::Unrouted(domain),
-            };
-            let lane = self.join(key);
+            let lane = self.join(self.key_of(accepted, of));
             let priority = accepted.envelope.requests.urgency();
             deliveries.push(Delivery::new(recipient, lane, state, priority));
         }
@@ -432,6 +456,23 @@ impl Queue {
         let recipients: Vec<u32> = self.recipients(accepted.id);
         for recipient in recipients {
             self.index(DeliveryId { message: accepted.id, recipient });
+        }
+    }
+
+    /// Where the rules lead a delivery.
+    fn key_of(&self, accepted: &Accepted, recipient: &Recipient) -> LaneKey {
+        let domain = route::destination(&recipient.path, &self.hostname).clone();
+        let facts = route::Facts {
+            recipient: &domain,
+            reverse_path: &accepted.envelope.reverse_path,
+            credential: accepted.envelope.origin.credential.as_deref(),
+        };
+        let place = self.router.place(&facts);
+        let rule = place.and_then(|place| Some((place, self.router.rule(place)?)));
+        match rule {
+            Some((place, Rule { then: NextHop::Mx, .. })) => LaneKey::Mx(place, domain),
+            Some((place, _)) => LaneKey::Hop(place),
+            None => LaneKey::Unrouted(domain),
         }
     }
 

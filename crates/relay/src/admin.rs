@@ -3,23 +3,42 @@
 //! Invariant: what is forgotten here is durably forgotten before it is said. Not pure: reads the
 //! spool.
 
+mod accept;
 pub(crate) mod backup;
 mod explain;
 mod queue;
+mod trace;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use merpati_console::{
     Admin, AdminError, Captured, Listing, NotReady, Page, Query, Selection, Status, Summary,
-    admin::{Listener, SpoolFacts},
-    explain::{RouteAnswer, RouteQuestion},
-    queue::{Mode, Operated, QueueListing, QueuePage, Queued, Verb},
+    admin::{Listener, Reloaded, SpoolFacts},
+    explain::{AcceptAnswer, AcceptQuestion, RouteAnswer, RouteQuestion},
+    queue::{Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape, Verb},
+    sessions::{SessionFacts, TapLine},
     spool::BackedUp,
+    trace::{TraceQuery, Traced},
 };
 use merpati_mail::{Domain, Event, QueueId, Time};
 use merpati_spool::{Group, Handle, SpoolError, Stored, StoredBody};
-use tokio::task::spawn_blocking;
+use tokio::{
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc, oneshot,
+    },
+    task::spawn_blocking,
+};
 
 pub use self::explain::RouteFacts;
 use crate::{
@@ -27,11 +46,13 @@ use crate::{
     committer::{Committer, Proposal, Refused},
     conductor::Conductor,
     health::{Health, Life},
-    listen::Gate,
+    listen::{Gate, Plan},
     pressure::Resource,
     resolve::Resolver,
+    sessions::Sessions,
     sinks::Sinks,
     store::Store,
+    world::World,
 };
 
 /// The relay, as its operator sees it.
@@ -49,14 +70,55 @@ pub struct Control {
     pub spool: Handle,
     /// The directory of the journal.
     pub directory: PathBuf,
+    /// The directory of the history; `None` where there is none.
+    pub history: Option<PathBuf>,
     /// Captured mail.
     pub store: Arc<Store>,
+    /// Who is connected.
+    pub sessions: Arc<Sessions>,
     /// Metrics.
     pub sinks: Sinks,
-    /// The sockets.
-    pub sockets: Vec<Socket>,
     /// The way to the queue.
     pub conductor: Conductor,
+    /// What the configuration says.
+    pub setup: Arc<Setups>,
+    /// Who reads the configuration again.
+    pub reload: mpsc::Sender<ReloadRequest>,
+}
+
+/// Somebody who waits for the end of a reload.
+pub type ReloadRequest = oneshot::Sender<Result<Reloaded, AdminError>>;
+
+/// The setup that holds, and its successors.
+#[derive(Debug)]
+pub struct Setups(RwLock<Arc<Setup>>);
+
+impl Setups {
+    /// This one, until [`Self::set`].
+    pub const fn new(setup: Arc<Setup>) -> Self {
+        Self(RwLock::new(setup))
+    }
+
+    /// This one from now on.
+    pub fn set(&self, setup: Arc<Setup>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = setup;
+    }
+
+    /// The one that holds.
+    pub fn get(&self) -> Arc<Setup> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What an operator sees of the configuration.
+#[derive(Debug)]
+pub struct Setup {
+    /// The sockets.
+    pub sockets: Vec<Socket>,
+    /// What each listener admits, by its name.
+    pub plans: Vec<Arc<Plan>>,
+    /// Who answers the questions of admission.
+    pub world: World,
     /// Who asks DNS.
     pub resolver: Resolver,
     /// Our own host name.
@@ -129,7 +191,7 @@ impl Admin for Control {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
-            listeners: self.sockets.iter().map(Socket::facts).collect(),
+            listeners: self.setup.get().sockets.iter().map(Socket::facts).collect(),
             spool: SpoolFacts {
                 directory: self.directory.display().to_string(),
                 messages: all.saturating_sub(sandbox.messages),
@@ -143,6 +205,21 @@ impl Admin for Control {
 
     fn drain(&self) {
         self.health.drain();
+    }
+
+    fn sessions(&self) -> Vec<SessionFacts> {
+        self.sessions.facts(self.clock.now())
+    }
+
+    fn tap(&self) -> BoxStream<'static, TapLine> {
+        stream::unfold(self.sessions.tap(), next_line).boxed()
+    }
+
+    async fn reload(&self) -> Result<Reloaded, AdminError> {
+        let ends = || AdminError::Unavailable("the relay ends".to_owned());
+        let (asked, told) = oneshot::channel();
+        self.reload.send(asked).await.map_err(|_| ends())?;
+        told.await.map_err(|_| ends())?
     }
 
     async fn list(&self, query: &Query, page: Page) -> Result<Listing, AdminError> {
@@ -199,7 +276,7 @@ impl Admin for Control {
             return Ok(false);
         }
         let group = Group::of(self.clock.now(), Event::Retired(id));
-        let committed = self.committer.commit(Proposal { group, summary: None }).await;
+        let committed = self.committer.commit(Proposal::of(group)).await;
         committed.map(|()| true).map_err(refused)
     }
 
@@ -214,7 +291,7 @@ impl Admin for Control {
         }
         // The journal keeps the order: when the last is durable, all are.
         let group = Group::of(at, Event::Retired(*last));
-        self.committer.commit(Proposal { group, summary: None }).await.map_err(refused)?;
+        self.committer.commit(Proposal::of(group)).await.map_err(refused)?;
         Ok(count)
     }
 
@@ -227,9 +304,24 @@ impl Admin for Control {
         self.queue_page(selection, page).await
     }
 
+    async fn shape(
+        &self,
+        selection: &Selection,
+        by: Grouping,
+        after: Option<QueueId>,
+    ) -> Result<Shape, AdminError> {
+        self.recovered().await?;
+        self.queue_shape(selection, by, after).await
+    }
+
     async fn queued(&self, id: QueueId) -> Result<Option<Queued>, AdminError> {
         self.recovered().await?;
         self.queue_message(id).await
+    }
+
+    async fn queued_content(&self, id: QueueId) -> Result<Option<Bytes>, AdminError> {
+        self.recovered().await?;
+        self.queue_content(id).await
     }
 
     async fn operate(
@@ -251,6 +343,28 @@ impl Admin for Control {
     async fn explain_route(&self, question: &RouteQuestion) -> Result<RouteAnswer, AdminError> {
         self.recovered().await?;
         self.explain(question).await
+    }
+
+    async fn explain_accept(&self, question: &AcceptQuestion) -> Result<AcceptAnswer, AdminError> {
+        self.setup.get().would_accept(question).await
+    }
+
+    async fn trace(&self, query: &TraceQuery, limit: usize) -> Result<Traced, AdminError> {
+        self.recovered().await?;
+        self.look_back(query, limit).await
+    }
+}
+
+/// The next line of a tap; what it was too slow for is passed over.
+async fn next_line(
+    mut tap: broadcast::Receiver<TapLine>,
+) -> Option<(TapLine, broadcast::Receiver<TapLine>)> {
+    loop {
+        match tap.recv().await {
+            Ok(line) => return Some((line, tap)),
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return None,
+        }
     }
 }
 

@@ -36,6 +36,15 @@ pub struct Proposal {
     pub group: Group,
     /// What lists show of a message that is captured; `None` where the store need not know of it.
     pub summary: Option<Summary>,
+    /// The `Message-ID` of a message that is accepted; `None` where it has none.
+    pub message_id: Option<Box<str>>,
+}
+
+impl Proposal {
+    /// A group of which nothing more is to be told.
+    pub const fn of(group: Group) -> Self {
+        Self { group, summary: None, message_id: None }
+    }
 }
 
 /// Why a proposal did not become durable.
@@ -79,6 +88,7 @@ struct Batch {
 #[derive(Debug, Default)]
 struct Companion {
     summary: Option<Summary>,
+    message_id: Option<Box<str>>,
     ticket: Option<Ticket>,
     from: From,
 }
@@ -134,7 +144,7 @@ impl Committer {
     /// Proposes a group; resolves when it is durable and applied, or refused.
     pub async fn commit(&self, proposal: Proposal) -> Result<(), Refused> {
         let (ticket, told) = oneshot::channel();
-        self.push([(proposal.group, Companion::of(proposal.summary, Some(ticket)))])?;
+        self.push([Companion::of(proposal, ticket)])?;
         told.await.unwrap_or(Err(Refused::Poisoned))
     }
 
@@ -206,8 +216,9 @@ impl Committer {
 }
 
 impl Companion {
-    fn of(summary: Option<Summary>, ticket: Option<Ticket>) -> Self {
-        Self { summary, ticket, from: From::Others }
+    fn of(proposal: Proposal, ticket: Ticket) -> (Group, Self) {
+        let Proposal { group, summary, message_id } = proposal;
+        (group, Self { summary, message_id, ticket: Some(ticket), from: From::Others })
     }
 }
 
@@ -243,6 +254,7 @@ struct Thread {
 struct Untold {
     record: Arc<Record>,
     summary: Option<Summary>,
+    message_id: Option<Box<str>>,
     /// Whether the core does not know of it: it was decided by others.
     is_news: bool,
 }
@@ -357,8 +369,9 @@ impl Thread {
             Ok(lsns) => {
                 let mut lsn = lsns.start;
                 for (group, companion) in groups.into_iter().zip(companions.drain(..)) {
-                    self.keep(group, (companion.summary, companion.from), &mut lsn, must_sync);
-                    if let Some(ticket) = companion.ticket {
+                    let Companion { summary, message_id, ticket, from } = companion;
+                    self.keep(group, (summary, message_id, from), &mut lsn, must_sync);
+                    if let Some(ticket) = ticket {
                         *must_sync = true;
                         tickets.push((ticket, Ok(())));
                     }
@@ -428,16 +441,18 @@ impl Thread {
     fn keep(
         &mut self,
         group: Group,
-        (mut summary, from): (Option<Summary>, From),
+        companion: (Option<Summary>, Option<Box<str>>, From),
         lsn: &mut Lsn,
         must_sync: &mut bool,
     ) {
+        let (mut summary, mut message_id, from) = companion;
         let (at, node) = (group.at, self.spool.node());
         for entry in group.entries {
             *must_sync |= entry.event.durability() == Durability::Sync;
             let record = Arc::new(Record { lsn: *lsn, at, node, event: entry.event });
             let is_news = from == From::Others && matches!(record.event, Event::Accepted(_));
-            self.untold.push(Untold { record, summary: summary.take(), is_news });
+            let (summary, message_id) = (summary.take(), message_id.take());
+            self.untold.push(Untold { record, summary, message_id, is_news });
             *lsn = Lsn(lsn.0 + 1);
         }
         if let From::Core(token) = from {
@@ -451,7 +466,7 @@ impl Thread {
         let untold = std::mem::take(&mut self.untold);
         let mut records = Vec::with_capacity(untold.len());
         let (mut summaries, mut news) = (Vec::new(), Vec::new());
-        for Untold { record, summary, is_news } in untold {
+        for Untold { record, summary, message_id, is_news } in untold {
             if let Event::Retired(id) = &record.event {
                 self.told.store.remove(*id);
             }
@@ -459,7 +474,7 @@ impl Thread {
             if is_news {
                 news.push(Arc::clone(&record));
             }
-            records.push(record);
+            records.push((record, message_id));
         }
         if !news.is_empty() {
             self.told.inbox.durable(news);
@@ -748,7 +763,7 @@ mod tests {
             let body = Body::Bytes(vec![bytes::Bytes::from_static(b"x\r\n")]);
             let event = Event::Captured(Box::new(accepted));
             let group = Group::with_body(Time::EPOCH, event, body);
-            self.committer.commit(Proposal { group, summary: None }).await
+            self.committer.commit(Proposal::of(group)).await
         }
     }
 

@@ -19,7 +19,8 @@ use std::{
 
 use bytes::Bytes;
 use merpati_flow::{
-    Core, Finding, Input, Job, JobId, Loaded, Output, Report, Token, outcome::Terms,
+    Core, Finding, Input, Job, JobId, Loaded, Options as CoreOptions, Output, Report, Token,
+    outcome::Terms,
 };
 use merpati_mail::{
     Answer, DeliveryId, Event, Hold, Outcome, Question, QueueId, Record, Time,
@@ -124,6 +125,23 @@ enum Told {
     Loaded(JobId, Option<(Arc<Loaded>, Content)>),
     Look(Box<dyn FnOnce(&Core) + Send>),
     Operate(Vec<DeliveryId>, Verb, oneshot::Sender<u64>),
+    Reconfigure(Box<Means>),
+}
+
+/// How the queue is decided and emptied from now on.
+pub struct Means {
+    /// How the core decides.
+    pub options: CoreOptions,
+    /// Who answers questions.
+    pub resolver: Resolver,
+    /// Who carries out attempts.
+    pub deliverer: Deliverer,
+}
+
+impl fmt::Debug for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Means").finish_non_exhaustive()
+    }
 }
 
 impl Inbox {
@@ -224,6 +242,11 @@ impl Conductor {
         let (sender, done) = oneshot::channel();
         self.inbox.push(Told::Operate(deliveries, verb, sender));
         done.await.map_err(|_| Refused::Poisoned)
+    }
+
+    /// Goes on by these means; attempts that go on end by those with which they began.
+    pub fn reconfigure(&self, means: Means) {
+        self.inbox.push(Told::Reconfigure(Box::new(means)));
     }
 
     /// Begins no attempt any more.
@@ -353,7 +376,16 @@ impl Thread {
             }
             Told::Look(look) => look(&self.core),
             Told::Operate(deliveries, verb, done) => self.operate(now, &deliveries, &verb, done),
+            Told::Reconfigure(means) => self.reconfigure(*means),
         }
+    }
+
+    fn reconfigure(&mut self, means: Means) {
+        // What was decided before needs the routes of before.
+        self.carry_out(None);
+        let Means { options, resolver, deliverer } = means;
+        self.core.reconfigure(options);
+        (self.hands.resolver, self.hands.deliverer) = (resolver, deliverer);
     }
 
     fn committed(&mut self, now: Time, tokens: Vec<Token>) {

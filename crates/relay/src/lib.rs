@@ -17,8 +17,10 @@ pub mod clock;
 pub mod committer;
 pub mod conductor;
 pub mod config;
+pub mod conversation;
 pub mod credential;
 pub mod deliver;
+pub mod drop_box;
 pub mod fresh;
 pub mod health;
 pub mod listen;
@@ -27,6 +29,7 @@ pub mod pressure;
 pub mod resolve;
 #[cfg(test)]
 mod samples;
+pub mod sessions;
 pub mod sinks;
 pub mod store;
 pub mod tls;

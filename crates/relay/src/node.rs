@@ -4,9 +4,11 @@
 //! all of it is read, and nothing durable is touched before the lock of the spool is held. The end
 //! is the reverse: sessions, journal, log. Not pure.
 
+mod inbound;
 mod outbound;
 mod plan;
 mod recovery;
+mod reload;
 mod strangers;
 
 use std::{
@@ -16,7 +18,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::{JoinHandle, available_parallelism},
     time::Duration,
 };
@@ -31,37 +33,44 @@ use tokio::{
     net::{TcpListener, UnixListener},
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
 };
 
-use self::recovery::Recovering;
+use self::{
+    inbound::{Door, Gates, Opened},
+    recovery::Recovering,
+    reload::HTTP,
+};
 use crate::{
-    admin::{Control, Socket},
+    admin::{Control, ReloadRequest, Setup, Setups, Socket},
     auth::Authenticator,
     certificates::Certificates,
     clock::Clock,
     committer::{Committer, Told},
     conductor::{Conductor, Hands, Inbox},
     config::{Config, LogTo},
-    deliver::Deliverer,
+    deliver::{Deliverer, Tools},
+    drop_box,
     fresh::Fresh,
     health::{Health, Life},
-    listen::{self, Gate, Shared},
-    pressure::watch::Watch,
+    listen::{self, Shared},
+    pressure::{Limits, watch::Watch},
     resolve::Resolver,
-    sinks::{LogWriter, Metrics, Notice, Sinks, Target},
+    sessions::Sessions,
+    sinks::{History, LogWriter, Metrics, Notice, Sinks, Target},
     store::{Quota, Store},
-    world::Memory,
+    world::{Memory, World},
 };
 
 /// Runs the relay until it is told to end: 0 after a drain, 74 after the journal failed.
 ///
-/// `announce` is called once, when everything listens.
-pub fn run(config: Config, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCode> {
+/// `again` reads the configuration once more, or says in words what is wrong with it; `announce`
+/// is called once, when everything listens.
+pub fn run(config: Config, again: Again, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCode> {
     start_tracing();
     // A second provider in the process would make rustls refuse to choose.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let mut node = Node::start(config)?;
+    let mut node = Node::start(config, again)?;
     let workers = available_parallelism().map_or(WORKERS_MIN, NonZeroUsize::get).max(WORKERS_MIN);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
@@ -70,9 +79,13 @@ pub fn run(config: Config, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCod
     result
 }
 
+/// Reads the configuration once more; errs with what is wrong with it, in words.
+pub type Again = Box<dyn Fn() -> Result<Config, String> + Send>;
+
 /// The parts that live as long as the process.
 struct Node {
     config: Config,
+    again: Again,
     clock: Arc<Clock>,
     started_at: Time,
     health: Arc<Health>,
@@ -87,7 +100,16 @@ struct Node {
     unread: Option<Unread>,
     outbound: Option<Outbound>,
     greylist: Option<Arc<Memory>>,
-    gates: Vec<Arc<Gate>>,
+    /// How many contents may be repaired at once.
+    repairs: Arc<Semaphore>,
+    sessions: Arc<Sessions>,
+    gates: Gates,
+    doors: Vec<Door>,
+    /// What all listeners share; `None` before anybody listens.
+    shared: Option<Arc<Shared>>,
+    /// What the operator sees; `None` before he is served.
+    setup: Option<Arc<Setups>>,
+    limits: Option<Arc<Mutex<Limits>>>,
     listening: PathBuf,
 }
 
@@ -101,7 +123,7 @@ struct Outbound {
 
 impl Node {
     /// Locks the spool, finds its end and starts the threads. Nothing listens yet.
-    fn start(config: Config) -> anyhow::Result<Self> {
+    fn start(config: Config, again: Again) -> anyhow::Result<Self> {
         let data_dir = &config.server.data_dir;
         fs::DirBuilder::new()
             .recursive(true)
@@ -113,23 +135,14 @@ impl Node {
             .with_context(|| format!("cannot open the spool in {}", options.dir.display()))?;
         let listening = data_dir.join(LISTENING_FILE);
         remove_stale(&listening)?;
-        let sandbox = &config.sandbox;
-        let quota = Quota {
-            messages_max: sandbox
-                .keep_count_max
-                .map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX)),
-            bytes_max: sandbox.keep_bytes_max.map_or(u64::MAX, |bytes| bytes.0),
-            age_max: sandbox.keep_age_max.unwrap_or(Duration::MAX),
-        };
         let clock = Arc::new(Clock::start(unread.last_at()));
         let health = Arc::new(Health::default());
-        let store = Arc::new(Store::new(quota));
-        let target = match &config.log.to {
-            LogTo::File(path) => Target::File(path.clone()),
-            LogTo::Off => Target::Off,
-            LogTo::Stdout => Target::Stdout,
-        };
-        let writer = LogWriter::open(&target).context("cannot open the mail log")?;
+        let store = Arc::new(Store::new(quota(&config)));
+        let mut writer = LogWriter::open(&target(&config)).context("cannot open the mail log")?;
+        if let Some((directory, octets_max)) = history(&config) {
+            let history = History::open(&directory, octets_max);
+            writer = writer.remembering(history.context("cannot open the history")?);
+        }
         let sinks = Sinks::start(Arc::new(Metrics::default()), writer)?;
         let spool = disk.handle();
         let inbox = Arc::new(Inbox::default());
@@ -141,10 +154,10 @@ impl Node {
             inbox: Arc::clone(&inbox),
         };
         let (committer, committer_thread) = Committer::start(Box::new(disk), told)?;
-        let gates = config.listeners.iter().map(|listener| Gate::new(plan::limits(listener)));
-        let (gates, started_at) = (gates.collect(), clock.now());
+        let started_at = clock.now();
         Ok(Self {
             config,
+            again,
             clock,
             started_at,
             health,
@@ -158,7 +171,13 @@ impl Node {
             unread: Some(unread),
             outbound: None,
             greylist: None,
-            gates,
+            repairs: Arc::new(Semaphore::new(listen::REPAIRS_MAX)),
+            sessions: Arc::default(),
+            gates: Gates::new(),
+            doors: Vec::new(),
+            shared: None,
+            setup: None,
+            limits: None,
             listening,
         })
     }
@@ -167,38 +186,21 @@ impl Node {
     async fn serve(&mut self, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCode> {
         let committer = self.committer.clone();
         tokio::spawn(async move { committer.tell().await });
-        tokio::spawn(self.watch().run());
-        let mut sockets = Vec::new();
-        let (mut loops, mut certificates) = (Vec::new(), Vec::new());
-        for (listener, gate) in self.config.listeners.iter().zip(&self.gates) {
-            let plan = Arc::new(plan::plan(&self.config, listener, gate)?);
-            certificates.extend(plan.certificates.clone());
-            for address in &listener.listen {
-                let socket = listen::bind(*address, plan::families(&self.config, *address))
-                    .map_err(|why| {
-                        let key = format!("listener.{}.listen", listener.name);
-                        plan::cannot_listen(&self.config, &key, *address, &why)
-                    })?;
-                sockets.push(Socket {
-                    name: listener.name.as_str().to_owned(),
-                    kind: listener.kind.word(),
-                    address: socket.local_addr()?,
-                    gate: Some(Arc::clone(gate)),
-                });
-                loops.push((socket, Arc::clone(&plan)));
-            }
-        }
+        let watch = self.watch();
+        self.limits = Some(watch.limits());
+        tokio::spawn(watch.run());
+        let opened = Opened::new(&self.config, &self.gates, &self.doors)?;
         // Before anybody learns that we listen: a signal must not find us without a handler.
-        let mut signals = Signals::new(certificates)?;
-        let own = sockets.iter().map(|socket| socket.address).collect();
-        self.start_outbound(own)?;
+        let mut signals = Signals::new(opened.certificates())?;
+        self.start_outbound(opened.addresses(&self.doors))?;
         let shared = Arc::new(self.shared()?);
-        self.serve_control(sockets).await?;
+        let mut reloads = self.serve_control(&opened, &shared).await?;
         announce();
-        for (socket, plan) in loops {
-            tokio::spawn(listen::accept(socket, plan, Arc::clone(&shared)));
-        }
-        self.wait_for_end(&mut signals).await;
+        self.gates.clone_from(&opened.gates);
+        opened.adopt(&self.config, &mut self.doors, &shared);
+        self.shared = Some(shared);
+        self.collect_drops()?;
+        self.run(&mut signals, &mut reloads).await;
         self.drain(&mut signals).await;
         remove_stale(&self.listening)?;
         Ok(match self.health.life() {
@@ -218,7 +220,7 @@ impl Node {
         let Some(unread) = self.unread.take() else { return Ok(()) };
         let clock = Arc::clone(&self.clock);
         let resolver = outbound::resolver(&self.config, own, Arc::clone(&clock))?;
-        let deliverer = outbound::deliverer(&self.config, resolver.clone(), Arc::clone(&clock))?;
+        let deliverer = outbound::deliverer(&self.config, resolver.clone(), self.tools())?;
         let options = outbound::core_options(&self.config);
         let seed = seed()?;
         let recovering = Recovering {
@@ -259,22 +261,49 @@ impl Node {
         self.greylist = strangers::greylist(&self.config, &self.clock);
         let told = (Arc::clone(&self.clock), self.sinks.clone());
         let world = strangers::world(&self.config, askers, self.greylist.clone(), told)?;
-        Ok(Shared {
-            hostname: self.config.server.hostname.clone(),
+        Ok(self.shared_with(&self.config, Authenticator::of(&self.config)?, world))
+    }
+
+    /// What all listeners share by this configuration.
+    fn shared_with(&self, config: &Config, authenticator: Authenticator, world: World) -> Shared {
+        Shared {
+            hostname: config.server.hostname.clone(),
             clock: Arc::clone(&self.clock),
             committer: self.committer.clone(),
             spool: self.spool.clone(),
             fresh: Arc::clone(&self.fresh),
-            authenticator: Authenticator::of(&self.config)?,
+            authenticator,
             health: Arc::clone(&self.health),
             world,
-            repairs: Semaphore::new(listen::REPAIRS_MAX),
+            repairs: Arc::clone(&self.repairs),
+            sessions: Arc::clone(&self.sessions),
             sinks: self.sinks.clone(),
-        })
+        }
+    }
+
+    /// What who delivers needs.
+    fn tools(&self) -> Tools {
+        Tools {
+            clock: Arc::clone(&self.clock),
+            sinks: self.sinks.clone(),
+            sessions: Arc::clone(&self.sessions),
+        }
+    }
+
+    fn set_limits(&self, limits: Limits) {
+        self.sinks.metrics().limits(&limits);
+        if let Some(shared) = &self.limits {
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        }
     }
 
     /// Serves the operator's verbs on the Unix socket and over TCP, and says that all is ready.
-    async fn serve_control(&self, mut sockets: Vec<Socket>) -> anyhow::Result<()> {
+    async fn serve_control(
+        &mut self,
+        opened: &Opened,
+        shared: &Shared,
+    ) -> anyhow::Result<mpsc::Receiver<ReloadRequest>> {
+        let mut sockets = opened.sockets(&self.config, &self.doors);
         let outbound = self.outbound.as_ref().context("nobody delivers yet")?;
         let path = &self.config.server.control_socket;
         remove_stale(path)?;
@@ -289,11 +318,22 @@ impl Node {
                 plan::cannot_listen(&self.config, "server.http_listen", *address, &why)
             })?;
             let address = socket.local_addr()?;
-            sockets.push(Socket { name: "http".to_owned(), kind: "http", address, gate: None });
+            let (name, kind) = (HTTP.to_owned(), HTTP);
+            sockets.push(Socket { name, kind, address, gate: None });
             http.push(socket);
         }
         let listeners: Vec<(String, SocketAddr)> =
             sockets.iter().map(|socket| (socket.name.clone(), socket.address)).collect();
+        let setup = Arc::new(Setups::new(Arc::new(Setup {
+            sockets,
+            plans: opened.plans.clone(),
+            world: shared.world.clone(),
+            resolver: outbound.resolver.clone(),
+            hostname: self.config.server.hostname.clone(),
+            mx_port: self.config.delivery.port.get(),
+            routes: outbound::route_facts(&self.config),
+        })));
+        let (reload, reloads) = mpsc::channel(RELOADS_MAX);
         let control = Arc::new(Control {
             clock: Arc::clone(&self.clock),
             started_at: self.started_at,
@@ -301,14 +341,13 @@ impl Node {
             committer: self.committer.clone(),
             spool: self.spool.clone(),
             directory: spool_dir(&self.config),
+            history: history(&self.config).map(|(directory, _)| directory),
             store: Arc::clone(&self.store),
+            sessions: Arc::clone(&self.sessions),
             sinks: self.sinks.clone(),
-            sockets,
             conductor: outbound.conductor.clone(),
-            resolver: outbound.resolver.clone(),
-            hostname: self.config.server.hostname.clone(),
-            mx_port: self.config.delivery.port.get(),
-            routes: outbound::route_facts(&self.config),
+            setup: Arc::clone(&setup),
+            reload,
         });
         let local = router(Arc::clone(&control), Guard::Socket);
         tokio::spawn(async move { axum::serve(unix, local).await });
@@ -321,7 +360,8 @@ impl Node {
         self.health.ready();
         self.say_where(&listeners)?;
         self.sinks.tell([Notice::Started { at: self.clock.now(), listeners }]);
-        Ok(())
+        self.setup = Some(setup);
+        Ok(reloads)
     }
 
     /// Writes the true addresses to a file, for those who start us on free ports.
@@ -333,12 +373,36 @@ impl Node {
         Ok(())
     }
 
-    /// Until a signal, the operator or the journal ends us.
-    async fn wait_for_end(&self, signals: &mut Signals) {
+    /// Has mail collected that programs of this machine have left.
+    fn collect_drops(&self) -> anyhow::Result<()> {
+        let Some(setup) = &self.setup else { return Ok(()) };
+        let directory = self.config.server.data_dir.join(drop_box::DIRECTORY);
+        drop_box::make(&directory).context("cannot make the drop directory")?;
+        tokio::spawn(drop_box::collect(directory, Arc::clone(setup)));
+        Ok(())
+    }
+
+    /// Until a signal, the operator or the journal ends us; reloads in between.
+    async fn run(&mut self, signals: &mut Signals, reloads: &mut mpsc::Receiver<ReloadRequest>) {
         let mut life = self.health.watch();
-        tokio::select! {
-            () = signals.end() => self.health.drain(),
-            _ = life.wait_for(|life| matches!(life, Life::Draining | Life::Failed(_))) => {}
+        loop {
+            tokio::select! {
+                signalled = signals.next() => match signalled {
+                    Signalled::End => return self.health.drain(),
+                    Signalled::Reload => {
+                        // Who sent a signal reads the log.
+                        self.reload(signals).ok();
+                    }
+                },
+                Some(asked) = reloads.recv() => {
+                    let done = self.reload(signals);
+                    // Who is gone need not know.
+                    asked.send(done).ok();
+                }
+                _ = life.wait_for(|life| matches!(life, Life::Draining | Life::Failed(_))) => {
+                    return;
+                }
+            }
         }
     }
 
@@ -354,7 +418,7 @@ impl Node {
             conductor.drain();
         }
         let is_busy = || {
-            self.gates.iter().any(|gate| gate.connections() > 0)
+            self.gates.values().any(|gate| gate.connections() > 0)
                 || conductor.is_some_and(|conductor| conductor.jobs() > 0)
         };
         let all_gone = async {
@@ -399,8 +463,17 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
-    /// Read again at a hang-up, and now and then.
+    /// Looked at again now and then.
     certificates: Vec<Arc<Certificates>>,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signalled {
+    /// To end.
+    End,
+    /// To read the configuration again.
+    Reload,
 }
 
 impl Signals {
@@ -413,16 +486,18 @@ impl Signals {
         })
     }
 
-    /// Until one of them asks us to end.
+    /// Until one of them asks us to end; to reload is too late by then.
     async fn end(&mut self) {
+        while self.next().await != Signalled::End {}
+    }
+
+    /// Until one of them asks for something; reads certificates that have changed meanwhile.
+    async fn next(&mut self) -> Signalled {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("certificates are read again; the configuration is not");
-                    self.refresh().await;
-                }
+                _ = self.terminate.recv() => return Signalled::End,
+                _ = self.interrupt.recv() => return Signalled::End,
+                _ = self.hang_up.recv() => return Signalled::Reload,
                 () = tokio::time::sleep(CERTIFICATES_LOOK) => self.refresh().await,
             }
         }
@@ -446,6 +521,27 @@ fn spool_options(config: &Config) -> SpoolOptions {
     options
 }
 
+/// What is kept of captured mail.
+fn quota(config: &Config) -> Quota {
+    let sandbox = &config.sandbox;
+    Quota {
+        messages_max: sandbox
+            .keep_count_max
+            .map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX)),
+        bytes_max: sandbox.keep_bytes_max.map_or(u64::MAX, |bytes| bytes.0),
+        age_max: sandbox.keep_age_max.unwrap_or(Duration::MAX),
+    }
+}
+
+/// Where the mail log goes.
+fn target(config: &Config) -> Target {
+    match &config.log.to {
+        LogTo::File(path) => Target::File(path.clone()),
+        LogTo::Off => Target::Off,
+        LogTo::Stdout => Target::Stdout,
+    }
+}
+
 /// What the jitter of retries and the order of equal hosts begin with.
 fn seed() -> anyhow::Result<u64> {
     let mut octets = [0; 8];
@@ -464,6 +560,12 @@ fn config_digest(config: &Config) -> [u8; 32] {
 
 fn spool_dir(config: &Config) -> PathBuf {
     config.server.data_dir.join("spool")
+}
+
+/// The directory of the history and its size in octets; `None` where nothing is kept.
+fn history(config: &Config) -> Option<(PathBuf, u64)> {
+    let octets_max = config.history.size_max?.0;
+    Some((config.server.data_dir.join("history"), octets_max))
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -493,6 +595,8 @@ const FAILED_WAIT: Duration = Duration::from_secs(5);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How often it is looked whether files of certificates have changed.
 const CERTIFICATES_LOOK: Duration = Duration::from_mins(1);
+/// Requests to reload that wait for another reload.
+const RELOADS_MAX: usize = 4;
 /// How long tasks that block may hold up the end.
 const SHUTDOWN_WAIT: Duration = Duration::from_millis(500);
 /// `EX_IOERR` of sysexits: the journal failed.

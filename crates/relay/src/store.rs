@@ -33,7 +33,7 @@ impl Default for Quota {
 /// The captured messages.
 #[derive(Debug)]
 pub struct Store {
-    quota: Quota,
+    quota: Mutex<Quota>,
     index: Mutex<Index>,
     changes: watch::Sender<u64>,
 }
@@ -49,7 +49,20 @@ struct Index {
 impl Store {
     /// An empty store.
     pub fn new(quota: Quota) -> Self {
-        Self { quota, index: Mutex::default(), changes: watch::Sender::default() }
+        Self {
+            quota: Mutex::new(quota),
+            index: Mutex::default(),
+            changes: watch::Sender::default(),
+        }
+    }
+
+    /// Keeps so much from now on; what is beyond it goes with the next [`Self::expire`].
+    pub fn set_quota(&self, quota: Quota) {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = quota;
+    }
+
+    fn quota(&self) -> Quota {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in what recovery found; what is beyond the quota goes with the next [`Self::expire`].
@@ -67,7 +80,7 @@ impl Store {
             index.captured += 1;
             index.insert(summary);
         }
-        let evicted = index.evict(&self.quota);
+        let evicted = index.evict(&self.quota());
         drop(index);
         self.changes.send_modify(|count| *count += 1);
         evicted
@@ -76,10 +89,11 @@ impl Store {
     /// Takes out what is too old or too much, and gives it.
     pub fn expire(&self, now: Time) -> Vec<QueueId> {
         let mut index = self.lock();
-        let mut expired = index.evict(&self.quota);
+        let quota = self.quota();
+        let mut expired = index.evict(&quota);
         while let Some((id, summary)) = index.by_id.first_key_value() {
             let id = *id;
-            if now.since(summary.received_at) <= self.quota.age_max {
+            if now.since(summary.received_at) <= quota.age_max {
                 break;
             }
             index.remove(id);

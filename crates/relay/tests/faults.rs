@@ -93,7 +93,8 @@ impl Bench {
             authenticator: nobody(),
             health: Arc::clone(&health),
             world: World::default(),
-            repairs: tokio::sync::Semaphore::new(listen::REPAIRS_MAX),
+            repairs: Arc::new(tokio::sync::Semaphore::new(listen::REPAIRS_MAX)),
+            sessions: Arc::default(),
             sinks: sinks.clone(),
         });
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -102,7 +103,8 @@ impl Bench {
         let inside = runtime.enter();
         let socket = listen::bind("127.0.0.1:0".parse().unwrap(), listen::Families::Both).unwrap();
         let address = socket.local_addr().unwrap();
-        runtime.spawn(listen::accept(socket, Arc::new(plan()), shared));
+        let slot = Arc::new(listen::Slot::new(Arc::new(plan()), shared));
+        runtime.spawn(listen::accept(socket, slot));
         health.ready();
         drop(inside);
         Self { address, runtime, health, committer, thread, sinks }
@@ -488,12 +490,21 @@ fn some_descriptors_are_kept_back_from_clients() {
     });
 }
 
+/// Segments that a new journal has once those in reserve are made.
+const SEGMENTS_AT_FIRST: usize = 5;
+
 #[test]
 fn without_descriptors_new_connections_wait_and_the_others_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let relay = Relay::start(&data_dir(&dir), &[]);
     let mut inside = relay.smtp();
     inside.say("EHLO client.example", "250");
+    // What the journal needs for a while it has opened by then.
+    inside.deliver(b"Subject: first\r\n\r\n");
+    until("a segment in reserve", || {
+        let spool = fs::read_dir(data_dir(&dir).join("spool/journal")).unwrap();
+        (spool.count() >= SEGMENTS_AT_FIRST).then_some(())
+    });
     let pid = Pid::from_raw(i32::try_from(relay.pid()).unwrap());
     let all = rustix::process::getrlimit(Limited::Nofile).maximum;
     let limit = |current| {

@@ -26,6 +26,41 @@ impl List {
     }
 }
 
+/// How much waits.
+#[derive(Serialize)]
+pub(crate) struct Shape {
+    data: Vec<Part>,
+    /// The ages that part the counts of each group, in minutes.
+    bounds_minutes: [u64; queue::AGES_MINUTES.len()],
+    page: PageFacts,
+}
+
+#[derive(Serialize)]
+struct Part {
+    group: String,
+    deliveries: u64,
+    messages: u64,
+    /// Up to each bound, and above the last one.
+    ages: Vec<u64>,
+}
+
+impl Shape {
+    pub(crate) fn of(shape: &queue::Shape) -> Self {
+        let next = shape.next.map(|next| next.to_string());
+        let group = |(name, facts): (&String, &queue::GroupFacts)| Part {
+            group: name.clone(),
+            deliveries: facts.deliveries,
+            messages: facts.messages,
+            ages: facts.ages.to_vec(),
+        };
+        Self {
+            data: shape.groups.iter().map(group).collect(),
+            bounds_minutes: queue::AGES_MINUTES,
+            page: PageFacts { has_more: next.is_some(), next },
+        }
+    }
+}
+
 /// A living delivery.
 #[derive(Serialize)]
 pub(crate) struct Delivery {
@@ -181,6 +216,52 @@ impl Done {
             passed_over: done.passed_over,
             missing: done.missing.iter().map(ToString::to_string).collect(),
             page: PageFacts { has_more: next.is_some(), next },
+        }
+    }
+}
+
+/// Whether a mail would be accepted.
+#[derive(Serialize)]
+pub(crate) struct WouldAccept {
+    accepted: bool,
+    sentence: String,
+    listener: String,
+    steps: Vec<Said>,
+    asked: Vec<Asked>,
+}
+
+#[derive(Serialize)]
+struct Said {
+    command: &'static str,
+    accepted: bool,
+    rule: String,
+    reply: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Asked {
+    question: String,
+    answer: String,
+}
+
+impl WouldAccept {
+    pub(crate) fn of(answer: &explain::AcceptAnswer) -> Self {
+        let said = |step: &explain::AcceptStep| Said {
+            command: step.command,
+            accepted: step.refusal.is_none(),
+            rule: step.rule.clone(),
+            reply: step.refusal.clone(),
+        };
+        let asked = |(question, answer): &(String, String)| Asked {
+            question: question.clone(),
+            answer: answer.clone(),
+        };
+        Self {
+            accepted: answer.is_accepted(),
+            sentence: answer.sentence.clone(),
+            listener: answer.listener.clone(),
+            steps: answer.steps.iter().map(said).collect(),
+            asked: answer.asked.iter().map(asked).collect(),
         }
     }
 }

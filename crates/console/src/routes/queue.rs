@@ -8,30 +8,35 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::Uri,
+    http::{Uri, header},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use merpati_mail::{DeliveryId, ForwardPath, Hold, Mailbox, QueueId, ReversePath};
 
-use super::{Parameters, Reply, wrong};
+use super::{Parameters, Reply, meant, wrong};
 use crate::{
     Admin, Selection,
-    explain::RouteQuestion,
+    explain::{AcceptQuestion, RouteQuestion},
     json::queue as json,
+    near::nearest,
     problem::{Code, Problem},
-    queue::{Mode, Operated, QueuePage, Verb},
+    queue::{Grouping, Mode, Operated, QueuePage, Verb},
 };
 
 /// These routes.
 pub(super) fn routes<A: Admin>() -> Router<Arc<A>> {
     Router::new()
+        .route("/v1/explain/accept", get(explain_accept::<A>))
         .route("/v1/explain/route", get(explain_route::<A>))
         .route("/v1/queue", get(list::<A>))
         .route("/v1/queue/cancel", post(cancel::<A>))
         .route("/v1/queue/hold", post(hold::<A>))
         .route("/v1/queue/release", post(release::<A>))
         .route("/v1/queue/retry", post(retry::<A>))
+        .route("/v1/queue/shape", get(shape::<A>))
         .route("/v1/queue/{id}", get(show::<A>))
+        .route("/v1/queue/{id}/raw", get(raw::<A>))
 }
 
 async fn list<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<json::List>> {
@@ -45,6 +50,19 @@ async fn list<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<jso
     Ok(Json(json::List::of(&listing, admin.now())))
 }
 
+async fn shape<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<json::Shape>> {
+    let parameters = Parameters::of(&uri, &["query", "by", "after"])?;
+    let selection = Selection::parse(parameters.value("query").unwrap_or_default())?;
+    let word = parameters.value("by").unwrap_or(Grouping::NextHop.word());
+    let by = Grouping::ALL.into_iter().find(|by| by.word() == word).ok_or_else(|| {
+        let words = Grouping::ALL.map(Grouping::word);
+        let problem = wrong("by", word, &format!("one of {} is wanted", words.join(", ")));
+        meant(problem, nearest(word, words))
+    })?;
+    let shape = admin.shape(&selection, by, parameters.cursor("after")?).await?;
+    Ok(Json(json::Shape::of(&shape)))
+}
+
 async fn show<A: Admin>(
     State(admin): State<Arc<A>>,
     Path(id): Path<String>,
@@ -55,6 +73,14 @@ async fn show<A: Admin>(
         .map_err(|why: merpati_mail::IdError| not_queued(&id).advise(format!("Mind: {why}.")))?;
     let message = admin.queued(parsed).await?.ok_or_else(|| not_queued(&id))?;
     Ok(Json(json::Message::of(&message, admin.now())))
+}
+
+async fn raw<A: Admin>(State(admin): State<Arc<A>>, Path(id): Path<String>) -> Reply<Response> {
+    let parsed: QueueId = id
+        .parse()
+        .map_err(|why: merpati_mail::IdError| not_queued(&id).advise(format!("Mind: {why}.")))?;
+    let content = admin.queued_content(parsed).await?.ok_or_else(|| not_queued(&id))?;
+    Ok(([(header::CONTENT_TYPE, "message/rfc822")], content).into_response())
 }
 
 async fn cancel<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<json::Done>> {
@@ -123,22 +149,49 @@ async fn explain_route<A: Admin>(
     uri: Uri,
 ) -> Reply<Json<json::Explained>> {
     let parameters = Parameters::of(&uri, &["address", "from", "credential"])?;
-    let address = parameters.value("address").unwrap_or_default();
-    let from = parameters.value("from").unwrap_or_default();
-    let recipient = if address.eq_ignore_ascii_case("postmaster") {
-        ForwardPath::Postmaster
-    } else {
-        ForwardPath::Mailbox(mailbox("address", address)?)
-    };
-    let reverse_path = match from {
-        "" | "<>" => ReversePath(None),
-        from => ReversePath(Some(mailbox("from", from)?)),
-    };
+    let recipient = recipient(&parameters, "address")?;
+    let reverse_path = reverse_path(&parameters)?;
     let credential = parameters.value("credential").filter(|name| !name.is_empty());
     let question =
         RouteQuestion { recipient, reverse_path, credential: credential.map(str::to_owned) };
     let answer = admin.explain_route(&question).await?;
     Ok(Json(json::Explained::of(&question, &answer)))
+}
+
+async fn explain_accept<A: Admin>(
+    State(admin): State<Arc<A>>,
+    uri: Uri,
+) -> Reply<Json<json::WouldAccept>> {
+    let parameters = Parameters::of(&uri, &["ip", "from", "rcpt", "listener", "credential"])?;
+    let client = parameters.parsed("ip", str::parse)?.ok_or_else(|| {
+        Problem::new(Code::BadParameter, "`ip` is missing: which client?")
+            .advise("Write ip= and the address from which the mail would come.")
+    })?;
+    let named = |name: &str| parameters.value(name).filter(|it| !it.is_empty()).map(str::to_owned);
+    let question = AcceptQuestion {
+        client,
+        listener: named("listener"),
+        credential: named("credential"),
+        reverse_path: reverse_path(&parameters)?,
+        recipient: recipient(&parameters, "rcpt")?,
+    };
+    let answer = admin.explain_accept(&question).await?;
+    Ok(Json(json::WouldAccept::of(&answer)))
+}
+
+fn recipient(parameters: &Parameters, name: &str) -> Reply<ForwardPath> {
+    let address = parameters.value(name).unwrap_or_default();
+    if address.eq_ignore_ascii_case("postmaster") {
+        return Ok(ForwardPath::Postmaster);
+    }
+    Ok(ForwardPath::Mailbox(mailbox(name, address)?))
+}
+
+fn reverse_path(parameters: &Parameters) -> Reply<ReversePath> {
+    Ok(match parameters.value("from").unwrap_or_default() {
+        "" | "<>" => ReversePath(None),
+        from => ReversePath(Some(mailbox("from", from)?)),
+    })
 }
 
 fn mailbox(name: &str, text: &str) -> Reply<Mailbox> {

@@ -98,6 +98,21 @@ impl Core {
         self.end(now, id);
     }
 
+    /// Ends an attempt that was taken by rules that are no more: its message goes where the rules
+    /// of today lead.
+    pub(super) fn follow_rules(&mut self, now: Time, id: JobId) {
+        let Some(Running { message, recipients, loaded: Some(loaded), .. }) =
+            self.jobs.get(&id).cloned()
+        else {
+            return;
+        };
+        self.queue.find_lanes(&loaded.accepted);
+        for recipient in recipients {
+            self.queue.untake(DeliveryId { message, recipient });
+        }
+        self.end(now, id);
+    }
+
     /// Ends an attempt that was not made, because its hosts are in trouble and stay so: it counts,
     /// so that who waits long enough is told, and returned in the end.
     fn suspend(&mut self, now: Time, id: JobId, trouble: &Trouble) {
@@ -120,7 +135,7 @@ impl Core {
     pub(super) fn rule_of(&self, lane: LaneId) -> Option<&Rule> {
         match self.queue.lane_key(lane)? {
             LaneKey::Hop(place) | LaneKey::Mx(place, _) => self.options.router.rule(*place),
-            LaneKey::Unrouted(_) => None,
+            LaneKey::Stale | LaneKey::Unrouted(_) => None,
         }
     }
 
@@ -129,7 +144,7 @@ impl Core {
         let Some(&Running { lane, site: before, .. }) = self.jobs.get(&id) else { return false };
         let rule = match self.queue.lane_key(lane) {
             Some(LaneKey::Hop(place) | LaneKey::Mx(place, _)) => Some(*place),
-            Some(LaneKey::Unrouted(_)) | None => None,
+            Some(LaneKey::Stale | LaneKey::Unrouted(_)) | None => None,
         };
         hosts.sort();
         hosts.dedup();

@@ -169,12 +169,17 @@ impl Health {
     }
 }
 
+/// The shortest and the longest rest of hosts by this plan.
+fn rest_of(plan: &RetryPlan) -> (Duration, Duration) {
+    (plan.first / 5, plan.first)
+}
+
 impl Sites {
     /// None yet. A rest begins with a fifth of the first wait of a delivery, and is never longer
     /// than that one.
     pub(super) fn new(plan: &RetryPlan) -> Self {
         Self {
-            rest: (plan.first / 5, plan.first),
+            rest: rest_of(plan),
             known: BTreeMap::new(),
             names: BTreeMap::new(),
             next: 0,
@@ -182,6 +187,11 @@ impl Sites {
             ready: BTreeMap::new(),
             alarms: BTreeSet::new(),
         }
+    }
+
+    /// Other rests hold from now on; those that have begun end as they were meant to.
+    pub(super) fn set_rest(&mut self, plan: &RetryPlan) {
+        self.rest = rest_of(plan);
     }
 
     /// The site with this name, where at most so many attempts may go on.

@@ -14,12 +14,12 @@ use merpati_flow::{
     route::{self, Condition, Facts, Router, Rule},
 };
 use merpati_mail::{
-    Class, Domain, Draw, NextHop, Route,
+    Class, Domain, Draw, NextHop, Route, Time,
     question::{Addresses, MxAnswer, MxHost},
     route::{Endpoint, HostPort},
 };
 
-use super::Control;
+use super::{Control, Setup};
 
 /// What stands in the configuration of a route and not in the rules of the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,8 @@ impl Control {
         question: &RouteQuestion,
     ) -> Result<RouteAnswer, AdminError> {
         let router = self.look(|core| core.queue().router().clone()).await?;
-        let domain = route::destination(&question.recipient, &self.hostname).clone();
+        let setup = self.setup.get();
+        let domain = route::destination(&question.recipient, &setup.hostname).clone();
         let facts = Facts {
             recipient: &domain,
             reverse_path: &question.reverse_path,
@@ -47,10 +48,10 @@ impl Control {
         };
         let route = router.route(&facts);
         let found = match &route {
-            Some(route) => self.hosts(&domain, route).await,
+            Some(route) => setup.hosts(self.clock.now(), &domain, route).await,
             None => Found::nothing(Class::NoRoute, "no rule covers it"),
         };
-        let more = route.as_ref().and_then(|route| self.facts_of(route));
+        let more = route.as_ref().and_then(|route| setup.facts_of(route));
         Ok(RouteAnswer {
             rules: looked_at(&router, &facts),
             tls: more.map(|facts| facts.tls.clone()),
@@ -62,12 +63,14 @@ impl Control {
             route,
         })
     }
+}
 
+impl Setup {
     fn facts_of(&self, route: &Route) -> Option<&RouteFacts> {
         self.routes.iter().find(|facts| *facts.rule == *route.rule)
     }
 
-    async fn hosts(&self, domain: &Domain, route: &Route) -> Found {
+    async fn hosts(&self, now: Time, domain: &Domain, route: &Route) -> Found {
         match &route.next_hop {
             NextHop::Hosts(hosts) => {
                 let mut found = Vec::new();
@@ -83,7 +86,7 @@ impl Control {
                 addresses: Vec::new(),
                 why_not: None,
             }]),
-            NextHop::Mx => self.mx(self.resolver.mx(domain).await),
+            NextHop::Mx => self.mx(now, self.resolver.mx(domain).await),
             NextHop::Refuse(refusal) => Found::nothing(Class::RouteRefused, &refusal.text),
         }
     }
@@ -99,9 +102,9 @@ impl Control {
         HostFacts { preference: None, name: host.to_string(), addresses, why_not }
     }
 
-    fn mx(&self, answer: MxAnswer) -> Found {
+    fn mx(&self, now: Time, answer: MxAnswer) -> Found {
         match answer {
-            MxAnswer::Hosts { hosts, .. } => self.ordered(&hosts),
+            MxAnswer::Hosts { hosts, .. } => self.ordered(now, &hosts),
             MxAnswer::NoHost => before(Before::DomainUnknown, "it has no MX and no address record"),
             MxAnswer::NoSuchDomain => before(Before::DomainUnknown, "DNS does not know the domain"),
             MxAnswer::NullMx => before(Before::NullMx, "its MX record is the null MX"),
@@ -110,8 +113,8 @@ impl Control {
     }
 
     /// The hosts that would be tried, in their order, and then those that would not.
-    fn ordered(&self, hosts: &[MxHost]) -> Found {
-        let mut draw = Draw::new(self.clock.now().as_micros());
+    fn ordered(&self, now: Time, hosts: &[MxHost]) -> Found {
+        let mut draw = Draw::new(now.as_micros());
         let ordered = route::order(hosts, &self.hostname, self.mx_port, &mut draw);
         let (targets, trouble) = match ordered {
             Ok(targets) => (targets, None),

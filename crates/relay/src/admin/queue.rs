@@ -11,10 +11,15 @@ use merpati_console::{
     AdminError, Selection, Summary,
     admin::bare,
     queue::{
-        Delivery, EnvelopeFacts, Mode, Operated, QueueListing, QueuePage, Queued, Standing, Verb,
+        Delivery, EnvelopeFacts, Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape,
+        Standing, Verb,
     },
 };
-use merpati_flow::{Core, queue::View, route};
+use merpati_flow::{
+    Core,
+    queue::{LaneKey, View},
+    route,
+};
 use merpati_mail::{
     Class, DeliveryId, Domain, QueueId, Recipient, Route, Time,
     event::{Accepted, Waiting},
@@ -23,7 +28,7 @@ use merpati_mail::{
 use merpati_spool::{Handle, SpoolError};
 use tokio::task::{JoinError, spawn_blocking};
 
-use super::{Control, content, refused};
+use super::{Control, content, read, refused};
 use crate::conductor;
 
 impl Control {
@@ -55,6 +60,67 @@ impl Control {
         Ok(QueueListing { deliveries: self.complete(found).await?, next })
     }
 
+    /// How much waits in a part of the queue.
+    pub(super) async fn queue_shape(
+        &self,
+        selection: &Selection,
+        by: Grouping,
+        after: Option<QueueId>,
+    ) -> Result<Shape, AdminError> {
+        let mut ids = self.candidates(selection, after).await?;
+        ids.retain(|id| after.is_none_or(|after| *id > after));
+        let reads = by.reads_envelopes() || selection.reads_envelopes();
+        let most = if reads { READ_MAX } else { LOOKED_MAX };
+        let (mut shape, mut looked) = (Shape::default(), 0);
+        for chunk in ids.chunks(CHUNK_MESSAGES) {
+            let (mut selected, _) = self.selected(selection, chunk).await?;
+            if by.reads_envelopes() && !selection.reads_envelopes() {
+                let read = self.read(&selected).await?;
+                selected.retain_mut(|delivery| fill(delivery, &read));
+            }
+            let hops = match by {
+                Grouping::NextHop => self.next_hops(&selected).await?,
+                Grouping::Credential
+                | Grouping::Domain
+                | Grouping::Listener
+                | Grouping::Reason
+                | Grouping::SenderDomain
+                | Grouping::Status => BTreeMap::new(),
+            };
+            let now = self.clock.now();
+            let mut seen = BTreeSet::new();
+            for delivery in &selected {
+                let hop = hops.get(&delivery.id).map(String::as_str);
+                let group = by.name(delivery, hop, now);
+                let is_first = seen.insert((delivery.id.message, group.clone()));
+                shape.count(group, now.since(delivery.accepted_at), is_first);
+            }
+            looked += chunk.len();
+            if looked >= most {
+                break;
+            }
+        }
+        shape.next = end(&ids, looked);
+        Ok(shape)
+    }
+
+    /// Where these deliveries wait, in words.
+    async fn next_hops(
+        &self,
+        deliveries: &[Delivery],
+    ) -> Result<BTreeMap<DeliveryId, String>, AdminError> {
+        let ids: Vec<DeliveryId> = deliveries.iter().map(|delivery| delivery.id).collect();
+        self.look(move |core| {
+            let queue = core.queue();
+            let name = |id| {
+                let key = queue.lane_key(queue.lane_of(id)?)?;
+                Some((id, lane_name(core, key)))
+            };
+            ids.into_iter().filter_map(name).collect()
+        })
+        .await
+    }
+
     /// A message of the queue.
     pub(super) async fn queue_message(&self, id: QueueId) -> Result<Option<Queued>, AdminError> {
         let deliveries = self.known(vec![id]).await?;
@@ -75,6 +141,22 @@ impl Control {
         summary.size_bytes = accepted.size_bytes;
         let date = header::first(&header, "Date").map(|field| field.unfolded().trim().to_owned());
         Ok(Some(Queued { summary, date, envelope: accepted.envelope, deliveries }))
+    }
+
+    /// The content of a message of the queue, with what was changed in its header.
+    pub(super) async fn queue_content(&self, id: QueueId) -> Result<Option<Bytes>, AdminError> {
+        if self.known(vec![id]).await?.is_empty() {
+            return Ok(None);
+        }
+        let spool = self.spool.clone();
+        match spawn_blocking(move || read(&spool, id)).await.map_err(crashed)? {
+            Ok((stored, content)) => {
+                let slices = stored.accepted.edits.slices(&content);
+                Ok(Some(slices.flatten().copied().collect()))
+            }
+            Err(SpoolError::Missing(_)) => Ok(None),
+            Err(error) => Err(AdminError::Storage(error.to_string())),
+        }
     }
 
     /// A verb for a part of the queue. It is looked at whole before anything is done.
@@ -174,7 +256,7 @@ impl Control {
         let read = self.read(&deliveries).await?;
         deliveries.retain_mut(|delivery| fill(delivery, &read));
         let wanted: BTreeSet<DeliveryId> = deliveries.iter().map(|d| d.id).collect();
-        let hostname = self.hostname.clone();
+        let hostname = self.setup.get().hostname.clone();
         let mut notes: BTreeMap<DeliveryId, Note> = self
             .look(move |core| {
                 let living = read.values().flatten();
@@ -250,6 +332,19 @@ fn notes(
         notes.push((id, Note { code: cause.map(|cause| cause.code), route }));
     }
     notes
+}
+
+/// What a lane leads to, in words.
+fn lane_name(core: &Core, key: &LaneKey) -> String {
+    match key {
+        LaneKey::Hop(place) => {
+            let rule = core.queue().router().rule(*place);
+            rule.map_or_else(|| "-".to_owned(), |rule| format!("route {}", rule.name))
+        }
+        LaneKey::Mx(_, domain) => domain.to_string(),
+        LaneKey::Stale => "(looked up anew when it is due)".to_owned(),
+        LaneKey::Unrouted(domain) => format!("{domain} (no route)"),
+    }
 }
 
 fn delivery(view: View, accepted_at: Time) -> Delivery {

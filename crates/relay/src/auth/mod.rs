@@ -40,7 +40,7 @@ pub struct Authenticator {
     passwords: Passwords,
     made_up: MadeUp,
     tokens: Arc<Tokens>,
-    lockout: Mutex<Lockout>,
+    lockout: Arc<Mutex<Lockout>>,
 }
 
 /// Where a claim comes from.
@@ -72,6 +72,14 @@ impl Authenticator {
         Self::new(&secret, credentials, token_issuers, auth.rules())
     }
 
+    /// The same, with what `before` remembers of failures.
+    pub fn after(config: &Config, before: &Self) -> anyhow::Result<Self> {
+        let lockout = Arc::clone(&before.lockout);
+        let own = Self::of(config)?;
+        lock(&lockout).set_rules(config.auth.rules());
+        Ok(Self { lockout, ..own })
+    }
+
     /// These users and issuers, with the secret from which salts are made up. Errs where the
     /// machine gives no random octets.
     pub fn new(
@@ -87,7 +95,7 @@ impl Authenticator {
             users,
             passwords,
             tokens: Arc::new(Tokens::new(issuers)),
-            lockout: Mutex::new(Lockout::new(rules)),
+            lockout: Arc::new(Mutex::new(Lockout::new(rules))),
         })
     }
 
@@ -138,9 +146,13 @@ impl Authenticator {
     }
 
     fn lockout(&self) -> MutexGuard<'_, Lockout> {
-        // Each change is whole before the lock is given back.
-        self.lockout.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lockout)
     }
+}
+
+fn lock(lockout: &Mutex<Lockout>) -> MutexGuard<'_, Lockout> {
+    // Each change is whole before the lock is given back.
+    lockout.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The user for whom a claim could be a guess. Nobody guesses a signature, so what a token or a

@@ -4,10 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, task::JoinHandle};
 
 use super::{Failure, config_commands};
 use crate::config;
@@ -58,6 +58,33 @@ impl Client {
         parse(&self.request(&Method::DELETE, target)?)
     }
 
+    /// Reads a resource that goes on and on, line by line, until `take` says false or it ends.
+    pub(super) fn lines(
+        &self,
+        target: &str,
+        mut take: impl FnMut(&str) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (response, driver) = self.send(&Method::GET, target).await?;
+            let status = response.status();
+            let mut body = response.into_body();
+            let mut unread: Vec<u8> = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|why| broken(&why))?;
+                unread.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                if !status.is_success() {
+                    continue;
+                }
+                if !take_lines(&mut unread, &mut take)? {
+                    return Ok(());
+                }
+            }
+            driver.abort();
+            if status.is_success() { Ok(()) } else { Err(refusal(status, &unread)) }
+        })
+    }
+
     fn request(&self, method: &Method, target: &str) -> Result<Bytes, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let exchange = self.exchange(method, target);
@@ -66,6 +93,20 @@ impl Client {
     }
 
     async fn exchange(&self, method: &Method, target: &str) -> Result<Bytes, Failure> {
+        let (response, driver) = self.send(method, target).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), BODY_OCTETS_MAX).collect().await;
+        driver.abort();
+        let body = body.map_err(|why| broken(&why))?.to_bytes();
+        if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
+    }
+
+    /// Asks; what answers goes on as long as the task that is given with it.
+    async fn send(
+        &self,
+        method: &Method,
+        target: &str,
+    ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|why| {
             let socket = self.socket.display();
             Failure::RelayDown(format!(
@@ -73,8 +114,6 @@ impl Client {
                  name its socket with --socket or MERPATI_SOCKET"
             ))
         })?;
-        let broken =
-            |why: &dyn std::fmt::Display| Failure::RelayDown(format!("the relay hung up: {why}"));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|why| broken(&why))?;
@@ -86,12 +125,26 @@ impl Client {
             .body(Empty::<Bytes>::new())
             .map_err(|why| Failure::Other(why.to_string()))?;
         let response = sender.send_request(request).await.map_err(|why| broken(&why))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), BODY_OCTETS_MAX).collect().await;
-        driver.abort();
-        let body = body.map_err(|why| broken(&why))?.to_bytes();
-        if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
+        Ok((response, driver))
     }
+}
+
+/// Takes whole lines from the beginning, until `take` says false.
+fn take_lines(
+    unread: &mut Vec<u8>,
+    take: &mut impl FnMut(&str) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
+    while let Some(end) = unread.iter().position(|octet| *octet == b'\n') {
+        let line: Vec<u8> = unread.drain(..=end).collect();
+        if !take(String::from_utf8_lossy(&line).trim_end())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn broken(why: &dyn std::fmt::Display) -> Failure {
+    Failure::RelayDown(format!("the relay hung up: {why}"))
 }
 
 /// A value for the query of a target, with everything encoded that could end it (RFC 3986 §2.1).
@@ -129,6 +182,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     match status {
         StatusCode::REQUEST_TIMEOUT => Failure::Timeout(text),
         StatusCode::BAD_REQUEST => Failure::Usage(text),
+        StatusCode::CONFLICT => Failure::Config(text),
         _ => Failure::Other(text),
     }
 }

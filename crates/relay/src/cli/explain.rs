@@ -1,6 +1,6 @@
-//! `merpati explain`: where mail would go, and why.
+//! `merpati explain`: whether mail would be accepted and where it would go, and why.
 
-use std::process::ExitCode;
+use std::{net::IpAddr, process::ExitCode};
 
 use clap::Subcommand;
 use serde_json::Value;
@@ -13,6 +13,26 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ExplainCommand {
+    /// Tell whether a client's mail would be accepted, and by which rule; nothing is sent.
+    Accept {
+        /// The address of the client.
+        #[arg(long, value_name = "ADDRESS")]
+        ip: IpAddr,
+        /// The sender; without one, the null reverse-path.
+        #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+        from: String,
+        /// The recipient.
+        #[arg(long, value_name = "ADDRESS")]
+        rcpt: String,
+        /// The listener; without one, the first that takes mail from anybody.
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        listener: String,
+        /// The credential with which the client authenticates; without one, none.
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        credential: String,
+        #[command(flatten)]
+        format: FormatArguments,
+    },
     /// Tell which rule covers a recipient, and which hosts would be tried.
     Route {
         /// The recipient, such as ani@example.org, or `postmaster`.
@@ -33,19 +53,58 @@ pub(super) fn run(
     client: &Client,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    let ExplainCommand::Route { address, from, credential, format } = command;
-    let target = format!(
-        "/v1/explain/route?address={}&from={}&credential={}",
-        encoded(address),
-        encoded(from),
-        encoded(credential)
-    );
-    let answer = client.json(&target)?;
-    match format.format {
-        Format::Jsonl => output.line(&answer.to_string())?,
-        Format::Table => show(&answer, output)?,
+    match command {
+        ExplainCommand::Accept { ip, from, rcpt, listener, credential, format } => {
+            let target = format!(
+                "/v1/explain/accept?ip={ip}&from={}&rcpt={}&listener={}&credential={}",
+                encoded(from),
+                encoded(rcpt),
+                encoded(listener),
+                encoded(credential)
+            );
+            let answer = client.json(&target)?;
+            match format.format {
+                Format::Jsonl => output.line(&answer.to_string())?,
+                Format::Table => show_acceptance(&answer, output)?,
+            }
+        }
+        ExplainCommand::Route { address, from, credential, format } => {
+            let target = format!(
+                "/v1/explain/route?address={}&from={}&credential={}",
+                encoded(address),
+                encoded(from),
+                encoded(credential)
+            );
+            let answer = client.json(&target)?;
+            match format.format {
+                Format::Jsonl => output.line(&answer.to_string())?,
+                Format::Table => show(&answer, output)?,
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sentence, what would be said, and what was asked on the way.
+fn show_acceptance(answer: &Value, output: &mut Output) -> Result<(), Failure> {
+    output.line(&harmless_line(&plain(answer.get("sentence"))))?;
+    output.line("")?;
+    let step = |step: &&Value| {
+        let accepted = step.get("accepted").and_then(Value::as_bool).unwrap_or(false);
+        let said = if accepted { "yes".to_owned() } else { plain(step.get("reply")) };
+        vec![plain(step.get("command")), plain(step.get("rule")), said]
+    };
+    let steps: Vec<Vec<String>> = rows(answer, "steps").iter().map(step).collect();
+    output.table(&["AT", "RULE", "SAYS"], &steps)?;
+    let asked: Vec<Vec<String>> = rows(answer, "asked")
+        .into_iter()
+        .map(|one| vec![plain(one.get("question")), plain(one.get("answer"))])
+        .collect();
+    if !asked.is_empty() {
+        output.line("")?;
+        output.table(&["ASKED", "ANSWER"], &asked)?;
+    }
+    Ok(())
 }
 
 fn show(answer: &Value, output: &mut Output) -> Result<(), Failure> {

@@ -8,29 +8,69 @@ mod client;
 mod config_commands;
 mod config_init;
 mod explain;
+mod manuals;
+mod msg;
 mod output;
 mod queue;
 mod sandbox;
 mod send;
+mod sendmail;
 mod serve;
+mod sessions;
 mod spool;
+mod trace;
 
-use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use merpati_console::quantity;
 
 use self::output::Output;
+use crate::conversation::Trouble;
 
 /// Reads the arguments of the process, does what they say, and tells how it ended.
 pub fn main() -> ExitCode {
-    let command_line = CommandLine::parse();
     let mut output = Output::standard();
-    match command_line.run(&mut output) {
+    let mut words = std::env::args();
+    let name = words.next().unwrap_or_default();
+    let name = Path::new(&name).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let ran = match name {
+        "mailq" => queue::list_all(&client::Client::new(None), &mut output),
+        "newaliases" => sendmail::new_aliases(&client::Client::new(None), &mut output),
+        "sendmail" => send_mail(words, &mut output),
+        _ => CommandLine::parse().run(&mut output),
+    };
+    match ran {
         Ok(code) => code,
         Err(failure) => {
             output.complain(&failure.to_string());
             failure.exit_code()
+        }
+    }
+}
+
+/// `sendmail`, by that name or as a command.
+fn send_mail(
+    words: impl IntoIterator<Item = String>,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let arguments = match sendmail::SendmailArguments::read(words) {
+        Ok(arguments) => arguments,
+        Err(why) => {
+            output.complain(&format!("sendmail: {why}"));
+            return Ok(ExitCode::from(64));
+        }
+    };
+    match arguments.mode {
+        sendmail::Mode::Initialise => sendmail::new_aliases(&client::Client::new(None), output),
+        sendmail::Mode::List => queue::list_all(&client::Client::new(None), output),
+        sendmail::Mode::Deliver | sendmail::Mode::RunQueue | sendmail::Mode::Speak => {
+            Ok(sendmail::run(&arguments, output))
         }
     }
 }
@@ -48,6 +88,11 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Print the completions of a shell, to be read by it.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// Write, check, show or explain the configuration.
     #[command(subcommand)]
     Config(config_commands::ConfigCommand),
@@ -56,7 +101,7 @@ enum Command {
     Credential(CredentialCommand),
     /// Stop taking mail, let sessions end, and end the relay.
     Drain,
-    /// Tell where mail would go, and why.
+    /// Tell whether mail would be accepted and where it would go, and why.
     #[command(subcommand)]
     Explain(explain::ExplainCommand),
     /// Tell whether the relay takes mail.
@@ -65,16 +110,35 @@ enum Command {
         #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
         wait: Option<Duration>,
     },
+    /// Write the manual pages into a directory.
+    Man {
+        /// The directory; made where it is missing.
+        directory: PathBuf,
+    },
+    /// Look at a message: its header, its octets, or what was said about it.
+    #[command(subcommand)]
+    Msg(msg::MsgCommand),
     /// Look at deliveries that wait, and try, hold, release or cancel them.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Have the relay read its configuration again; where it has mistakes, nothing changes.
+    Reload,
     /// Look at captured mail.
     #[command(subcommand)]
     Sandbox(sandbox::SandboxCommand),
     /// Send a test message by SMTP.
     Send(send::SendArguments),
+    /// Send what comes on standard input, as programs call sendmail; see the book for its options.
+    #[command(disable_help_flag = true)]
+    Sendmail {
+        /// Options and recipients of sendmail, such as `-t -i`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<String>,
+    },
     /// Run the relay; without a configuration, a sandbox on loopback.
     Serve(ConfigArguments),
+    /// Show who is connected, in and out, and what each session does.
+    Sessions(sessions::SessionsArguments),
     /// Check, measure, copy, export and import the spool.
     #[command(subcommand)]
     Spool(spool::SpoolCommand),
@@ -83,6 +147,10 @@ enum Command {
         #[command(flatten)]
         format: FormatArguments,
     },
+    /// Show what is said in sessions while it is said; secrets are hidden, content is left out.
+    Tap(sessions::TapArguments),
+    /// Tell where a message is, how it came there and what to do, or why it was refused.
+    Trace(trace::TraceArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,7 +170,7 @@ struct ConfigArguments {
     settings: Vec<String>,
 }
 
-/// How a list is written.
+/// How something is written.
 #[derive(Args, Clone, Copy, Debug)]
 struct FormatArguments {
     /// A table for people, or a line of JSON for each item.
@@ -116,10 +184,26 @@ enum Format {
     Table,
 }
 
+/// How a list is written that programs may want as a table.
+#[derive(Args, Clone, Copy, Debug)]
+struct ListFormatArguments {
+    /// A table for people, a line of JSON for each item, or a table for programs (RFC 4180).
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = ListFormat::Table)]
+    format: ListFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ListFormat {
+    Csv,
+    Jsonl,
+    Table,
+}
+
 impl CommandLine {
     fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = client::Client::new(self.socket);
         match self.command {
+            Command::Completions { shell } => manuals::completions(shell, output),
             Command::Config(command) => config_commands::run(&command, output),
             Command::Credential(CredentialCommand::Hash) => hash(output),
             Command::Drain => {
@@ -129,12 +213,19 @@ impl CommandLine {
             }
             Command::Explain(command) => explain::run(&command, &client, output),
             Command::Health { wait } => health(&client, wait, output),
+            Command::Man { directory } => manuals::write(&directory, output),
+            Command::Msg(command) => msg::run(&command, &client, output),
             Command::Queue(command) => queue::run(&command, &client, output),
+            Command::Reload => reload(&client, output),
             Command::Sandbox(command) => sandbox::run(&command, &client, output),
             Command::Send(arguments) => send::run(&arguments, output),
+            Command::Sendmail { words } => send_mail(words, output),
             Command::Serve(arguments) => serve::run(&arguments, output),
+            Command::Sessions(arguments) => sessions::list(&arguments, &client, output),
             Command::Spool(command) => spool::run(&command, &client, output),
             Command::Status { format } => status(&client, format.format, output),
+            Command::Tap(arguments) => sessions::tap(&arguments, &client, output),
+            Command::Trace(arguments) => trace::run(&arguments, &client, output),
         }
     }
 }
@@ -182,6 +273,15 @@ impl fmt::Display for Failure {
     }
 }
 
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Gone(why) => Self::RelayDown(why),
+            Trouble::Name(_) | Trouble::Refused { .. } => Self::Other(trouble.to_string()),
+        }
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Other(error.to_string())
@@ -199,6 +299,21 @@ fn hash(output: &mut Output) -> Result<ExitCode, Failure> {
     let line = crate::credential::hash(password)
         .map_err(|why| Failure::Other(format!("the password cannot be stored: {why}")))?;
     output.line(&line)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what changed.
+fn reload(client: &client::Client, output: &mut Output) -> Result<ExitCode, Failure> {
+    let answer = client.post("/v1/reload")?;
+    let names = |key: &str| output::plain(answer.get(key));
+    match names("changed") {
+        none if none.is_empty() => output.line("reloaded; no option that holds has changed")?,
+        changed => output.line(&format!("reloaded; changed: {changed}"))?,
+    }
+    let later = names("at_restart");
+    if !later.is_empty() {
+        output.complain(&format!("these hold with the next start: {later}"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -282,6 +397,77 @@ mod tests {
 
     use super::*;
 
+    const LINES: &[(&str, bool)] = &[
+        ("serve", true),
+        ("serve --config a.toml --set server.hostname=x --set log.to=off", true),
+        ("config check a.toml", true),
+        ("config check", true),
+        ("config show --changed", true),
+        ("config explain server.hostname", true),
+        ("config explain", false),
+        ("sandbox ls -o jsonl --query from:shop --limit 5", true),
+        ("sandbox ls -o csv", true),
+        ("sandbox show 028T5CY4TQKFF -o csv", false),
+        ("sandbox show 028T5CY4TQKFF --raw", true),
+        ("sandbox wait --query subject:code --timeout 30s", true),
+        ("sandbox wait --timeout soon", false),
+        ("sandbox export out --maildir", true),
+        ("sandbox clear", true),
+        ("send --to ani@example.id", true),
+        ("send --to ani@example.id --to b@example.id --server localhost:25 --body -", true),
+        ("send", false),
+        ("send --to nobody", false),
+        ("credential hash", true),
+        ("health --wait 30s", true),
+        ("drain --socket var/control.sock", true),
+        ("spool verify", true),
+        ("spool verify --spool copy -o jsonl", true),
+        ("spool stats --config a.toml", true),
+        ("spool export out 028T5CY4TQKFF --spool copy", true),
+        ("spool export", false),
+        ("spool export out shop", false),
+        ("spool import out --skip-present", true),
+        ("spool import", false),
+        ("spool backup copy", true),
+        ("spool backup copy --spool old -o jsonl", true),
+        ("spool backup", false),
+        ("completions bash", true),
+        ("completions tcl", false),
+        ("man out", true),
+        ("msg show 028T5CY4TQKFF --headers", true),
+        ("msg show 028T5CY4TQKFF --raw", true),
+        ("msg show 028T5CY4TQKFF --raw --headers", false),
+        ("msg show 028T5CY4TQKFF --transcript", true),
+        ("reload", true),
+        ("sendmail -t -oi -f a@b.example -- c@d.example", true),
+        ("sessions -o csv", true),
+        ("tap in --ip 192.0.2.1 -n 3", true),
+        ("tap", false),
+        ("status -o jsonl", true),
+        ("queue ls", true),
+        ("queue ls from:shop age>1h -n 5 -o jsonl", true),
+        ("queue ls -n many", false),
+        ("queue show 028T5CY4TQKFF", true),
+        ("queue show", false),
+        ("queue retry --all --dry-run", true),
+        ("queue retry --all from:shop", false),
+        ("queue hold 028T5CY4TQKFF --why odd", true),
+        ("queue release status:held", true),
+        ("queue cancel 028T5CY4TQKFF.0 from:shop --yes", true),
+        ("queue release 028T5CY4TQKFF --why odd", false),
+        ("explain route ani@example.id --from a@b.example --credential shop -o jsonl", true),
+        ("explain route", false),
+        ("explain accept --ip 192.0.2.1 --from a@b.example --rcpt c@d.example", true),
+        ("explain accept --ip here --rcpt c@d.example", false),
+        ("trace ani@example.id -n 5 --transcript -o csv", true),
+        ("trace from:shop age<1h", true),
+        ("trace", false),
+        ("queue count", true),
+        ("queue count reason:connection -o jsonl", true),
+        ("queue shape --by reason status:waiting -o csv", true),
+        ("queue shape --by colour", false),
+    ];
+
     #[test]
     fn the_arguments_are_consistent() {
         CommandLine::command().debug_assert();
@@ -289,57 +475,10 @@ mod tests {
 
     #[test]
     fn commands_are_understood_or_refused() {
-        for (line, is_good) in [
-            ("serve", true),
-            ("serve --config a.toml --set server.hostname=x --set log.to=off", true),
-            ("config check a.toml", true),
-            ("config check", true),
-            ("config show --changed", true),
-            ("config explain server.hostname", true),
-            ("config explain", false),
-            ("sandbox ls -o jsonl --query from:shop --limit 5", true),
-            ("sandbox ls -o csv", false),
-            ("sandbox show 028T5CY4TQKFF --raw", true),
-            ("sandbox wait --query subject:code --timeout 30s", true),
-            ("sandbox wait --timeout soon", false),
-            ("sandbox export out --maildir", true),
-            ("sandbox clear", true),
-            ("send --to ani@example.id", true),
-            ("send --to ani@example.id --to b@example.id --server localhost:25 --body -", true),
-            ("send", false),
-            ("send --to nobody", false),
-            ("credential hash", true),
-            ("health --wait 30s", true),
-            ("drain --socket var/control.sock", true),
-            ("spool verify", true),
-            ("spool verify --spool copy -o jsonl", true),
-            ("spool stats --config a.toml", true),
-            ("spool export out 028T5CY4TQKFF --spool copy", true),
-            ("spool export", false),
-            ("spool export out shop", false),
-            ("spool import out --skip-present", true),
-            ("spool import", false),
-            ("spool backup copy", true),
-            ("spool backup copy --spool old -o jsonl", true),
-            ("spool backup", false),
-            ("status -o jsonl", true),
-            ("queue ls", true),
-            ("queue ls from:shop age>1h -n 5 -o jsonl", true),
-            ("queue ls -n many", false),
-            ("queue show 028T5CY4TQKFF", true),
-            ("queue show", false),
-            ("queue retry --all --dry-run", true),
-            ("queue retry --all from:shop", false),
-            ("queue hold 028T5CY4TQKFF --why odd", true),
-            ("queue release status:held", true),
-            ("queue cancel 028T5CY4TQKFF.0 from:shop --yes", true),
-            ("queue release 028T5CY4TQKFF --why odd", false),
-            ("explain route ani@example.id --from a@b.example --credential shop -o jsonl", true),
-            ("explain route", false),
-        ] {
+        for (line, is_good) in LINES {
             let words = std::iter::once("merpati").chain(line.split(' '));
             let parsed = CommandLine::try_parse_from(words);
-            assert_eq!(parsed.is_ok(), is_good, "{line}: {parsed:?}");
+            assert_eq!(parsed.is_ok(), *is_good, "{line}: {parsed:?}");
         }
     }
 

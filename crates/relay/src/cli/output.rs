@@ -76,6 +76,16 @@ impl Output {
         self.out.flush()
     }
 
+    /// Writes rows for programs that read tables (RFC 4180), under a line with the headings.
+    pub(super) fn csv(&mut self, headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
+        for row in std::iter::once(&headings).chain(rows) {
+            let cells: Vec<String> = row.iter().map(|cell| csv_cell(cell)).collect();
+            write!(self.out, "{}\r\n", cells.join(","))?;
+        }
+        self.out.flush()
+    }
+
     /// Writes a line to standard error. Where even that fails, nobody can be told.
     pub(super) fn complain(&mut self, text: &str) {
         let _ = writeln!(self.complaints, "{text}");
@@ -105,6 +115,15 @@ pub(super) fn plain(value: Option<&Value>) -> String {
             items.iter().map(|item| plain(Some(item))).collect::<Vec<_>>().join(", ")
         }
         Some(other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_))) => other.to_string(),
+    }
+}
+
+/// A cell of RFC 4180 §2: in quotation marks where it holds what could end it.
+fn csv_cell(text: &str) -> String {
+    if text.contains([',', '"', '\r', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
     }
 }
 
@@ -148,6 +167,18 @@ const CELL_CHARS_MAX: usize = 80;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_of_a_table_for_programs_cannot_end_it() {
+        for (text, want) in [
+            ("a b", "a b"),
+            ("a,b", "\"a,b\""),
+            ("say \"no\"", "\"say \"\"no\"\"\""),
+            ("a\nb", "\"a\nb\""),
+        ] {
+            assert_eq!(csv_cell(text), want);
+        }
+    }
 
     #[test]
     fn mail_cannot_control_the_terminal() {

@@ -3,14 +3,17 @@
 //! Invariant: a verb never concerns the whole queue by a forgotten argument, and what cannot be
 //! taken back asks before it concerns more than one message.
 
+mod shape;
+
 use std::{io, process::ExitCode};
 
-use clap::Subcommand;
+use clap::{Subcommand, builder::PossibleValuesParser};
+use merpati_console::queue::Grouping;
 use merpati_mail::QueueId;
 use serde_json::Value;
 
 use super::{
-    Failure, Format, FormatArguments,
+    Failure, Format, FormatArguments, ListFormat, ListFormatArguments,
     client::{Client, encoded},
     output::{Output, harmless_line, plain},
 };
@@ -24,6 +27,14 @@ pub(super) enum QueueCommand {
         /// Do not ask, though it concerns more than one message.
         #[arg(long)]
         yes: bool,
+    },
+    /// Say how many deliveries wait, and of how many messages.
+    Count {
+        /// Which, as for `ls`; without any, all.
+        #[arg(value_name = "SELECTION", long_help = SELECTION)]
+        selection: Vec<String>,
+        #[command(flatten)]
+        format: FormatArguments,
     },
     /// Let deliveries wait until they are released.
     Hold {
@@ -42,7 +53,7 @@ pub(super) enum QueueCommand {
         #[arg(short = 'n', long, default_value_t = 100)]
         limit: usize,
         #[command(flatten)]
-        format: FormatArguments,
+        format: ListFormatArguments,
     },
     /// Let held deliveries go, at once.
     Release {
@@ -53,6 +64,22 @@ pub(super) enum QueueCommand {
     Retry {
         #[command(flatten)]
         which: Which,
+    },
+    /// Show how old what waits is, by where it goes or by something else.
+    Shape {
+        /// Which, as for `ls`; without any, all.
+        #[arg(value_name = "SELECTION", long_help = SELECTION)]
+        selection: Vec<String>,
+        /// By what; those about the envelope read each message from the disk.
+        #[arg(
+            long,
+            value_name = "WHAT",
+            default_value = "next-hop",
+            value_parser = PossibleValuesParser::new(Grouping::ALL.map(Grouping::word))
+        )]
+        by: String,
+        #[command(flatten)]
+        format: ListFormatArguments,
     },
     /// Show a message and each of its deliveries: reason, what to do, next time, route.
     Show {
@@ -96,6 +123,9 @@ pub(super) fn run(
             }
             verb.run(which, client, output)
         }
+        QueueCommand::Count { selection, format } => {
+            shape::count(&query(selection), format.format, client, output)
+        }
         QueueCommand::Hold { which, why } => Verb { name: "hold", why }.run(which, client, output),
         QueueCommand::Ls { selection, limit, format } => {
             list(&query(selection), *limit, format.format, client, output)
@@ -104,9 +134,11 @@ pub(super) fn run(
             Verb { name: "release", why: "" }.run(which, client, output)
         }
         QueueCommand::Retry { which } => Verb { name: "retry", why: "" }.run(which, client, output),
+        QueueCommand::Shape { selection, by, format } => {
+            shape::run(&query(selection), by, format.format, client, output)
+        }
         QueueCommand::Show { id, format } => {
-            let id = whole_id(id, client)?;
-            let message = client.json(&format!("{QUEUE}/{}", encoded(&id)))?;
+            let message = message(id, client)?;
             match format.format {
                 Format::Jsonl => output.line(&message.to_string())?,
                 Format::Table => show(&message, output)?,
@@ -114,6 +146,31 @@ pub(super) fn run(
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Shows a message as `show` does.
+pub(super) fn show_one(
+    id: &str,
+    client: &Client,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    show(&message(id, client)?, output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn message(id: &str, client: &Client) -> Result<Value, Failure> {
+    let id = whole_id(id, client)?;
+    client.json(&format!("{QUEUE}/{}", encoded(&id)))
+}
+
+/// The message of a name that may be that of a delivery.
+pub(super) fn message_id(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(message, _)| message)
+}
+
+/// The whole queue, as `mailq` shows it.
+pub(super) fn list_all(client: &Client, output: &mut Output) -> Result<ExitCode, Failure> {
+    list("", usize::MAX, ListFormat::Table, client, output)
 }
 
 /// The words of the command line as one query: ids are meant one or the other, terms together.
@@ -251,20 +308,26 @@ fn confirm(
 fn list(
     query: &str,
     limit: usize,
-    format: Format,
+    format: ListFormat,
     client: &Client,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let (deliveries, has_more) = pages(query, limit, client)?;
-    if format == Format::Jsonl {
-        for delivery in &deliveries {
-            output.line(&delivery.to_string())?;
+    match format {
+        ListFormat::Csv => {
+            let rows: Vec<Vec<String>> = deliveries.iter().map(csv_row).collect();
+            output.csv(&CSV_KEYS.map(|key| key.0), &rows)?;
         }
-    } else if deliveries.is_empty() {
-        output.line(if query.is_empty() { "nothing waits" } else { "nothing is selected" })?;
-    } else {
-        let rows: Vec<Vec<String>> = deliveries.iter().map(row).collect();
-        output.table(&HEADINGS, &rows)?;
+        ListFormat::Jsonl => {
+            deliveries.iter().try_for_each(|delivery| output.line(&delivery.to_string()))?;
+        }
+        ListFormat::Table if deliveries.is_empty() => {
+            output.line(if query.is_empty() { "nothing waits" } else { "nothing is selected" })?;
+        }
+        ListFormat::Table => {
+            let rows: Vec<Vec<String>> = deliveries.iter().map(row).collect();
+            output.table(&HEADINGS, &rows)?;
+        }
     }
     if has_more {
         output.complain(&format!("{} shown, more follow; see --limit", deliveries.len()));
@@ -307,6 +370,14 @@ fn row(delivery: &Value) -> Vec<String> {
     ]
 }
 
+fn csv_row(delivery: &Value) -> Vec<String> {
+    let cell = |pointer: &str| match delivery.pointer(pointer) {
+        None | Some(Value::Null) => String::new(),
+        some => plain(some),
+    };
+    CSV_KEYS.map(|(_, pointer)| cell(pointer)).to_vec()
+}
+
 fn from(delivery: &Value) -> String {
     match delivery.get("envelope_from").and_then(Value::as_str) {
         Some("") => "<>".to_owned(),
@@ -339,7 +410,7 @@ fn next(delivery: &Value) -> String {
 }
 
 /// A number of seconds in the unit in which a person counts.
-fn coarse(seconds: Option<&Value>) -> String {
+pub(super) fn coarse(seconds: Option<&Value>) -> String {
     let Some(seconds) = seconds.and_then(Value::as_u64) else { return "-".to_owned() };
     match seconds {
         0..=119 => format!("{seconds} s"),
@@ -400,8 +471,8 @@ fn show(message: &Value, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// The id of the one message that begins so.
-fn whole_id(id: &str, client: &Client) -> Result<String, Failure> {
-    let id = id.split_once('.').map_or(id, |(message, _)| message);
+pub(super) fn whole_id(id: &str, client: &Client) -> Result<String, Failure> {
+    let id = message_id(id);
     if id.parse::<QueueId>().is_ok() {
         return Ok(id.to_owned());
     }
@@ -421,6 +492,23 @@ const QUEUE: &str = "/v1/queue";
 
 const HEADINGS: [&str; 9] =
     ["ID", "AGE", "OCTETS", "FROM", "TO", "STATUS", "REASON", "NEXT", "ATTEMPTS"];
+
+/// The columns for programs: their names, and where each stands in the answer.
+const CSV_KEYS: [(&str, &str); 13] = [
+    ("id", "/id"),
+    ("accepted_at", "/accepted_at"),
+    ("size_bytes", "/size_bytes"),
+    ("envelope_from", "/envelope_from"),
+    ("envelope_to", "/envelope_to"),
+    ("status", "/status"),
+    ("reason", "/reason/id"),
+    ("code", "/reason/code"),
+    ("sentence", "/reason/sentence"),
+    ("advice", "/reason/advice"),
+    ("next_at", "/next_at"),
+    ("attempts", "/attempts"),
+    ("next_hop", "/route/next_hop"),
+];
 
 const SELECTION: &str = "\
 Ids of messages (028T5CY4TQKFF) or of one delivery (028T5CY4TQKFF.0), and terms that must all hold:

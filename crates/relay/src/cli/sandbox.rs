@@ -12,7 +12,7 @@ use merpati_console::{TIMEOUT_MAX, quantity};
 use serde_json::Value;
 
 use super::{
-    Failure, Format, FormatArguments,
+    Failure, Format, FormatArguments, ListFormat, ListFormatArguments,
     client::{Client, encoded},
     output::{Output, harmless, harmless_line, plain},
 };
@@ -42,7 +42,7 @@ pub(super) enum SandboxCommand {
         #[command(flatten)]
         selection: Selection,
         #[command(flatten)]
-        format: FormatArguments,
+        format: ListFormatArguments,
     },
     /// Show one message.
     Show {
@@ -65,7 +65,7 @@ pub(super) enum SandboxCommand {
         #[command(flatten)]
         selection: Selection,
         #[command(flatten)]
-        format: FormatArguments,
+        format: ListFormatArguments,
     },
 }
 
@@ -141,17 +141,19 @@ fn list(client: &Client, query: &str, limit: usize) -> Result<Vec<Value>, Failur
     Ok(messages)
 }
 
-fn tell(messages: &[Value], format: Format, output: &mut Output) -> Result<(), Failure> {
-    if format == Format::Jsonl {
-        for message in messages {
-            output.line(&message.to_string())?;
-        }
-        return Ok(());
-    }
+fn tell(messages: &[Value], format: ListFormat, output: &mut Output) -> Result<(), Failure> {
     let keys = ["id", "received_at", "envelope_from", "envelope_to", "size_bytes", "subject"];
     let row = |message: &Value| keys.map(|key| plain(message.get(key))).to_vec();
     let rows: Vec<Vec<String>> = messages.iter().map(row).collect();
-    output.table(&["ID", "RECEIVED", "FROM", "TO", "OCTETS", "SUBJECT"], &rows)?;
+    match format {
+        ListFormat::Csv => output.csv(&keys, &rows)?,
+        ListFormat::Jsonl => {
+            messages.iter().try_for_each(|message| output.line(&message.to_string()))?;
+        }
+        ListFormat::Table => {
+            output.table(&["ID", "RECEIVED", "FROM", "TO", "OCTETS", "SUBJECT"], &rows)?;
+        }
+    }
     Ok(())
 }
 

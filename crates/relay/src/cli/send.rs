@@ -1,19 +1,16 @@
 //! `merpati send`: a test message by SMTP, with every reply told.
-//!
-//! A conversation of one transaction in the clear, for trying a listener out; deliveries are made
-//! elsewhere, by the machine of `smtp::client`.
 
 use std::{
     fmt::Write as _,
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
+    io::Read,
     process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use merpati_mail::{Mailbox, Time};
 
 use super::{Failure, output::Output};
+use crate::conversation::{Conversation, Trouble};
 
 /// What to send where.
 #[derive(clap::Args, Debug)]
@@ -37,67 +34,28 @@ pub(super) struct SendArguments {
 
 pub(super) fn run(arguments: &SendArguments, output: &mut Output) -> Result<ExitCode, Failure> {
     let message = message(arguments, now())?;
-    let mut conversation = Conversation::open(&arguments.server)?;
-    conversation.expect("")?;
-    conversation.expect("EHLO localhost\r\n")?;
+    let mut conversation = Conversation::open(&arguments.server).map_err(named)?;
+    conversation.reply("the connection")?;
+    conversation.say("EHLO localhost")?;
     let is_8bit = !message.is_ascii();
     let parameter = if is_8bit { " BODY=8BITMIME" } else { "" };
-    conversation.expect(&format!("MAIL FROM:<{}>{parameter}\r\n", arguments.from))?;
+    conversation.say(&format!("MAIL FROM:<{}>{parameter}", arguments.from))?;
     for to in &arguments.to {
-        conversation.expect(&format!("RCPT TO:<{to}>\r\n"))?;
+        conversation.say(&format!("RCPT TO:<{to}>"))?;
     }
-    conversation.expect("DATA\r\n")?;
-    let reply = conversation.expect(&format!("{}.\r\n", stuffed(&message)))?;
+    conversation.say("DATA")?;
+    let reply = conversation.send(message.as_bytes())?;
     output.line(&super::output::harmless(&reply))?;
     // The message is accepted: what the server says to QUIT changes nothing.
-    let _ = conversation.expect("QUIT\r\n");
+    let _ = conversation.say("QUIT");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The lines of a connection.
-struct Conversation {
-    reader: BufReader<TcpStream>,
-}
-
-impl Conversation {
-    fn open(server: &str) -> Result<Self, Failure> {
-        let bad = |why: std::io::Error| Failure::Usage(format!("--server {server}: {why}"));
-        let addresses = server.to_socket_addrs().map_err(bad)?;
-        let mut last = None;
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, REPLY_WAIT) {
-                Ok(stream) => {
-                    stream.set_read_timeout(Some(REPLY_WAIT))?;
-                    stream.set_write_timeout(Some(REPLY_WAIT))?;
-                    return Ok(Self { reader: BufReader::new(stream) });
-                }
-                Err(why) => last = Some(why),
-            }
-        }
-        let why = last.map_or_else(|| "no address".to_owned(), |why| why.to_string());
-        Err(Failure::RelayDown(format!("{server} does not answer: {why}")))
-    }
-
-    /// Says something, and gives back the last line of the reply; an error where that is a refusal.
-    fn expect(&mut self, command: &str) -> Result<String, Failure> {
-        self.reader.get_mut().write_all(command.as_bytes())?;
-        for _ in 0..REPLY_LINES_MAX {
-            let mut line = Vec::new();
-            let limited = &mut (&mut self.reader).take(REPLY_OCTETS_MAX);
-            limited.read_until(b'\n', &mut line)?;
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if line.as_bytes().get(3) == Some(&b'-') {
-                continue;
-            }
-            let verb =
-                command.lines().next().filter(|_| command.len() < 1_000).unwrap_or("content");
-            return match line.bytes().next() {
-                Some(b'2' | b'3') => Ok(line),
-                Some(_) => Err(Failure::Other(format!("refused: {line}\n  after: {verb}"))),
-                None => Err(Failure::Other("the server hung up".to_owned())),
-            };
-        }
-        Err(Failure::Other("the reply does not end".to_owned()))
+/// A server that cannot be named so was named by an argument.
+fn named(trouble: Trouble) -> Failure {
+    match trouble {
+        Trouble::Name(why) => Failure::Usage(format!("--server {why}")),
+        other @ (Trouble::Gone(_) | Trouble::Refused { .. }) => other.into(),
     }
 }
 
@@ -133,28 +91,7 @@ fn message(arguments: &SendArguments, now: Time) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// With a dot before each line that begins with one (RFC 5321 §4.5.2).
-fn stuffed(message: &str) -> String {
-    let text = message.replace("\r\n.", "\r\n..");
-    if text.starts_with('.') { format!(".{text}") } else { text }
-}
-
-fn now() -> Time {
+pub(super) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time::from_micros(u64::try_from(since.as_micros()).unwrap_or(0))
-}
-
-const REPLY_WAIT: Duration = Duration::from_mins(5);
-const REPLY_LINES_MAX: usize = 200;
-const REPLY_OCTETS_MAX: u64 = 4_096;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_that_begins_with_a_dot_gets_another() {
-        assert_eq!(stuffed("a\r\n.b\r\n"), "a\r\n..b\r\n");
-        assert_eq!(stuffed(".a\r\n"), "..a\r\n");
-    }
 }

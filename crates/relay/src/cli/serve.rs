@@ -9,12 +9,21 @@ use crate::{
 };
 
 pub(super) fn run(arguments: &ConfigArguments, output: &mut Output) -> Result<ExitCode, Failure> {
-    let config = load(arguments)?;
-    config.check_needed_files().map_err(|why| Failure::Config(why.to_string()))?;
+    let config = read(arguments)?;
     let steps = next_steps(&config);
     // Only a relay that listens says so: its port may belong to somebody else's server.
     let mut announce = || steps.iter().for_each(|line| drop(output.line(line)));
-    node::run(config, &mut announce).map_err(|why| Failure::Other(format!("{why:#}")))
+    let arguments = arguments.clone();
+    let again = Box::new(move || read(&arguments).map_err(|why| why.to_string()));
+    let ended = node::run(config, again, &mut announce);
+    ended.map_err(|why| Failure::Other(format!("{why:#}")))
+}
+
+/// The configuration, with the files without which it cannot hold.
+fn read(arguments: &ConfigArguments) -> Result<Config, Failure> {
+    let config = load(arguments)?;
+    config.check_needed_files().map_err(|why| Failure::Config(why.to_string()))?;
+    Ok(config)
 }
 
 /// What to type next; nothing where there is no sandbox with a fixed port.

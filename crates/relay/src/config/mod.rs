@@ -46,7 +46,7 @@ use self::{
     check::Parts,
     diagnostic::Diagnostic,
     next_hop::To,
-    options::{CertificateEntry, Limits, Listener, Log, Relay, Sandbox, Server, Spool},
+    options::{CertificateEntry, History, Limits, Listener, Log, Relay, Sandbox, Server, Spool},
     outbound::{Delivery, Dns, Egress, EgressEntry, Retry, RouteEntry},
     reader::Reader,
     section::SectionDoc,
@@ -106,6 +106,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// The mail log.
     pub log: Log,
+    /// What `trace` looks through.
+    pub history: History,
     /// Every option with its value and where that comes from, in the order of reading.
     pub effective: Vec<Effective>,
     /// What was read.
@@ -123,6 +125,13 @@ pub struct Effective {
     pub source: Option<String>,
     /// The same as a part of a text.
     pub at: Span,
+}
+
+/// What one option says of another.
+fn check_together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    check::together(parts, diagnostics);
+    check_access::together(parts, diagnostics);
+    check_outbound::together(parts, diagnostics);
 }
 
 impl Config {
@@ -190,6 +199,7 @@ impl Config {
         let limits = reading.one(&Limits::DOC, Limits::read);
         let sandbox = reading.one(&Sandbox::DOC, Sandbox::read);
         let log = reading.one(&Log::DOC, Log::read);
+        let history = reading.one(&History::DOC, History::read);
         let parts = Parts {
             tree: &tree,
             server: server.as_ref(),
@@ -202,9 +212,7 @@ impl Config {
             routes: &routes,
             egresses: &egresses,
         };
-        check::together(&parts, &mut diagnostics);
-        check_access::together(&parts, &mut diagnostics);
-        check_outbound::together(&parts, &mut diagnostics);
+        check_together(&parts, &mut diagnostics);
         let complete = move || {
             Some(Self {
                 server: server?,
@@ -227,6 +235,7 @@ impl Config {
                 limits: limits?,
                 sandbox: sandbox?,
                 log: log?,
+                history: history?,
                 effective,
                 sources: Sources::default(),
             })

@@ -269,6 +269,16 @@ section! {
     }
 }
 
+section! {
+    /// What `merpati trace` looks through: what became of mail lately, in files of the data
+    /// directory, whatever becomes of the log. Envelopes are in it, contents are not.
+    Once "history" History {
+        /// Octets in all; the oldest are forgotten first. A message takes some 1,000. `off`:
+        /// nothing is kept, and a trace knows only what waits.
+        size_max: Option<Bytes> = Default::Value("256 MiB");
+    }
+}
+
 /// All sections, in the order of the reference.
 pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Server::DOC,
@@ -291,6 +301,7 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Limits::DOC,
     Sandbox::DOC,
     Log::DOC,
+    History::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 20;
+pub(super) const SECTIONS_COUNT: usize = 21;

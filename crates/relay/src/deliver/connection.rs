@@ -22,10 +22,14 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     content::Outgoing,
+    dialogue::{Dialogue, Side},
     pool::{Key, Permit},
     stream::{Stream, is_of_tls},
 };
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    sessions::{Doing, Redactor, Session as Shown, lines},
+};
 
 /// A connection with its session.
 pub(super) struct Connection {
@@ -36,6 +40,11 @@ pub(super) struct Connection {
     pub(super) used_at: Time,
     /// The TLS session; `None` in the clear.
     pub(super) tls: Option<TlsFacts>,
+    /// What was said since the last transaction began.
+    pub(super) dialogue: Dialogue,
+    redactor: Redactor,
+    /// What others see of it.
+    shown: Shown,
     session: Session,
     /// `None` after a handshake that failed.
     stream: Option<Stream>,
@@ -86,7 +95,7 @@ impl Connection {
         (stream, tls): (Stream, Option<TlsFacts>),
         options: Options,
         (connector, clock): (TlsConnector, Arc<Clock>),
-        permit: Permit,
+        (permit, shown): (Permit, Shown),
     ) -> Self {
         let now = clock.now();
         Self {
@@ -94,6 +103,9 @@ impl Connection {
             transactions: 0,
             used_at: now,
             tls,
+            dialogue: Dialogue::default(),
+            redactor: Redactor::default(),
+            shown,
             session: Session::new(now, options),
             stream: Some(stream),
             connector,
@@ -134,8 +146,11 @@ impl Connection {
 
     /// Begins a transaction.
     pub(super) fn start(&mut self, transaction: Transaction) {
+        self.dialogue.clear();
         self.transactions += 1;
         self.used_at = self.clock.now();
+        self.shown.learns(|about| about.message = Some(transaction.id));
+        self.shown.does(self.used_at, Doing::Talks);
         self.session.handle(self.used_at, Input::Start(transaction));
     }
 
@@ -149,6 +164,7 @@ impl Connection {
     /// Sends the content, after [`Turn::NeedBody`]. False where it could not be read: the
     /// connection is then of no more use.
     pub(super) async fn send(&mut self, message: &Outgoing) -> bool {
+        self.shown.does(self.clock.now(), Doing::Transfers);
         let octets = usize::try_from(message.size_octets).unwrap_or(WRITE_OCTETS);
         self.unwritten.reserve(octets.saturating_add(STUFFED_OCTETS).min(WRITE_OCTETS));
         for slice in message.first() {
@@ -176,6 +192,8 @@ impl Connection {
     /// Gives back memory that only a large content needs.
     pub(super) fn rest(&mut self, now: Time) {
         self.used_at = now;
+        self.shown.took();
+        self.shown.does(now, Doing::Idles);
         if self.unwritten.is_empty() {
             self.unwritten.shrink_to(IDLE_OCTETS);
         }
@@ -248,6 +266,11 @@ impl Connection {
     }
 
     fn write(&mut self, octets: &[u8]) {
+        self.dialogue.say(Side::Client, octets);
+        if self.shown.is_tapped() {
+            let said = lines(octets).map(|line| self.redactor.client(&line)).collect();
+            self.shown.tell(self.clock.now(), true, said);
+        }
         if self.written == self.unwritten.len() {
             self.written = 0;
             self.unwritten.clear();
@@ -291,6 +314,11 @@ impl Connection {
             Woken::Written => {}
             Woken::Read(count) => {
                 let octets = self.scratch.get(..count).unwrap_or_default();
+                self.dialogue.say(Side::Server, octets);
+                if self.shown.is_tapped() {
+                    let said = lines(octets).map(|line| self.redactor.server(&line)).collect();
+                    self.shown.tell(now, false, said);
+                }
                 if self.unread.is_empty() {
                     let used = self.session.handle(now, Input::Octets(octets));
                     self.unread.extend_from_slice(octets.get(used..).unwrap_or_default());

@@ -7,26 +7,22 @@
 
 mod connection;
 mod content;
+mod dialogue;
+mod options;
 mod pool;
 mod probe;
 mod remembered;
 mod results;
 mod stream;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use merpati_console::sessions::Direction;
 use merpati_flow::{
     Dialect, Handover, Job, Protection, Report,
     attempt::{self, HostPlace, Progress},
-    outcome::{Login, Terms},
+    outcome::Terms,
     route::Target,
 };
 use merpati_mail::{
@@ -36,98 +32,31 @@ use merpati_mail::{
     transfer,
 };
 use merpati_smtp::client::{
-    self, EightBitPolicy, Pipelining, RecipientResult, Timeouts, TlsUse, Transaction,
-    TransactionResult,
+    self, EightBitPolicy, Pipelining, RecipientResult, TlsUse, Transaction, TransactionResult,
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::TlsConnector;
 
-pub use self::content::Content;
 use self::{
     connection::{Connection, Turn},
     content::Outgoing,
     pool::{Key, Permit, Pool, Seat},
     probe::Goal,
     remembered::Remembered,
-    results::{finding, is_idle_end, is_pipelining_trouble, tell_why, wants_seven_bit},
+    results::{finding, is_idle_end, is_pipelining_trouble, is_trouble, tell_why, wants_seven_bit},
     stream::{Socket, Stream},
+};
+pub use self::{
+    content::Content,
+    options::{CertificateTrust, Egress, Options, Profile, Tools},
 };
 use crate::{
     clock::Clock,
     resolve::Resolver,
+    sessions::{About, Doing, Session},
+    sinks::{Notice, Transcript},
     tls::{self, Trust},
 };
-
-/// How attempts are carried out.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How, by the name of the rule that chose the next hop.
-    pub profiles: BTreeMap<Arc<str>, Profile>,
-    /// Our host name: what calls itself so is ourselves.
-    pub hostname: Domain,
-    /// Open connections in all, idle ones included.
-    pub connections_max: usize,
-    /// Open connections from one egress source to one host.
-    pub connections_per_host_max: usize,
-    /// Messages on one connection.
-    pub messages_per_connection_max: u32,
-    /// Recipients in one transaction.
-    pub recipients_max: usize,
-    /// How long a connection is kept without a message for it.
-    pub idle_wait: Duration,
-    /// How long a connection to one address may take to come about.
-    pub connect_wait: Duration,
-    /// After it no further host, connection or transaction is begun.
-    pub attempt_wait: Duration,
-    /// How long each reply may take.
-    pub timeouts: Timeouts,
-}
-
-/// What a rule says about its connections.
-#[derive(Clone, Debug)]
-pub struct Profile {
-    /// Where they come from.
-    pub egress: Egress,
-    /// How they are protected.
-    pub tls: TlsUse,
-    /// Whose certificates are believed.
-    pub trust: CertificateTrust,
-    /// Whom to authenticate as; `None` for nobody.
-    pub login: Option<client::Credential>,
-    /// Whether the hosts come from strangers' zones, so that their addresses must be permitted and
-    /// their names must not be ours.
-    pub is_mx: bool,
-}
-
-impl Profile {
-    /// On which terms an attempt goes by this rule.
-    fn terms(&self, job: &Job) -> Terms {
-        let login = if self.login.is_some() { Login::Given } else { Login::None };
-        Terms { dialect: job.dialect, login, protection: job.protection }
-    }
-}
-
-/// Whose certificates are believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CertificateTrust {
-    /// Anybody's.
-    Any,
-    /// Those for the name of the host by a CA of this PEM file.
-    File(PathBuf),
-    /// Those for the name of the host by a CA that this machine trusts.
-    System,
-}
-
-/// Where connections come from.
-#[derive(Clone, Debug)]
-pub struct Egress {
-    /// Its name.
-    pub name: Arc<str>,
-    /// The addresses to connect from, at most one of each family; none: the system chooses.
-    pub addresses: Vec<IpAddr>,
-    /// What we call ourselves in EHLO.
-    pub hello: Domain,
-}
 
 /// Carries out attempts; cheap to clone.
 #[derive(Clone)]
@@ -140,6 +69,7 @@ struct Shared {
     connectors: BTreeMap<Arc<str>, Connectors>,
     resolver: Resolver,
     clock: Arc<Clock>,
+    tools: Tools,
     pool: Pool,
     /// Hosts with which opportunistic TLS came to nothing.
     clear: Remembered,
@@ -157,7 +87,8 @@ impl fmt::Debug for Deliverer {
 
 impl Deliverer {
     /// Reads the trusted certificates. A task of the current runtime ends idle connections.
-    pub fn new(options: Options, resolver: Resolver, clock: Arc<Clock>) -> anyhow::Result<Self> {
+    pub fn new(options: Options, resolver: Resolver, tools: Tools) -> anyhow::Result<Self> {
+        let clock = Arc::clone(&tools.clock);
         let mut connectors = BTreeMap::new();
         for (rule, profile) in &options.profiles {
             let connector =
@@ -170,6 +101,7 @@ impl Deliverer {
             connectors,
             resolver,
             clock,
+            tools,
             pool,
             clear: Remembered::new(CLEAR_WAIT),
             lock_step: Remembered::new(LOCK_STEP_WAIT),
@@ -454,6 +386,7 @@ impl Run<'_> {
         may_protect: bool,
     ) -> Result<Box<Connection>, Found> {
         let shared = self.shared;
+        let shown = self.show(&key, &remote);
         let socket = match &remote {
             Remote::Ip(to) => {
                 let from = way.profile.egress.source_for(*to).map_err(unreachable)?;
@@ -469,6 +402,7 @@ impl Run<'_> {
         let mut stream = Stream::Clear(socket);
         let mut tls = None;
         if way.tls == TlsUse::Implicit {
+            shown.does(shared.clock.now(), Doing::Handshakes);
             let handshake = stream.handshake(way.connector, &key.host);
             let done = timeout(shared.options.timeouts.tls, handshake).await;
             let failed = |fact: Fact| Found { phase: Phase::StartTls, fact };
@@ -485,7 +419,24 @@ impl Run<'_> {
             options.pipelining = Pipelining::Never;
         }
         let tools = (way.connector.clone(), Arc::clone(&shared.clock));
-        Ok(Box::new(Connection::new(key, (stream, tls), options, tools, permit)))
+        shown.does(now, Doing::Talks);
+        Ok(Box::new(Connection::new(key, (stream, tls), options, tools, (permit, shown))))
+    }
+
+    /// Shows a connection that is made to others.
+    fn show(&self, key: &Key, remote: &Remote) -> Session {
+        let about = About {
+            name: key.rule.to_string(),
+            peer: match remote {
+                Remote::Ip(address) => Some(*address),
+                Remote::Unix(_) => None,
+            },
+            host: key.host.to_string(),
+            credential: None,
+            message: Some(self.job.message.accepted.id),
+        };
+        let (now, sessions) = (self.shared.clock.now(), &self.shared.tools.sessions);
+        sessions.begin(now, Direction::Out, Doing::Connects, about)
     }
 
     /// Hands over what it can on a connection.
@@ -503,6 +454,7 @@ impl Run<'_> {
             && let Some(found) = opened(&mut connection).await
         {
             let is_tls = connection.tls.is_some();
+            self.tell(&connection, place);
             tokio::spawn(connection.finish());
             return Talked::Failed(found, is_tls);
         }
@@ -518,6 +470,7 @@ impl Run<'_> {
                 tls.clone_from(&connection.tls);
             }
             let Some(mut results) = results else {
+                self.tell(&connection, place);
                 return Talked::Failed(cut(Phase::Mail), connection.tls.is_some());
             };
             if was_idle && is_idle_end(&results) {
@@ -542,6 +495,9 @@ impl Run<'_> {
             }
             // Nothing was sent where the content had to be encoded anew first; it was now.
             was_idle = false;
+            if results.recipients.iter().any(|(_, result)| is_trouble(result)) {
+                self.tell(&connection, place);
+            }
             let by = self.job.message.accepted.envelope.requests.deliver_by;
             let handover = Handover::of(self.job.dialect, results.is_dsn_offered)
                 .timed(by, results.is_deliver_by_offered);
@@ -638,6 +594,19 @@ impl Run<'_> {
         }
     }
 
+    /// Tells the history what was said with a host where it went wrong.
+    fn tell(&self, connection: &Connection, place: HostPlace) {
+        let Some((path, _)) = self.tried.get(place).filter(|_| self.goal == Goal::Deliver) else {
+            return;
+        };
+        self.shared.tools.sinks.tell([Notice::Transcript(Transcript {
+            at: self.shared.clock.now(),
+            message: self.job.message.accepted.id,
+            host: path.host.to_string(),
+            lines: connection.dialogue.lines(),
+        })]);
+    }
+
     fn is_late(&self) -> bool {
         self.shared.clock.now() >= self.began + self.shared.options.attempt_wait
     }
@@ -696,18 +665,6 @@ impl Shared {
         let all = message.all(CONVERSION_OCTETS_MAX).await.ok()??;
         let converted = tokio::task::spawn_blocking(move || transfer::seven_bit(&all)).await;
         Some(converted.ok()?.map(Outgoing::whole))
-    }
-}
-
-impl Egress {
-    /// The address to connect from to `to`; errs where there is none of its family.
-    fn source_for(&self, to: SocketAddr) -> Result<Option<IpAddr>, String> {
-        if self.addresses.is_empty() {
-            return Ok(None);
-        }
-        let of_family = self.addresses.iter().find(|from| from.is_ipv4() == to.is_ipv4());
-        let none = || format!("the egress source {} has no address of this family", self.name);
-        of_family.copied().map(Some).ok_or_else(none)
     }
 }
 

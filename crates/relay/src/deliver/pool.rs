@@ -235,6 +235,7 @@ impl fmt::Debug for Permit {
 
 #[cfg(test)]
 mod tests {
+    use merpati_console::sessions::Direction;
     use merpati_smtp::client::Options;
     use tokio::net::TcpListener;
 
@@ -242,6 +243,7 @@ mod tests {
     use crate::{
         clock::Clock,
         deliver::stream::{Socket, Stream},
+        sessions::{About, Doing, Sessions},
         tls::{Trust, connector},
     };
 
@@ -269,7 +271,10 @@ mod tests {
         let tools = (connector(Trust::Any).unwrap(), Arc::new(Clock::start(Time::EPOCH)));
         let options = Options::new(Domain::parse("relay.example").unwrap());
         let stream = (Stream::Clear(socket), None);
-        Box::new(Connection::new(key.clone(), stream, options, tools, permit))
+        let about = About::default();
+        let shown = Arc::new(Sessions::default());
+        let shown = shown.begin(Time::EPOCH, Direction::Out, Doing::Talks, about);
+        Box::new(Connection::new(key.clone(), stream, options, tools, (permit, shown)))
     }
 
     /// Polls once: whether it is there already.

@@ -25,6 +25,11 @@ fn not_delivered(result: &RecipientResult) -> Option<&Found> {
     }
 }
 
+/// Whether a recipient did not get what was to be handed over.
+pub(super) fn is_trouble(result: &RecipientResult) -> bool {
+    not_delivered(result).is_some()
+}
+
 pub(super) fn is_idle_end(results: &TransactionResult) -> bool {
     attempt::is_idle_end(results.recipients.iter().map(|(_, result)| not_delivered(result)))
 }

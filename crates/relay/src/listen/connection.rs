@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     io,
     net::SocketAddr,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -15,15 +16,15 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use merpati_console::Summary;
+use merpati_console::{Summary, sessions::Direction};
 use merpati_flow::{
     admit::{self, Answers, Room, Step},
     content::{self, Taking},
     rate,
 };
 use merpati_mail::{
-    Domain, Envelope, Event, Question, QueueId, Reply, Stage, Time, Verdict, event::Accepted,
-    question::CredentialAnswer, stage::Decision,
+    Domain, Envelope, Event, Overlay, Question, QueueId, Reply, Stage, Time, Verdict,
+    event::Accepted, header, question::CredentialAnswer, stage::Decision,
 };
 use merpati_smtp::server::{Input, Output, Session, SessionEnd, Standing, Wants};
 use merpati_spool::{Body, Group, SpoolError};
@@ -43,6 +44,7 @@ use crate::{
     committer::{Proposal, Refused},
     health::Life,
     pressure::Mail,
+    sessions::{About, Doing, Redactor, Session as Shown, lines},
     sinks::SessionEnded,
     world::Ahead,
 };
@@ -66,17 +68,26 @@ pub(super) async fn serve(
             return super::refuse(&socket, caller, refused, (plan, shared));
         }
     }
-    let clear = Stream::Clear(socket);
-    let (stream, tls) = match &plan.tls {
-        Tls::Implicit(acceptor) => match clear.handshake(acceptor, plan.handshake_wait).await {
-            Ok((stream, channel)) => (stream, Some(channel)),
-            Err(error) => {
-                return failed("tls-handshake", caller, error.to_string(), (plan, shared));
-            }
-        },
-        Tls::Never | Tls::Starttls(_) => (clear, None),
+    let about = About {
+        name: plan.options.listener.clone(),
+        peer: Some(caller.client),
+        ..About::default()
     };
     let began = shared.clock.now();
+    let shown = shared.sessions.begin(began, Direction::In, Doing::Talks, about);
+    let clear = Stream::Clear(socket);
+    let (stream, tls) = match &plan.tls {
+        Tls::Implicit(acceptor) => {
+            shown.does(began, Doing::Handshakes);
+            match clear.handshake(acceptor, plan.handshake_wait).await {
+                Ok((stream, channel)) => (stream, Some(channel)),
+                Err(error) => {
+                    return failed("tls-handshake", caller, error.to_string(), (plan, shared));
+                }
+            }
+        }
+        Tls::Never | Tls::Starttls(_) => (clear, None),
+    };
     let standing = plan.lists.standing(caller.client.ip());
     let mut connection = Connection {
         plan,
@@ -98,6 +109,8 @@ pub(super) async fn serve(
         ahead: None,
         listed: BTreeSet::new(),
         reason: None,
+        shown,
+        tapped: Tapped::default(),
     };
     let ended = connection.run().await;
     if ended == Ended::Panicked {
@@ -151,6 +164,19 @@ struct Connection<'a> {
     listed: BTreeSet<Arc<str>>,
     /// Why STARTTLS came to nothing; `None` where it did not.
     reason: Option<String>,
+    /// What others see of it.
+    shown: Shown,
+    tapped: Tapped,
+}
+
+/// What is to be told to who taps.
+#[derive(Debug, Default)]
+struct Tapped {
+    redactor: Redactor,
+    /// What of the octets that were read is content.
+    contents: Vec<Range<usize>>,
+    /// What we said meanwhile.
+    said: Vec<u8>,
 }
 
 /// How a connection came to its end.
@@ -191,6 +217,9 @@ impl Connection<'_> {
             let buffer = std::mem::take(&mut self.buffer);
             let Some(consumed) = self.step(Input::Octets(&buffer)) else { return Ended::Panicked };
             let turn = self.carry_out(&buffer).await;
+            if self.shown.is_tapped() {
+                self.tap(buffer.get(..consumed).unwrap_or_default());
+            }
             self.buffer = buffer;
             self.buffer.advance(consumed.min(self.buffer.len()));
             let is_idle = match turn {
@@ -222,23 +251,25 @@ impl Connection<'_> {
             match output {
                 Output::Ask(stage) => {
                     self.meet();
+                    self.show(&stage);
                     let verdict = self.decide(&stage).await;
                     self.step(Input::Verdict(verdict))?;
                     turn = Turn::Moved;
                 }
                 Output::Body(range) => {
                     self.has_carried = true;
+                    if self.shown.is_tapped() {
+                        self.tapped.contents.push(range.clone());
+                    }
                     let octets = buffer.get(range).unwrap_or_default();
                     let announced = self.session.announced_bytes();
                     self.body.push(octets, announced, &self.shared.spool).await;
                 }
                 Output::BodyDropped => self.body.clear(),
                 Output::BodyEnd(envelope) => {
-                    let input = match self.take(*envelope).await {
-                        Ok(id) => Input::Committed(id),
-                        Err(verdict) => Input::Verdict(verdict),
-                    };
-                    self.step(input)?;
+                    self.shown.does(self.shared.clock.now(), Doing::Commits);
+                    let taken = self.take(*envelope).await;
+                    self.tell_whether_taken(taken)?;
                     turn = Turn::Moved;
                 }
                 Output::Close => return Some(Turn::Closed),
@@ -248,14 +279,34 @@ impl Connection<'_> {
                     turn = Turn::Moved;
                 }
                 Output::Send(octets) => {
+                    if self.shown.is_tapped() {
+                        self.tapped.said.extend_from_slice(&octets);
+                    }
                     if !self.send(&octets).await {
                         self.step(Input::Closed)?;
                     }
                 }
                 Output::StartTls => {
+                    self.shown.does(self.shared.clock.now(), Doing::Handshakes);
                     self.start_tls().await?;
                     turn = Turn::Idle;
                 }
+            }
+        }
+    }
+
+    fn tell_whether_taken(&mut self, taken: Result<QueueId, NotTaken>) -> Option<()> {
+        match taken {
+            Ok(id) => {
+                self.shown.took();
+                self.step(Input::Committed(id)).map(drop)
+            }
+            Err((verdict, envelope)) => {
+                self.step(Input::Verdict(verdict))?;
+                if let Some(envelope) = envelope {
+                    self.session.note_refused(&envelope);
+                }
+                Some(())
             }
         }
     }
@@ -267,6 +318,11 @@ impl Connection<'_> {
         if let Some(deadline) = deadline.filter(|deadline| *deadline < self.alarm_at) {
             self.set_alarm(deadline);
         }
+        let doing = match self.session.wants() {
+            Wants::Content { .. } => Doing::Transfers,
+            Wants::Answer | Wants::Commands | Wants::Nothing => Doing::Talks,
+        };
+        self.shown.does(self.shared.clock.now(), doing);
         self.slow_down().await;
         // What the session does not take now must not pile up here.
         let may_read = self.session.wants() != Wants::Answer || self.buffer.len() < READ_OCTETS;
@@ -407,6 +463,44 @@ impl Connection<'_> {
         }
     }
 
+    /// Shows others what is known of the client when it begins something.
+    fn show(&self, stage: &Stage) {
+        self.shown.does(self.shared.clock.now(), Doing::Decides);
+        match stage {
+            Stage::Mail { .. } => {}
+            Stage::Connect | Stage::Hello { .. } | Stage::Recipient { .. } => return,
+        }
+        let (hello, credential) = (&self.session.summary().hello, self.session.credential());
+        self.shown.learns(|about| {
+            about.peer = Some(self.peer);
+            if hello.as_deref().is_some_and(|hello| hello != about.host) {
+                about.host = hello.clone().unwrap_or_default();
+            }
+            if credential != about.credential.as_deref() {
+                about.credential = credential.map(str::to_owned);
+            }
+        });
+    }
+
+    /// Tells those who tap what the client said, without content, and then what we said.
+    fn tap(&mut self, octets: &[u8]) {
+        let Tapped { redactor, contents, said } = &mut self.tapped;
+        let now = self.shared.clock.now();
+        let (mut heard, mut from) = (Vec::new(), 0);
+        for content in contents.drain(..) {
+            let before = octets.get(from..content.start).unwrap_or_default();
+            heard.extend(lines(before).map(|line| redactor.client(&line)));
+            heard.push(format!("({} octets of content)", content.len()));
+            from = content.end;
+        }
+        let rest = octets.get(from..).unwrap_or_default();
+        heard.extend(lines(rest).map(|line| redactor.client(&line)));
+        self.shown.tell(now, true, heard);
+        let answered = lines(said).map(|line| redactor.server(&line)).collect();
+        said.clear();
+        self.shown.tell(now, false, answered);
+    }
+
     /// Counts what a stranger does; a refusal where he has done it too often.
     fn spend(&self, spent: &[rate::Counted]) -> Option<Verdict> {
         if self.standing == Standing::Known || self.session.credential().is_some() {
@@ -483,12 +577,33 @@ impl Connection<'_> {
         }
     }
 
-    /// Takes a whole message: ours and durable, or refused.
-    async fn take(&mut self, mut envelope: Envelope) -> Result<QueueId, Verdict> {
+    /// Takes a whole message: ours and durable, or refused; then with its envelope, where that
+    /// still is in one piece.
+    async fn take(&mut self, mut envelope: Envelope) -> Result<QueueId, NotTaken> {
         self.look_ahead().await;
         if let Some(peer) = &mut envelope.origin.peer {
             peer.name = peer.name.take().or_else(|| self.name());
         }
+        let at = self.shared.clock.now();
+        let (collected, edits) = match self.look_through(at, &envelope).await {
+            Ok(looked) => looked,
+            Err(verdict) => return Err((verdict, Some(Box::new(envelope)))),
+        };
+        let Collected { id, size_bytes, .. } = collected;
+        let accepted = Accepted { id, envelope, edits, size_bytes };
+        let taken = match self.plan.sink {
+            Sink::Capture | Sink::Discard => self.capture(at, accepted, collected).await,
+            Sink::Queue => self.queue(at, accepted, collected).await,
+        };
+        taken.map(|()| id).map_err(|verdict| (verdict, None))
+    }
+
+    /// The content as it is taken, and what is changed in its header; or why it is refused.
+    async fn look_through(
+        &mut self,
+        at: Time,
+        envelope: &Envelope,
+    ) -> Result<(Collected, Overlay), Verdict> {
         let spool = &self.shared.spool;
         let collected = self.body.finish(spool).await.map_err(|error| refused_by(&error))?;
         let policy = &self.plan.policy;
@@ -499,25 +614,18 @@ impl Connection<'_> {
             collected
         };
         let head = admit::Head::of(&collected.head, collected.size_bytes);
-        let (id, at) = (collected.id, self.shared.clock.now());
         let edits = content::decide(
             &Taking {
                 policy,
                 hostname: &self.shared.hostname,
-                envelope: &envelope,
-                id,
+                envelope,
+                id: collected.id,
                 at,
                 longest_line_octets: collected.longest_line,
             },
             &head,
         )?;
-        let size_bytes = collected.size_bytes;
-        let accepted = Accepted { id, envelope, edits, size_bytes };
-        match self.plan.sink {
-            Sink::Capture | Sink::Discard => self.capture(at, accepted, collected).await?,
-            Sink::Queue => self.queue(at, accepted, collected).await?,
-        }
-        Ok(id)
+        Ok((collected, edits))
     }
 
     /// Hands a message over to the queue: durable, or refused.
@@ -528,6 +636,7 @@ impl Connection<'_> {
         collected: Collected,
     ) -> Result<(), Verdict> {
         let (id, fresh) = (accepted.id, &self.shared.fresh);
+        let message_id = message_id(&accepted.edits, &collected.head);
         // Before the commit: the core may want it before we know of it. What is to wait would only
         // keep others out.
         let waits = accepted.envelope.requests.release_at.is_some();
@@ -539,7 +648,7 @@ impl Connection<'_> {
         }
         let group = Group::with_body(at, Event::Accepted(Box::new(accepted)), collected.body);
         let committer = &self.shared.committer;
-        committer.commit(Proposal { group, summary: None }).await.map_err(|why| {
+        committer.commit(Proposal { group, summary: None, message_id }).await.map_err(|why| {
             fresh.forget(id);
             refused(why)
         })
@@ -555,9 +664,10 @@ impl Connection<'_> {
         let Collected { id, head, size_bytes, body, .. } = collected;
         let is_kept = self.plan.sink == Sink::Capture;
         let summary = is_kept.then(|| summary(id, &accepted.envelope, &head, size_bytes));
+        let message_id = message_id(&accepted.edits, &head);
         let group = Group::with_body(at, Event::Captured(Box::new(accepted)), body);
         let committer = &self.shared.committer;
-        committer.commit(Proposal { group, summary }).await.map_err(refused)?;
+        committer.commit(Proposal { group, summary, message_id }).await.map_err(refused)?;
         if !is_kept {
             // Where it cannot be taken, the journal failed, and the session learns it next time.
             committer.commit_lazily(Group::of(at, Event::Retired(id))).ok();
@@ -602,6 +712,9 @@ impl Connection<'_> {
     }
 }
 
+/// Why a message was not taken, and its envelope.
+type NotTaken = (Verdict, Option<Box<Envelope>>);
+
 fn is_over(life: &Life) -> bool {
     matches!(life, Life::Draining | Life::Failed(_))
 }
@@ -609,6 +722,15 @@ fn is_over(life: &Life) -> bool {
 /// What lists show; of a large content only the beginning was looked at.
 fn summary(id: QueueId, envelope: &Envelope, head: &Bytes, size_bytes: u64) -> Summary {
     Summary { size_bytes, ..Summary::of(id, envelope, head) }
+}
+
+/// The `Message-ID` without its brackets, ours where we added one; `None` where there is none.
+fn message_id(edits: &Overlay, head: &[u8]) -> Option<Box<str>> {
+    let field = |octets| header::first(octets, "Message-ID");
+    let text = field(&edits.prepend).or_else(|| field(head))?.unfolded();
+    let id = text.trim().trim_matches(['<', '>']);
+    let is_short = !id.is_empty() && id.len() <= MESSAGE_ID_OCTETS_MAX;
+    is_short.then(|| id.into())
 }
 
 fn refused_by(error: &SpoolError) -> Verdict {
@@ -646,6 +768,8 @@ fn refused(refused: Refused) -> Verdict {
     }
 }
 
+/// Octets of the longest `Message-ID` that is told.
+const MESSAGE_ID_OCTETS_MAX: usize = 998;
 /// Room for what is read at once of commands,
 const COMMAND_OCTETS: usize = 2 << 10;
 /// of content, small messages whole, and of commands where many come together,

@@ -9,7 +9,7 @@ use std::{
     net::IpAddr,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -37,7 +37,7 @@ pub struct Limits {
 /// Counts the open connections of one listener, and who did what lately.
 #[derive(Debug)]
 pub struct Gate {
-    limits: Limits,
+    limits: RwLock<Limits>,
     /// How many are open, in all.
     all: AtomicU32,
     open: Mutex<Counts>,
@@ -83,7 +83,7 @@ impl Gate {
     /// A gate with nobody inside.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            limits,
+            limits: RwLock::new(limits),
             all: AtomicU32::new(0),
             open: Mutex::default(),
             rates: Mutex::default(),
@@ -93,11 +93,21 @@ impl Gate {
     /// Lets a connection in, or gives the name of the limit that keeps it out. Whose it is, is said
     /// by [`Pass::count`].
     pub fn enter(self: &Arc<Self>) -> Result<Pass, Limit> {
-        let one_more = |all| (all < self.limits.connections_max).then_some(all + 1);
+        let most = self.limits().connections_max;
+        let one_more = |all| (all < most).then_some(all + 1);
         match self.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
             Ok(_) => Ok(Pass { gate: Arc::clone(self), address: None }),
             Err(_) => Err("connections"),
         }
+    }
+
+    /// Judges by these limits from now on; who is inside stays.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    fn limits(&self) -> Limits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many are open now.
@@ -107,13 +117,13 @@ impl Gate {
 
     /// Whether places run short, so that who does nothing must give his back.
     pub fn is_strained(&self) -> bool {
-        let max = self.limits.connections_max;
+        let max = self.limits().connections_max;
         self.connections() >= max - max / STRAINED_PART
     }
 
     /// Whether `address` may have one more of these now; if so, it has.
     pub fn take(&self, now: Time, address: IpAddr, counted: Counted) -> bool {
-        let limits = &self.limits;
+        let limits = self.limits();
         let (per_minute, rates): (_, fn(&mut Counters) -> &mut Rates) = match counted {
             Counted::Message => (limits.messages_per_minute_max, |all| &mut all.messages),
             Counted::Recipient => (limits.recipients_per_minute_max, |all| &mut all.recipients),
@@ -123,7 +133,7 @@ impl Gate {
     }
 
     fn take_connection(&self, now: Time, address: IpAddr) -> bool {
-        let Some(per_minute) = self.limits.connections_per_minute_max else { return true };
+        let Some(per_minute) = self.limits().connections_per_minute_max else { return true };
         lock(&self.rates).connections.take(now, address, per_minute)
     }
 }
@@ -133,7 +143,7 @@ impl Pass {
     /// out. To be said once.
     pub fn count(&mut self, now: Time, address: IpAddr, share: Share) -> Result<(), Limit> {
         let (one, many) = (counted_as(address), network_of(address));
-        let limits = self.gate.limits;
+        let limits = self.gate.limits();
         let is_stranger = match share {
             Share::Everybodys => return Ok(()),
             Share::Known => false,

@@ -14,7 +14,7 @@ use std::{
     collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -39,6 +39,7 @@ use crate::{
     committer::Committer,
     fresh::Fresh,
     health::{Health, Life},
+    sessions::Sessions,
     sinks::{SessionEnded, Sinks},
     world::World,
 };
@@ -63,7 +64,9 @@ pub struct Shared {
     /// Who knows what admission must know.
     pub world: World,
     /// How many contents may be repaired at once, for each is in memory three times.
-    pub repairs: Semaphore,
+    pub repairs: Arc<Semaphore>,
+    /// Who is connected.
+    pub sessions: Arc<Sessions>,
     /// The log and the metrics.
     pub sinks: Sinks,
 }
@@ -205,15 +208,36 @@ pub fn bind(address: SocketAddr, families: Families) -> anyhow::Result<TcpListen
     open().with_context(|| format!("cannot listen on {address}"))
 }
 
+/// By what the connections of a socket are served that come from now on.
+#[derive(Debug)]
+pub struct Slot(RwLock<(Arc<Plan>, Arc<Shared>)>);
+
+impl Slot {
+    /// By these, until [`Self::set`].
+    pub const fn new(plan: Arc<Plan>, shared: Arc<Shared>) -> Self {
+        Self(RwLock::new((plan, shared)))
+    }
+
+    /// By these from now on. Connections that are open go on by what they began with.
+    pub fn set(&self, plan: Arc<Plan>, shared: Arc<Shared>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (plan, shared);
+    }
+
+    fn get(&self) -> (Arc<Plan>, Arc<Shared>) {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Accepts connections until the relay drains.
-pub async fn accept(listener: TcpListener, plan: Arc<Plan>, shared: Arc<Shared>) {
-    let mut life = shared.health.watch();
+pub async fn accept(listener: TcpListener, slot: Arc<Slot>) {
+    let mut life = slot.get().1.health.watch();
     let descriptors = Descriptors::of_process();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = life.wait_for(|life| matches!(life, Life::Draining | Life::Failed(_))) => return,
         };
+        let (plan, shared) = slot.get();
         match accepted {
             Ok((stream, peer)) => match enter(&stream, peer, descriptors, (&plan, &shared)) {
                 Ok(pass) => admit(stream, peer, pass, (&plan, &shared)),

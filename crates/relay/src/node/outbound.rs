@@ -19,7 +19,7 @@ use crate::{
         outbound::{Login, RouteEntry},
         values::RouteTls,
     },
-    deliver::{CertificateTrust, Deliverer, Egress, Options as DeliverOptions, Profile},
+    deliver::{CertificateTrust, Deliverer, Egress, Options as DeliverOptions, Profile, Tools},
     resolve::{Options as ResolverOptions, Resolver},
 };
 
@@ -62,7 +62,7 @@ pub(super) fn resolver(
 pub(super) fn deliverer(
     config: &Config,
     resolver: Resolver,
-    clock: Arc<Clock>,
+    tools: Tools,
 ) -> anyhow::Result<Deliverer> {
     let delivery = &config.delivery;
     let profiles = config.routes.iter().map(|route| {
@@ -84,7 +84,7 @@ pub(super) fn deliverer(
         attempt_wait: delivery.attempt_wait,
         timeouts: delivery.timeouts(),
     };
-    Deliverer::new(options, resolver, clock)
+    Deliverer::new(options, resolver, tools)
 }
 
 /// What the configuration says of routes, for who explains them.

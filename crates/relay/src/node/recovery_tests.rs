@@ -225,7 +225,7 @@ impl Bench {
     async fn accept(&self) -> QueueId {
         let id = self.spool.next_id();
         let group = group(Event::Accepted(accepted(id)));
-        self.committer.commit(Proposal { group, summary: None }).await.unwrap();
+        self.committer.commit(Proposal::of(group)).await.unwrap();
         id
     }
 

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 /// Who looks.
 #[derive(Debug)]
 pub struct Watch {
-    limits: Limits,
+    limits: Arc<Mutex<Limits>>,
     memory: Option<Memory>,
     clock: Arc<Clock>,
     health: Arc<Health>,
@@ -37,17 +37,17 @@ impl Watch {
         health: Arc<Health>,
         sinks: Sinks,
     ) -> Self {
-        let memory_max = match config.memory_max {
-            MemoryMax::Auto => memory_of_machine().map(|all| all / 4 * 3),
-            MemoryMax::Off => None,
-            MemoryMax::Upto(bytes) => Some(bytes.0),
-        };
-        let queue_max = config.queue_max.map(|count| u64::from(count.get()));
-        let limits = Limits { memory_max, queue_max };
+        let limits = limits(config);
         sinks.metrics().limits(&limits);
+        let limits = Arc::new(Mutex::new(limits));
         let mut watch = Self { limits, memory: Memory::open(), clock, health, sinks };
         watch.look();
         watch
+    }
+
+    /// What may be changed while it looks.
+    pub fn limits(&self) -> Arc<Mutex<Limits>> {
+        Arc::clone(&self.limits)
     }
 
     /// Looks until it is dropped.
@@ -69,16 +69,17 @@ impl Watch {
             disk: self.health.pressure(),
         };
         let before = self.health.levels();
-        let after = before.after(&self.limits, &sample);
+        let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = before.after(&limits, &sample);
         metrics.load(after, sample.memory);
         if after == before {
             return;
         }
         self.health.set_levels(after);
-        self.tell(before, after, &sample);
+        self.tell(before, after, (&sample, &limits));
     }
 
-    fn tell(&self, before: Levels, after: Levels, sample: &Sample) {
+    fn tell(&self, before: Levels, after: Levels, (sample, limits): (&Sample, &Limits)) {
         for resource in Resource::ALL {
             let (from, to) = (before.of(resource), after.of(resource));
             if from == to {
@@ -89,8 +90,8 @@ impl Watch {
                     let all = |room: merpati_spool::Pressure| room.bytes_used + room.bytes_free;
                     (sample.disk.map(|room| room.bytes_used), sample.disk.map(all))
                 }
-                Resource::Memory => (sample.memory, self.limits.memory_max),
-                Resource::Queue => (sample.queue, self.limits.queue_max),
+                Resource::Memory => (sample.memory, limits.memory_max),
+                Resource::Queue => (sample.queue, limits.queue_max),
             };
             if to > from {
                 tracing::warn!(
@@ -106,6 +107,17 @@ impl Watch {
             self.sinks.tell([Notice::LoadChanged(changed)]);
         }
     }
+}
+
+/// How much may be under way, by the configuration and the machine.
+pub fn limits(config: &options::Limits) -> Limits {
+    let memory_max = match config.memory_max {
+        MemoryMax::Auto => memory_of_machine().map(|all| all / 4 * 3),
+        MemoryMax::Off => None,
+        MemoryMax::Upto(bytes) => Some(bytes.0),
+    };
+    let queue_max = config.queue_max.map(|count| u64::from(count.get()));
+    Limits { memory_max, queue_max }
 }
 
 /// Runs this on the threads of the runtime. That none is left out is likely, not sure: each takes

@@ -7,20 +7,21 @@ use std::{
     collections::BTreeMap,
     fmt,
     fs::OpenOptions,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::PathBuf,
     time::Duration,
 };
 
+use merpati_console::advice::advice;
 use merpati_mail::{
     DeliveryId, Envelope, Event, Outcome, QueueId, Recipient, Record, Time, TlsFacts,
     event::{Accepted, Attempted, Carried},
 };
-use merpati_smtp::server::SessionEnd;
+use merpati_smtp::server::{RefusedMail, SessionEnd};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
-use super::{Notice, SessionEnded};
+use super::{History, Notice, SessionEnded};
 
 /// Where the mail log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,51 +36,81 @@ pub enum Target {
 
 /// Writes lines.
 pub struct LogWriter {
-    out: Option<BufWriter<Box<dyn Write + Send>>>,
+    out: Option<Box<dyn Write + Send>>,
+    history: Option<History>,
+    /// Lines for the log, and those for the history, that are not written yet.
+    lines: Vec<u8>,
+    remembered: Vec<u8>,
 }
 
 impl fmt::Debug for LogWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogWriter").field("is_on", &self.out.is_some()).finish()
+        f.debug_struct("LogWriter").field("is_on", &self.out.is_some()).finish_non_exhaustive()
     }
 }
 
 impl LogWriter {
     /// Opens the target.
     pub fn open(target: &Target) -> io::Result<Self> {
-        let out: Box<dyn Write + Send> = match target {
-            Target::Off => return Ok(Self { out: None }),
-            Target::Stdout => Box::new(io::stdout()),
+        let out: Option<Box<dyn Write + Send>> = match target {
+            Target::Off => None,
+            Target::Stdout => Some(Box::new(io::stdout())),
             Target::File(path) => {
                 use std::os::unix::fs::OpenOptionsExt;
-                Box::new(OpenOptions::new().create(true).append(true).mode(0o640).open(path)?)
+                let mut options = OpenOptions::new();
+                Some(Box::new(options.create(true).append(true).mode(0o640).open(path)?))
             }
         };
-        Ok(Self { out: Some(BufWriter::with_capacity(BUFFER_OCTETS, out)) })
+        Ok(Self { out, history: None, lines: Vec::new(), remembered: Vec::new() })
     }
 
-    /// Writes to `out`, for tests and embedding.
-    pub fn to(out: Box<dyn Write + Send>) -> Self {
-        Self { out: Some(BufWriter::new(out)) }
+    /// The same, and keeps what `trace` looks for.
+    #[must_use]
+    pub fn remembering(mut self, history: History) -> Self {
+        self.history = Some(history);
+        self
+    }
+
+    /// Goes on where `next` leads; the history stays.
+    pub(super) fn turn(&mut self, next: Self) {
+        self.flush();
+        self.out = next.out;
     }
 
     /// Adds the line for a notice; nothing where it has none.
     pub fn line(&mut self, notice: &Notice) {
-        let Some(out) = &mut self.out else { return };
-        if !has_line(notice) {
-            return;
+        let is_logged = self.out.is_some() && has_line(notice);
+        let is_remembered = self.history.is_some() && is_remembered(notice);
+        let (first, second) = match (is_logged, is_remembered) {
+            (false, false) => return,
+            (true, false) => (&mut self.lines, None),
+            (false, true) => (&mut self.remembered, None),
+            (true, true) => (&mut self.lines, Some(&mut self.remembered)),
+        };
+        let began = first.len();
+        if let Err(error) = serde_json::to_writer(&mut *first, &Line(notice)) {
+            first.truncate(began);
+            return report(Err(error.into()));
         }
-        let written = serde_json::to_writer(&mut *out, &Line(notice))
-            .map_err(io::Error::from)
-            .and_then(|()| out.write_all(b"\n"));
-        report(written);
+        first.push(b'\n');
+        if let Some(second) = second {
+            second.extend_from_slice(first.get(began..).unwrap_or_default());
+        }
+        if self.lines.len().max(self.remembered.len()) >= BUFFER_OCTETS {
+            self.flush();
+        }
     }
 
     /// Hands the lines to the operating system.
     pub fn flush(&mut self) {
-        if let Some(out) = &mut self.out {
-            report(out.flush());
+        if let Some(out) = self.out.as_mut().filter(|_| !self.lines.is_empty()) {
+            report(out.write_all(&self.lines).and_then(|()| out.flush()));
         }
+        if let Some(history) = &mut self.history {
+            report(history.write(&self.remembered));
+        }
+        self.lines.clear();
+        self.remembered.clear();
     }
 }
 
@@ -93,15 +124,44 @@ fn report(written: io::Result<()>) {
 /// A state told anew is nothing that happened to the mail.
 fn has_line(notice: &Notice) -> bool {
     match notice {
-        Notice::Record(record) => !matches!(record.event, Event::Carried(_)),
+        Notice::Record(record, _) => !matches!(record.event, Event::Carried(_)),
+        Notice::Transcript(_) => false,
         Notice::ListChanged(_)
         | Notice::LoadChanged(_)
         | Notice::LogLost(_)
         | Notice::Recovered { .. }
+        | Notice::Reloaded(_)
         | Notice::Session(_)
         | Notice::SpoolFailed { .. }
         | Notice::Started { .. }
         | Notice::Stopped { .. } => true,
+    }
+}
+
+/// What the story of a message, or of one that was refused, is told from.
+fn is_remembered(notice: &Notice) -> bool {
+    match notice {
+        Notice::Record(record, _) => match &record.event {
+            Event::Accepted(_)
+            | Event::Attempted(_)
+            | Event::Cancelled(_)
+            | Event::Captured(_)
+            | Event::Delayed { .. }
+            | Event::Expired { .. }
+            | Event::Held { .. }
+            | Event::Released { .. } => true,
+            Event::Carried(_) | Event::ConfigChanged { .. } | Event::Retired(_) => false,
+        },
+        Notice::Session(ended) => !ended.summary.refused_mail.is_empty(),
+        Notice::Transcript(_) => true,
+        Notice::ListChanged(_)
+        | Notice::LoadChanged(_)
+        | Notice::LogLost(_)
+        | Notice::Recovered { .. }
+        | Notice::Reloaded(_)
+        | Notice::SpoolFailed { .. }
+        | Notice::Started { .. }
+        | Notice::Stopped { .. } => false,
     }
 }
 
@@ -132,12 +192,23 @@ impl Serialize for Line<'_> {
                 to.serialize_entry("event", "LogLost")?;
                 to.serialize_entry("lines", count)?;
             }
-            Notice::Record(record) => add_record(to, record)?,
+            Notice::Record(record, message_id) => {
+                add_record(to, record)?;
+                if message_id.is_some() {
+                    to.serialize_entry("message_id", message_id)?;
+                }
+            }
             Notice::Recovered { at, messages, damaged, took } => {
                 begin(to, *at, "Recovered")?;
                 to.serialize_entry("messages", messages)?;
                 to.serialize_entry("damaged", damaged)?;
                 to.serialize_entry("ms", &took.as_millis())?;
+            }
+            Notice::Reloaded(reloaded) => {
+                begin(to, reloaded.at, "Reloaded")?;
+                to.serialize_entry("changed", &reloaded.changed)?;
+                to.serialize_entry("at_restart", &reloaded.at_restart)?;
+                to.serialize_entry("refused", &reloaded.refused)?;
             }
             Notice::Session(ended) => add_session(to, ended)?,
             Notice::SpoolFailed { at, why } => {
@@ -153,6 +224,12 @@ impl Serialize for Line<'_> {
                 to.serialize_entry("listeners", &listeners)?;
             }
             Notice::Stopped { at } => begin(to, *at, "Stopped")?,
+            Notice::Transcript(transcript) => {
+                begin(to, transcript.at, "Transcript")?;
+                add_id(to, transcript.message)?;
+                to.serialize_entry("host", &transcript.host)?;
+                to.serialize_entry("transcript", &transcript.lines)?;
+            }
         }
         fields.end()
     }
@@ -187,6 +264,7 @@ fn add_record<M: SerializeMap>(to: &mut M, record: &Record) -> Result<(), M::Err
         Event::Expired { delivery, cause } => {
             add_delivery(to, delivery)?;
             to.serialize_entry("class", cause.class.advice_id())?;
+            to.serialize_entry("sentence", advice(cause.class).is_so)?;
             to.serialize_entry("reply", &cause.reply.one_line())
         }
         Event::Held { delivery, hold } => {
@@ -265,10 +343,23 @@ fn add_session<M: SerializeMap>(to: &mut M, ended: &SessionEnded) -> Result<(), 
         to.serialize_entry("last_rule", rule.as_ref())?;
         to.serialize_entry("last_reply", &reply.one_line())?;
     }
+    if !ended.summary.refused_mail.is_empty() {
+        let refused: Vec<Value> = ended.summary.refused_mail.iter().map(refused_mail).collect();
+        to.serialize_entry("refused", &refused)?;
+    }
     if let Some(reason) = &ended.reason {
         to.serialize_entry("reason", reason)?;
     }
     Ok(())
+}
+
+fn refused_mail(mail: &RefusedMail) -> Value {
+    json!({
+        "from": bare(&mail.reverse_path),
+        "to": mail.recipient.as_ref().map(bare),
+        "rule": mail.rule,
+        "reply": mail.reply.one_line(),
+    })
 }
 
 /// The word for how a session ended.
@@ -329,6 +420,7 @@ impl Serialize for OneOutcome<'_> {
             Outcome::Deferred { cause, until } => {
                 to.serialize_entry("outcome", "Deferred")?;
                 to.serialize_entry("class", cause.class.advice_id())?;
+                to.serialize_entry("sentence", advice(cause.class).is_so)?;
                 to.serialize_entry("reply", &cause.reply.one_line())?;
                 to.serialize_entry("until", &Text(until))?;
             }
@@ -339,6 +431,7 @@ impl Serialize for OneOutcome<'_> {
             Outcome::Failed { cause } => {
                 to.serialize_entry("outcome", "Failed")?;
                 to.serialize_entry("class", cause.class.advice_id())?;
+                to.serialize_entry("sentence", advice(cause.class).is_so)?;
                 to.serialize_entry("reply", &cause.reply.one_line())?;
             }
         }
@@ -407,7 +500,8 @@ mod tests {
             node: NodeId::default(),
             event: Event::Retired(QueueId::from_bits(1)),
         };
-        let line = Line(&Notice::Record(std::sync::Arc::new(record)));
+        let notice = Notice::Record(std::sync::Arc::new(record), None);
+        let line = Line(&notice);
         let fields = serde_json::to_value(&line).unwrap();
         assert_eq!(fields["lsn"], 7);
         assert_eq!(fields["id"], "0000000000001");

@@ -41,6 +41,9 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     events: Words,
     outcomes: Words,
+    troubles: Family<[(&'static str, &'static str); 2], Counter>,
+    /// 1 until a reload is refused.
+    reload_ok: Gauge,
     sessions: Counts,
     sessions_open: Family<Labels, Gauge>,
     session_ends: Counts,
@@ -84,6 +87,8 @@ impl Default for Metrics {
             registry: Mutex::new(Registry::with_prefix("merpati")),
             events: Family::default(),
             outcomes: Family::default(),
+            troubles: Family::default(),
+            reload_ok: Gauge::default(),
             sessions: Family::default(),
             sessions_open: Family::default(),
             session_ends: Family::default(),
@@ -126,6 +131,11 @@ impl Metrics {
         let registry = &mut *registry;
         registry.register("events", "Durable events by name", self.events.clone());
         registry.register("outcomes", "Outcomes of attempts", self.outcomes.clone());
+        let help = "Outcomes that were no success, by the id of the advice";
+        registry.register("troubles", help, self.troubles.clone());
+        self.reload_ok.set(1);
+        let help = "0: the last reload was refused, and the configuration before it holds";
+        registry.register("config_reload_ok", help, self.reload_ok.clone());
         registry.register("sessions", "Connections accepted", self.sessions.clone());
         registry.register("sessions_open", "Connections open now", self.sessions_open.clone());
         registry.register("session_ends", "Sessions by how they ended", self.session_ends.clone());
@@ -210,12 +220,17 @@ impl Metrics {
         match event {
             Event::Attempted(attempted) => {
                 for (_, outcome) in &attempted.outcomes {
-                    let name = match outcome {
-                        Outcome::Deferred { .. } => "Deferred",
-                        Outcome::Delivered { .. } => "Delivered",
-                        Outcome::Failed { .. } => "Failed",
+                    let (name, cause) = match outcome {
+                        Outcome::Deferred { cause, .. } => ("Deferred", Some(cause)),
+                        Outcome::Delivered { .. } => ("Delivered", None),
+                        Outcome::Failed { cause } => ("Failed", Some(cause)),
                     };
                     self.outcomes.get_or_create(&[("outcome", name)]).inc();
+                    if let Some(cause) = cause {
+                        let class = cause.class.advice_id();
+                        let labels = [("class", class), ("outcome", name)];
+                        self.troubles.get_or_create(&labels).inc();
+                    }
                 }
             }
             // Their number is all there is to count.
@@ -230,6 +245,11 @@ impl Metrics {
             | Event::Released { .. }
             | Event::Retired(_) => {}
         }
+    }
+
+    /// Whether the last reload came about.
+    pub fn reloaded(&self, is_done: bool) {
+        self.reload_ok.set(i64::from(is_done));
     }
 
     /// How the queue is: living deliveries, and attempts that go on.

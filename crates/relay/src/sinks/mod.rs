@@ -7,6 +7,7 @@
 //! Under load the thread writes once in a few milliseconds: waking it for each batch of the journal
 //! would cost more than the lines.
 
+pub mod history;
 pub mod log;
 pub mod metrics;
 
@@ -17,10 +18,11 @@ use std::{
     time::Duration,
 };
 
-use merpati_mail::{Domain, Record, Time, TlsFacts};
+use merpati_mail::{Domain, QueueId, Record, Time, TlsFacts};
 use merpati_smtp::server::Summary;
 
 pub use self::{
+    history::History,
     log::{LogWriter, Target},
     metrics::Metrics,
 };
@@ -35,8 +37,9 @@ pub enum Notice {
     LoadChanged(LoadChanged),
     /// Lines were lost: how many.
     LogLost(u64),
-    /// A durable event.
-    Record(Arc<Record>),
+    /// A durable event; with the `Message-ID` of a message that was accepted or captured, where it
+    /// has one.
+    Record(Arc<Record>, Option<Box<str>>),
     /// All is known that the spool held when the process began.
     Recovered {
         /// When.
@@ -57,6 +60,8 @@ pub enum Notice {
         /// What the spool said.
         why: String,
     },
+    /// Another configuration holds, or was refused.
+    Reloaded(Reloaded),
     /// Mail is taken from now on.
     Started {
         /// When.
@@ -69,6 +74,21 @@ pub enum Notice {
         /// When.
         at: Time,
     },
+    /// What was said with a host where it went wrong.
+    Transcript(Transcript),
+}
+
+/// What was said with a host in an attempt that came to nothing, for some recipients at least.
+#[derive(Clone, Debug)]
+pub struct Transcript {
+    /// When it was over.
+    pub at: Time,
+    /// The message.
+    pub message: QueueId,
+    /// The name of the host.
+    pub host: String,
+    /// `C:` and what we said, `S:` and what the host said.
+    pub lines: Vec<String>,
 }
 
 /// A DNS list is ignored from now on, or believed.
@@ -84,6 +104,19 @@ pub struct ListChanged {
     pub is_believed: bool,
     /// Why, in words.
     pub why: String,
+}
+
+/// What came of a reload.
+#[derive(Clone, Debug)]
+pub struct Reloaded {
+    /// When.
+    pub at: Time,
+    /// The options that changed and hold now.
+    pub changed: Vec<String>,
+    /// Those that changed and hold with the next start.
+    pub at_restart: Vec<String>,
+    /// Why nothing was changed; `None` where the configuration holds.
+    pub refused: Option<String>,
 }
 
 /// A resource is strained more, or less, than before.
@@ -149,6 +182,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Waiting {
     notices: Vec<Notice>,
+    /// Where the log goes on from now; `None`: where it is.
+    next: Option<LogWriter>,
     lost: u64,
     is_writing: bool,
     /// Whether the thread waits for a notice. A condition variable costs a system call for each
@@ -187,11 +222,11 @@ impl Sinks {
     }
 
     /// These events are durable.
-    pub fn records(&self, records: Vec<Arc<Record>>) {
-        for record in &records {
+    pub fn records(&self, records: Vec<(Arc<Record>, Option<Box<str>>)>) {
+        for (record, _) in &records {
             self.metrics.record(&record.event);
         }
-        self.tell(records.into_iter().map(Notice::Record));
+        self.tell(records.into_iter().map(|(record, id)| Notice::Record(record, id)));
     }
 
     /// A session ended.
@@ -203,6 +238,12 @@ impl Sinks {
     /// The journal failed.
     pub fn spool_failed(&self, at: Time, why: String) {
         self.tell([Notice::SpoolFailed { at, why }]);
+    }
+
+    /// Writes the log to where `next` leads from now on; the history stays.
+    pub fn turn_log(&self, next: LogWriter) {
+        self.flush();
+        self.lock().next = Some(next);
     }
 
     /// Something about the process.
@@ -266,7 +307,11 @@ impl Sinks {
         waiting.is_writing = true;
         let notices = std::mem::take(&mut waiting.notices);
         let lost = std::mem::take(&mut waiting.lost);
+        let next = waiting.next.take();
         drop(waiting);
+        if let Some(next) = next {
+            writer.turn(next);
+        }
         for notice in &notices {
             writer.line(notice);
         }

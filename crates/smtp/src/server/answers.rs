@@ -35,13 +35,20 @@ impl Session {
                     Decision::AcceptLowered(priority) => Some(priority),
                     Decision::Accept | Decision::Disconnect(_) | Decision::Refuse(_) => None,
                 };
-                if !self.has_refused(verdict) {
+                if self.has_refused(verdict) {
+                    self.summary.note_mail(&transaction.mail.reverse_path, None);
+                } else {
                     self.after_mail(transaction, lowered);
                 }
             }
             Phase::Recipient(recipient) => {
                 self.since = now;
-                if !self.has_refused(verdict) {
+                if self.has_refused(verdict) {
+                    if let Some(transaction) = &self.transaction {
+                        let from = &transaction.mail.reverse_path;
+                        self.summary.note_mail(from, Some(&recipient.path));
+                    }
+                } else {
                     self.after_recipient(recipient);
                 }
             }

@@ -80,7 +80,7 @@ mod transaction;
 use std::borrow::Cow;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use merpati_mail::{Domain, Recipient, Reply, ReversePath, Stage, Time, TlsFacts};
+use merpati_mail::{Domain, Envelope, Recipient, Reply, ReversePath, Stage, Time, TlsFacts};
 
 pub use self::channel::Channel;
 pub use self::options::{
@@ -88,7 +88,7 @@ pub use self::options::{
     Vrfy, Waits,
 };
 pub use self::seam::{Input, Output, Wants};
-pub use self::summary::{SessionEnd, Summary};
+pub use self::summary::{RefusedMail, SessionEnd, Summary};
 
 use self::auth::{Asked, Exchange};
 use self::content::Content;
@@ -356,6 +356,13 @@ impl Session {
     /// What happened so far; complete after [`Output::Close`].
     pub const fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// Takes note that the last refusal was about the content of this mail, which the machine gave
+    /// away with [`Output::BodyEnd`].
+    pub fn note_refused(&mut self, envelope: &Envelope) {
+        let recipient = envelope.recipients.first().map(|first| &first.path);
+        self.summary.note_mail(&envelope.reverse_path, recipient);
     }
 
     /// The address and port of the client: that of the connection, or the one that an introducer

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use merpati_mail::Reply;
+use merpati_mail::{ForwardPath, Reply, ReversePath};
 
 /// What happened in a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,8 +19,24 @@ pub struct Summary {
     pub refusals: BTreeMap<Cow<'static, str>, u64>,
     /// The last refusal: the rule and what the client was told.
     pub last_refusal: Option<(Cow<'static, str>, Reply)>,
+    /// The first mail that was refused, at MAIL, at RCPT or at its end; at most
+    /// [`Self::REFUSED_MAX`].
+    pub refused_mail: Vec<RefusedMail>,
     /// How the session ended; `None` while it runs.
     pub end: Option<SessionEnd>,
+}
+
+/// Mail that was refused: from whom it would have been, for whom, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedMail {
+    /// From whom.
+    pub reverse_path: ReversePath,
+    /// For whom, the first of them; `None` where it was refused before that was said.
+    pub recipient: Option<ForwardPath>,
+    /// The rule that refused it.
+    pub rule: Cow<'static, str>,
+    /// What the client was told.
+    pub reply: Reply,
 }
 
 /// How a session ended.
@@ -41,6 +57,25 @@ pub enum SessionEnd {
 impl Summary {
     /// The most rules that are counted by name.
     pub const RULES_MAX: usize = 32;
+    /// How many refused mails are told one by one.
+    pub const REFUSED_MAX: usize = 10;
+
+    /// Takes note of the mail that the last refusal was about.
+    pub(super) fn note_mail(
+        &mut self,
+        reverse_path: &ReversePath,
+        recipient: Option<&ForwardPath>,
+    ) {
+        let Some((rule, reply)) = &self.last_refusal else { return };
+        if self.refused_mail.len() < Self::REFUSED_MAX {
+            self.refused_mail.push(RefusedMail {
+                reverse_path: reverse_path.clone(),
+                recipient: recipient.cloned(),
+                rule: rule.clone(),
+                reply: reply.clone(),
+            });
+        }
+    }
 
     pub(super) fn refused(&mut self, rule: Cow<'static, str>, reply: Reply) {
         let is_known = self.refusals.contains_key(&rule);

@@ -1,0 +1,210 @@
+//! What a program gave becomes a message with an envelope: recipients from the header where that
+//! was asked for, and the fields that a message must have. Pure.
+
+use std::fmt::Write as _;
+
+use merpati_mail::{Domain, Mailbox, Time, address, header};
+
+use super::arguments::SendmailArguments;
+use crate::conversation::stuffed;
+
+/// Who calls, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) hostname: String,
+}
+
+/// A message as it is handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Submission {
+    /// The reverse-path without brackets; empty for the null reverse-path.
+    reverse_path: String,
+    recipients: Vec<Mailbox>,
+    /// The content, with the line ends of SMTP.
+    pub(super) content: Vec<u8>,
+}
+
+impl Submission {
+    /// Reads what came on standard input, with the line ends of SMTP; errs with what is wrong.
+    pub(super) fn of(
+        arguments: &SendmailArguments,
+        octets: &[u8],
+        login: &Login,
+        now: Time,
+    ) -> Result<Self, String> {
+        let domain = Domain::parse(&login.hostname)
+            .map_err(|why| format!("this machine is called {}: {why}", login.hostname))?;
+        let whole = |text: &str| complete(text, &domain);
+        let mut recipients: Vec<Mailbox> =
+            arguments.recipients.iter().map(|one| whole(one)).collect::<Result<_, _>>()?;
+        if arguments.reads_recipients {
+            recipients.extend(named_in(octets)?);
+        }
+        recipients.sort();
+        recipients.dedup();
+        if recipients.is_empty() {
+            return Err("there is no recipient; name one, or say -t for those of the header".into());
+        }
+        let author = complete(&login.user, &domain)?;
+        let sender = match arguments.sender.as_deref().map(|it| it.trim_matches(['<', '>'])) {
+            None => author.to_string(),
+            Some("") => String::new(),
+            Some(named) => complete(named, &domain)?.to_string(),
+        };
+        let from = if sender.is_empty() { author.to_string() } else { sender.clone() };
+        let mut text = String::new();
+        add_missing(&mut text, octets, &From { address: &from, name: arguments }, now);
+        let mut content = text.into_bytes();
+        content.extend_from_slice(&without_bcc(octets, arguments.reads_recipients));
+        Ok(Self { reverse_path: sender, recipients, content })
+    }
+
+    /// Everything before the content, line by line.
+    pub(super) fn commands(&self) -> Vec<String> {
+        let is_8bit = !self.content.is_ascii();
+        let body = if is_8bit { " BODY=8BITMIME" } else { "" };
+        let mail = format!("MAIL FROM:<{}>{body}", self.reverse_path);
+        let mut commands = vec!["EHLO localhost".to_owned(), mail];
+        commands.extend(self.recipients.iter().map(|to| format!("RCPT TO:<{to}>")));
+        commands.push("DATA".to_owned());
+        commands
+    }
+
+    /// The whole conversation, as the client says it (RFC 2442).
+    pub(super) fn batch(&self) -> Vec<u8> {
+        let commands = self.commands().join("\r\n") + "\r\n";
+        [commands.as_bytes(), &stuffed(&self.content), b".\r\nQUIT\r\n"].concat()
+    }
+}
+
+/// An address, with our own domain where it has none.
+fn complete(text: &str, domain: &Domain) -> Result<Mailbox, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("`{text}` is not an address: {why}");
+    let named = text.trim();
+    if named.contains('@') {
+        return Mailbox::parse(named).map_err(|why| wrong(&why));
+    }
+    Mailbox::parse(&format!("{named}@{domain}")).map_err(|why| wrong(&why))
+}
+
+/// The recipients of To, Cc and Bcc.
+fn named_in(octets: &[u8]) -> Result<Vec<Mailbox>, String> {
+    let mut all = Vec::new();
+    for field in header::fields(octets) {
+        if !["To", "Cc", "Bcc"].iter().any(|name| field.is(name)) {
+            continue;
+        }
+        if field.unfolded().trim().is_empty() {
+            continue;
+        }
+        let name = String::from_utf8_lossy(field.name).into_owned();
+        let named = address::parse_header_list(field.value)
+            .map_err(|why| format!("the field {name} cannot be read: {why}"))?;
+        all.extend(named.into_iter().map(|one| one.mailbox));
+    }
+    Ok(all)
+}
+
+/// Who the author is, where the message does not say.
+struct From<'a> {
+    address: &'a str,
+    name: &'a SendmailArguments,
+}
+
+/// Date, From and Message-ID, as far as they are missing (RFC 5322 §3.6).
+fn add_missing(text: &mut String, octets: &[u8], from: &From<'_>, now: Time) {
+    let has = |name| header::first(octets, name).is_some();
+    // Writing into a string cannot fail.
+    if !has("Date") {
+        let _ = write!(text, "Date: {}\r\n", now.rfc5322());
+    }
+    if !has("From") {
+        let name = from.name.full_name.as_deref().unwrap_or_default();
+        let name: String = name.chars().filter(|c| !c.is_control()).collect();
+        if name.is_empty() {
+            let _ = write!(text, "From: <{}>\r\n", from.address);
+        } else {
+            let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
+            let _ = write!(text, "From: \"{quoted}\" <{}>\r\n", from.address);
+        }
+    }
+    if !has("Message-ID") {
+        let domain = from.address.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
+        let _ =
+            write!(text, "Message-ID: <{}.{}@{domain}>\r\n", now.as_micros(), std::process::id());
+    }
+    // A message that begins with its body has no header at all.
+    if header::body_start(octets) == 0 {
+        text.push_str("\r\n");
+    }
+}
+
+/// The message without Bcc, where its recipients were taken from there.
+fn without_bcc(octets: &[u8], is_read: bool) -> Vec<u8> {
+    let mut kept = octets.to_vec();
+    if is_read {
+        let gone: Vec<_> =
+            header::fields(octets).filter(|f| f.is("Bcc")).map(|f| f.range).collect();
+        for range in gone.into_iter().rev() {
+            kept.drain(range);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn submission(line: &str, text: &str) -> Result<Submission, String> {
+        let words = line.split(' ').map(str::to_owned);
+        let login = Login { user: "ani".to_owned(), hostname: "box.example".to_owned() };
+        let arguments = SendmailArguments::read(words).unwrap();
+        let octets = text.replace('\n', "\r\n");
+        Submission::of(&arguments, octets.as_bytes(), &login, Time::from_secs(1_795_467_000))
+    }
+
+    #[test]
+    fn what_is_missing_is_added_and_recipients_are_found() {
+        let text = "To: Budi <budi@b.example>, c@c.example\nBcc: d@d.example\nSubject: x\n\nhi\n";
+        let made = submission("-t", text).unwrap();
+        let want = [
+            "EHLO localhost",
+            "MAIL FROM:<ani@box.example>",
+            "RCPT TO:<budi@b.example>",
+            "RCPT TO:<c@c.example>",
+            "RCPT TO:<d@d.example>",
+            "DATA",
+        ];
+        assert_eq!(made.commands(), want);
+        let text = String::from_utf8(made.content).unwrap();
+        let parts =
+            ["From: <ani@box.example>\r\n", "Date: ", "Message-ID: <", "Subject: x\r\n\r\nhi\r\n"];
+        for part in parts {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("Bcc"), "{text}");
+    }
+
+    #[test]
+    fn a_sender_a_name_and_a_local_recipient_are_taken_from_the_arguments() {
+        let made = submission("-f <> -F A\"ni root", "Subject: x\n\n.dot\n").unwrap();
+        assert_eq!(made.commands()[1..3], ["MAIL FROM:<>", "RCPT TO:<root@box.example>"]);
+        let batch = String::from_utf8(made.batch()).unwrap();
+        assert!(batch.contains("From: \"A\\\"ni\" <ani@box.example>\r\n"), "{batch}");
+        assert!(batch.ends_with("\r\n\r\n..dot\r\n.\r\nQUIT\r\n"), "{batch}");
+    }
+
+    #[test]
+    fn without_a_recipient_nothing_is_sent() {
+        for (line, text, why) in [
+            ("-i", "Subject: x\n\n", "there is no recipient"),
+            ("-t", "To: budi@\n\n", "the field To cannot be read"),
+            ("a@@b", "\n", "is not an address"),
+        ] {
+            let error = submission(line, text).unwrap_err();
+            assert!(error.contains(why), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The sockets on which mail comes in, and by what those who come are served.
+//!
+//! Invariant: a socket that is wanted before and after a reload is never closed in between, and
+//! nobody is served by half of a configuration. Not pure: opens sockets, spawns.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::plan;
+use crate::{
+    admin::Socket,
+    certificates::Certificates,
+    config::{Config, options::Listener},
+    listen::{self, Gate, Plan, Shared, Slot},
+};
+
+/// Who is inside of each listener, by its name.
+pub(super) type Gates = BTreeMap<String, Arc<Gate>>;
+
+/// A socket on which clients are served.
+#[derive(Debug)]
+pub(super) struct Door {
+    at: Place,
+    slot: Arc<Slot>,
+    task: JoinHandle<()>,
+}
+
+/// Where a socket is.
+#[derive(Clone, Debug)]
+struct Place {
+    /// The name of its listener.
+    listener: String,
+    /// As the configuration wants it; port 0 where any free one will do.
+    wanted: SocketAddr,
+    /// As it is.
+    local: SocketAddr,
+}
+
+/// The listeners of a configuration: their plans, and the sockets on which nobody is served yet.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// What each listener does, in the order of the configuration.
+    pub(super) plans: Vec<Arc<Plan>>,
+    /// Those who are inside, and the listeners that nobody was inside of.
+    pub(super) gates: Gates,
+    /// The place of the plan in `plans` for each socket.
+    fresh: Vec<(usize, Place, TcpListener)>,
+    /// The same for those that are open already: their places among the doors.
+    kept: Vec<(usize, usize)>,
+}
+
+impl Opened {
+    /// Makes the plans, and opens the sockets that no door of `doors` is. Nothing that is served
+    /// changes before [`Self::adopt`].
+    pub(super) fn new(config: &Config, gates: &Gates, doors: &[Door]) -> anyhow::Result<Self> {
+        let mut opened =
+            Self { plans: Vec::new(), gates: Gates::new(), fresh: Vec::new(), kept: Vec::new() };
+        for listener in &config.listeners {
+            let name = listener.name.as_str();
+            let gate = gates.get(name).cloned();
+            let gate = gate.unwrap_or_else(|| Gate::new(plan::limits(listener)));
+            let plan = plan::plan(config, listener, &gate)?;
+            opened.gates.insert(name.to_owned(), gate);
+            opened.plans.push(Arc::new(plan));
+            opened.find_sockets(config, listener, doors)?;
+        }
+        Ok(opened)
+    }
+
+    fn find_sockets(
+        &mut self,
+        config: &Config,
+        listener: &Listener,
+        doors: &[Door],
+    ) -> anyhow::Result<()> {
+        let number = self.plans.len() - 1;
+        let name = listener.name.as_str();
+        for &wanted in &listener.listen {
+            let is_it = |(place, door): &(usize, &Door)| {
+                let is_named = wanted.port() != 0 || door.at.listener == name;
+                door.at.wanted == wanted
+                    && is_named
+                    && self.kept.iter().all(|(_, taken)| taken != place)
+            };
+            if let Some((place, _)) = doors.iter().enumerate().find(is_it) {
+                self.kept.push((number, place));
+                continue;
+            }
+            let socket = listen::bind(wanted, plan::families(config, wanted)).map_err(|why| {
+                let key = format!("listener.{name}.listen");
+                plan::cannot_listen(config, &key, wanted, &why)
+            })?;
+            let local = socket.local_addr()?;
+            self.fresh.push((number, Place { listener: name.to_owned(), wanted, local }, socket));
+        }
+        Ok(())
+    }
+
+    /// The true addresses.
+    pub(super) fn addresses(&self, doors: &[Door]) -> Vec<SocketAddr> {
+        let kept = self.kept.iter().filter_map(|(_, place)| doors.get(*place));
+        let kept = kept.map(|door| door.at.local);
+        self.fresh.iter().map(|(_, place, _)| place.local).chain(kept).collect()
+    }
+
+    /// What the operator is told of the sockets, in the order of the configuration.
+    pub(super) fn sockets(&self, config: &Config, doors: &[Door]) -> Vec<Socket> {
+        let fresh = self.fresh.iter().map(|(number, place, _)| (*number, place.local));
+        let kept = self.kept.iter();
+        let kept = kept.filter_map(|(number, at)| Some((*number, doors.get(*at)?.at.local)));
+        let mut all: Vec<(usize, SocketAddr)> = fresh.chain(kept).collect();
+        all.sort_by_key(|(number, _)| *number);
+        let socket = |(number, address): (usize, SocketAddr)| {
+            let listener = config.listeners.get(number)?;
+            let name = listener.name.as_str().to_owned();
+            let gate = self.gates.get(&name).cloned();
+            Some(Socket { name, kind: listener.kind.word(), address, gate })
+        };
+        all.into_iter().filter_map(socket).collect()
+    }
+
+    /// All certificates that are shown.
+    pub(super) fn certificates(&self) -> Vec<Arc<Certificates>> {
+        self.plans.iter().filter_map(|plan| plan.certificates.clone()).collect()
+    }
+
+    /// Serves on all sockets by these plans from now on, and closes those that nobody wants any
+    /// more. Connections that are open go on by what they began with.
+    pub(super) fn adopt(self, config: &Config, doors: &mut Vec<Door>, shared: &Arc<Shared>) {
+        for (listener, plan) in config.listeners.iter().zip(&self.plans) {
+            plan.gate.set_limits(plan::limits(listener));
+        }
+        let mut before: Vec<Option<Door>> = std::mem::take(doors).into_iter().map(Some).collect();
+        for (number, place) in self.kept {
+            let Some(plan) = self.plans.get(number) else { continue };
+            let Some(mut door) = before.get_mut(place).and_then(Option::take) else { continue };
+            door.slot.set(Arc::clone(plan), Arc::clone(shared));
+            door.at.listener.clone_from(&plan.options.listener);
+            doors.push(door);
+        }
+        for door in before.into_iter().flatten() {
+            door.task.abort();
+        }
+        for (number, at, socket) in self.fresh {
+            let Some(plan) = self.plans.get(number) else { continue };
+            let slot = Arc::new(Slot::new(Arc::clone(plan), Arc::clone(shared)));
+            let task = tokio::spawn(listen::accept(socket, Arc::clone(&slot)));
+            doors.push(Door { at, slot, task });
+        }
+    }
+}
