@@ -17,6 +17,7 @@ use merpati_console::{
     queue::{Mode, Operated, QueueListing, QueuePage, Queued, Verb},
     spool::BackedUp,
 };
+use merpati_flow::alias::Aliases;
 use merpati_mail::{Domain, Event, QueueId, Time};
 use merpati_spool::{Group, Handle, SpoolError, Stored, StoredBody};
 use tokio::task::spawn_blocking;
@@ -65,6 +66,8 @@ pub struct Control {
     pub mx_port: u16,
     /// What the configuration says of routes beyond the rules of the queue.
     pub routes: Vec<RouteFacts>,
+    /// What addresses of ours stand for; `None` where there are no aliases.
+    pub aliases: Option<Arc<Aliases>>,
 }
 
 /// A socket on which we listen.

@@ -24,7 +24,7 @@ use std::{
 use anyhow::Context;
 use aws_lc_rs::{digest, rand};
 use merpati_console::{Guard, router};
-use merpati_flow::{Core, queue::Queue};
+use merpati_flow::{Core, alias::Aliases, queue::Queue};
 use merpati_mail::{NodeId, Time};
 use merpati_spool::{Disk, Options as SpoolOptions, Spool, Unread};
 use tokio::{
@@ -86,6 +86,8 @@ struct Node {
     /// What the spool held, until the conductor reads it.
     unread: Option<Unread>,
     outbound: Option<Outbound>,
+    /// What addresses of ours stand for; `None` where there are no aliases.
+    aliases: Option<Arc<Aliases>>,
     greylist: Option<Arc<Memory>>,
     gates: Vec<Arc<Gate>>,
     listening: PathBuf,
@@ -102,6 +104,7 @@ struct Outbound {
 impl Node {
     /// Locks the spool, finds its end and starts the threads. Nothing listens yet.
     fn start(config: Config) -> anyhow::Result<Self> {
+        let aliases = aliases(&config)?;
         let data_dir = &config.server.data_dir;
         fs::DirBuilder::new()
             .recursive(true)
@@ -157,6 +160,7 @@ impl Node {
             inbox,
             unread: Some(unread),
             outbound: None,
+            aliases,
             greylist: None,
             gates,
             listening,
@@ -171,7 +175,7 @@ impl Node {
         let mut sockets = Vec::new();
         let (mut loops, mut certificates) = (Vec::new(), Vec::new());
         for (listener, gate) in self.config.listeners.iter().zip(&self.gates) {
-            let plan = Arc::new(plan::plan(&self.config, listener, gate)?);
+            let plan = Arc::new(plan::plan(&self.config, listener, gate, self.aliases.as_ref())?);
             certificates.extend(plan.certificates.clone());
             for address in &listener.listen {
                 let socket = listen::bind(*address, plan::families(&self.config, *address))
@@ -219,7 +223,7 @@ impl Node {
         let clock = Arc::clone(&self.clock);
         let resolver = outbound::resolver(&self.config, own, Arc::clone(&clock))?;
         let deliverer = outbound::deliverer(&self.config, resolver.clone(), Arc::clone(&clock))?;
-        let options = outbound::core_options(&self.config);
+        let options = outbound::core_options(&self.config, self.aliases.clone());
         let seed = seed()?;
         let recovering = Recovering {
             unread,
@@ -309,6 +313,7 @@ impl Node {
             hostname: self.config.server.hostname.clone(),
             mx_port: self.config.delivery.port.get(),
             routes: outbound::route_facts(&self.config),
+            aliases: self.aliases.clone(),
         });
         let local = router(Arc::clone(&control), Guard::Socket);
         tokio::spawn(async move { axum::serve(unix, local).await });
@@ -436,6 +441,15 @@ impl Signals {
             tracing::error!("reading the certificates panicked");
         }
     }
+}
+
+/// The aliases; what is doubtful about them is told.
+fn aliases(config: &Config) -> anyhow::Result<Option<Arc<Aliases>>> {
+    let tables = config.aliases().map_err(|why| anyhow::anyhow!("{why}"))?;
+    if let Some(doubts) = tables.doubts {
+        tracing::warn!("{}", doubts.as_warnings());
+    }
+    Ok(tables.aliases)
 }
 
 fn spool_options(config: &Config) -> SpoolOptions {

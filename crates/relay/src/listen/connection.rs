@@ -4,6 +4,8 @@
 //! Invariant: no octet is looked at here; while a message waits for the journal nothing is read.
 //! Not pure: sockets and time.
 
+mod rewritten;
+
 use std::{
     collections::BTreeSet,
     io,
@@ -18,12 +20,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use merpati_console::Summary;
 use merpati_flow::{
     admit::{self, Answers, Room, Step},
+    alias::{self, Tally},
     content::{self, Taking},
     rate,
 };
 use merpati_mail::{
-    Domain, Envelope, Event, Question, QueueId, Reply, Stage, Time, Verdict, event::Accepted,
-    question::CredentialAnswer, stage::Decision,
+    Domain, Envelope, Event, Question, QueueId, Reply, ReversePath, Stage, Time, Verdict,
+    event::Accepted, question::CredentialAnswer, stage::Decision,
 };
 use merpati_smtp::server::{Input, Output, Session, SessionEnd, Standing, Wants};
 use merpati_spool::{Body, Group, SpoolError};
@@ -97,6 +100,7 @@ pub(super) async fn serve(
         answers: Answers::default(),
         ahead: None,
         listed: BTreeSet::new(),
+        tally: Tally::default(),
         reason: None,
     };
     let ended = connection.run().await;
@@ -149,6 +153,8 @@ struct Connection<'a> {
     ahead: Option<Ahead>,
     /// The DNS lists that have the client, or a sender of it.
     listed: BTreeSet<Arc<str>>,
+    /// How many recipients the transaction has, with all that they stand for.
+    tally: Tally,
     /// Why STARTTLS came to nothing; `None` where it did not.
     reason: Option<String>,
 }
@@ -348,9 +354,13 @@ impl Connection<'_> {
             return verdict;
         }
         let verdict = self.decide_by_policy(stage).await;
-        let is_accepted = matches!(verdict.decision, Decision::Accept | Decision::AcceptLowered(_));
-        let spent = is_accepted.then(|| self.spend(rate::spent_when_taken(stage))).flatten();
-        spent.unwrap_or(verdict)
+        match verdict.decision {
+            Decision::Accept | Decision::AcceptLowered(_) => {}
+            Decision::Disconnect(_) | Decision::Refuse(_) => return verdict,
+        }
+        let spent = self.spend(rate::spent_when_taken(stage));
+        let refused = spent.or_else(|| self.tally.take(&self.plan.policy, stage));
+        refused.unwrap_or(verdict)
     }
 
     async fn decide_by_policy(&mut self, stage: &Stage) -> Verdict {
@@ -498,26 +508,39 @@ impl Connection<'_> {
         } else {
             collected
         };
-        let head = admit::Head::of(&collected.head, collected.size_bytes);
         let (id, at) = (collected.id, self.shared.clock.now());
-        let edits = content::decide(
-            &Taking {
-                policy,
-                hostname: &self.shared.hostname,
-                envelope: &envelope,
-                id,
-                at,
-                longest_line_octets: collected.longest_line,
-            },
-            &head,
-        )?;
-        let size_bytes = collected.size_bytes;
-        let accepted = Accepted { id, envelope, edits, size_bytes };
+        if let Some(rewritten) = alias::rewritten(policy, &envelope, at)? {
+            return self.take_rewritten(at, (envelope, rewritten), collected).await;
+        }
+        let accepted = self.accepted((id, at), envelope, None, &collected)?;
         match self.plan.sink {
             Sink::Capture | Sink::Discard => self.capture(at, accepted, collected).await?,
             Sink::Queue => self.queue(at, accepted, collected).await?,
         }
         Ok(id)
+    }
+
+    /// A message as it is accepted, or why it is not; `original` where the client handed it over
+    /// by another name and from somebody else.
+    fn accepted(
+        &self,
+        (id, at): (QueueId, Time),
+        envelope: Envelope,
+        original: Option<(QueueId, &ReversePath)>,
+        collected: &Collected,
+    ) -> Result<Accepted, Verdict> {
+        let taking = Taking {
+            policy: &self.plan.policy,
+            hostname: &self.shared.hostname,
+            envelope: &envelope,
+            id,
+            original: original.unwrap_or((id, &envelope.reverse_path)),
+            at,
+            longest_line_octets: collected.longest_line,
+        };
+        let head = admit::Head::of(&collected.head, collected.size_bytes);
+        let edits = content::decide(&taking, &head)?;
+        Ok(Accepted { id, envelope, edits, size_bytes: collected.size_bytes })
     }
 
     /// Hands a message over to the queue: durable, or refused.
@@ -527,22 +550,26 @@ impl Connection<'_> {
         accepted: Accepted,
         collected: Collected,
     ) -> Result<(), Verdict> {
-        let (id, fresh) = (accepted.id, &self.shared.fresh);
-        // Before the commit: the core may want it before we know of it. What is to wait would only
-        // keep others out.
-        let waits = accepted.envelope.requests.release_at.is_some();
-        match &collected.body {
-            Body::Bytes(_) | Body::None if !waits => {
-                fresh.keep(Instant::now(), accepted.clone(), collected.head);
-            }
-            Body::Bytes(_) | Body::File(_) | Body::None | Body::Same => {}
-        }
+        let id = accepted.id;
+        self.keep_fresh(Instant::now(), &accepted, &collected.body, &collected.head);
         let group = Group::with_body(at, Event::Accepted(Box::new(accepted)), collected.body);
         let committer = &self.shared.committer;
         committer.commit(Proposal { group, summary: None }).await.map_err(|why| {
-            fresh.forget(id);
+            self.shared.fresh.forget(id);
             refused(why)
         })
+    }
+
+    /// Keeps a small message in memory. Before the commit: the core may want it before we know of
+    /// it. What is to wait would only keep others out.
+    fn keep_fresh(&self, now: Instant, accepted: &Accepted, body: &Body, head: &Bytes) {
+        let waits = accepted.envelope.requests.release_at.is_some();
+        match body {
+            Body::Bytes(_) | Body::None if !waits => {
+                self.shared.fresh.keep(now, accepted.clone(), head.clone());
+            }
+            Body::Bytes(_) | Body::File(_) | Body::None | Body::Same => {}
+        }
     }
 
     /// Puts a message into the sandbox: durable, or refused.
