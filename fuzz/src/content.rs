@@ -89,6 +89,9 @@ fn taken(whole: &[u8], kind: ListenerKind, is_own: bool) -> Option<Vec<u8>> {
         hops_max: 100,
         strangers: Strangers::default(),
         contents: Rules::default(),
+        aliases: None,
+        internal_domains: [].into(),
+        confined: [].into(),
     };
     let longest = whole.split(|octet| *octet == b'\n').map(|line| line.len().saturating_sub(1));
     let longest_line_octets = longest.max().unwrap_or(0) as u64;
@@ -107,6 +110,7 @@ fn taken(whole: &[u8], kind: ListenerKind, is_own: bool) -> Option<Vec<u8>> {
         hostname: &hostname,
         envelope: &accepted.envelope,
         id,
+        original: (id, &accepted.envelope.reverse_path),
         at: Time::from_secs(1_000_000_000),
         longest_line_octets,
     };

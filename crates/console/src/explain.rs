@@ -22,6 +22,9 @@ pub struct RouteQuestion {
 pub struct RouteAnswer {
     /// The domain that decides: that of the recipient, or our host name for `postmaster`.
     pub domain: Domain,
+    /// The aliases that were applied, in order; where there are any, all else is about the first
+    /// address that they lead to.
+    pub aliases: Vec<AliasFacts>,
     /// The rules that were looked at, in order; the last one decides where `route` is there.
     pub rules: Vec<RuleFacts>,
     /// What they say; `None` where no rule covers it.
@@ -36,6 +39,17 @@ pub struct RouteAnswer {
     pub trouble: Option<Trouble>,
     /// The whole in one sentence.
     pub sentence: String,
+}
+
+/// An alias that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AliasFacts {
+    /// To which address.
+    pub address: String,
+    /// Where it was written, as a file with a line or a table of the configuration.
+    pub origin: String,
+    /// What it leads to.
+    pub to: Vec<String>,
 }
 
 /// A rule and whether it covers the delivery.

@@ -40,6 +40,8 @@ pub struct EnvelopeFacts {
     pub reverse_path: String,
     /// The forward-path without brackets.
     pub recipient: String,
+    /// The address that stands for it, where another one was named; `None` where it was not.
+    pub via: Option<String>,
     /// Octets of the content as it was received.
     pub size_bytes: u64,
     /// The listener that took it.

@@ -18,6 +18,7 @@ fn delivery() -> Delivery {
         envelope: Some(EnvelopeFacts {
             reverse_path: "Bounces@shop.example".to_owned(),
             recipient: "ani@mail.example.id".to_owned(),
+            via: None,
             size_bytes: 10_240,
             listener: "submission".to_owned(),
             credential: Some("Printer".to_owned()),

@@ -63,6 +63,7 @@ fn living(standing: Stands, class: Class, next: Option<Time>) -> Delivery {
         envelope: Some(EnvelopeFacts {
             reverse_path: "shop@a.example".to_owned(),
             recipient: "ani@b.example".to_owned(),
+            via: None,
             size_bytes: 1_234,
             listener: "mx".to_owned(),
             credential: None,

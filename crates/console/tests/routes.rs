@@ -248,6 +248,7 @@ impl Admin for Fake {
         };
         Ok(RouteAnswer {
             domain: Domain::parse("example.id").unwrap(),
+            aliases: vec![],
             rules: vec![rule],
             route: is_covered.then_some(route),
             tls: None,
@@ -403,6 +404,7 @@ fn waiting() -> Arc<Fake> {
         envelope: Some(EnvelopeFacts {
             reverse_path: "bounces@shop.example".to_owned(),
             recipient: "ani@example.id".to_owned(),
+            via: Some("info@example.id".to_owned()),
             size_bytes: 7,
             listener: "submission".to_owned(),
             credential: Some("shop".to_owned()),

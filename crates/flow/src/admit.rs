@@ -3,6 +3,7 @@
 //! Invariant: relay control is closed by default. Nothing goes to a domain that is not ours unless
 //! a network or a credential was named in the configuration. Pure.
 
+mod inside;
 pub mod lists;
 pub mod recipients;
 mod strangers;
@@ -12,6 +13,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
+    sync::Arc,
 };
 
 use merpati_mail::{
@@ -23,7 +25,7 @@ pub use self::strangers::{
     Answers, Greylisting, Names, SenderDomain, Step, Strangers, ahead, hits, step,
 };
 
-use crate::{content, repair};
+use crate::{alias::Aliases, content, repair};
 
 /// What a listener admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,12 @@ pub struct Policy {
     pub strangers: Strangers,
     /// What is asked of contents.
     pub contents: content::Rules,
+    /// What addresses in our domains stand for; `None` where they are only what they say.
+    pub aliases: Option<Arc<Aliases>>,
+    /// Domains of ours to which only our networks and credentials may send.
+    pub internal_domains: BTreeSet<Domain>,
+    /// Credentials that may send to our domains only.
+    pub confined: BTreeSet<String>,
 }
 
 impl Policy {
@@ -404,6 +412,18 @@ fn sender(policy: &Policy, facts: &Facts<'_>, reverse_path: &ReversePath) -> Ver
 }
 
 fn recipient(policy: &Policy, facts: &Facts<'_>, path: &ForwardPath) -> Verdict {
+    let verdict = relayed(policy, facts, path);
+    match verdict.decision {
+        // What an alias leads to was written by the operator; whether a client may send there is
+        // not asked of it, so it never opens the relay for an address that a client names.
+        Decision::Accept | Decision::AcceptLowered(_) => {
+            inside::decide(policy, facts, path).unwrap_or(verdict)
+        }
+        Decision::Disconnect(_) | Decision::Refuse(_) => verdict,
+    }
+}
+
+fn relayed(policy: &Policy, facts: &Facts<'_>, path: &ForwardPath) -> Verdict {
     match (policy.kind, path) {
         (ListenerKind::Sandbox, _) => Verdict::accept("sandbox"),
         // RFC 5321 §4.5.1: <Postmaster> without a domain is always taken.
@@ -557,6 +577,9 @@ mod tests {
                 ("shop".to_owned(), Senders::of(senders)),
             ]),
             vouched_domains: [Domain::parse("ours.example").unwrap()].into(),
+            aliases: None,
+            internal_domains: BTreeSet::new(),
+            confined: BTreeSet::new(),
             size_bytes_max: 1_000,
             hops_max: 100,
             strangers: Strangers::default(),

@@ -5,7 +5,8 @@
 //! only `Authentication-Results` that strangers wrote in our name (RFC 8601 §5). Pure.
 
 use merpati_mail::{
-    Domain, Envelope, ForwardPath, Mailbox, NextHop, Overlay, QueueId, Reply, Time, Verdict,
+    Domain, Envelope, ForwardPath, Mailbox, NextHop, Overlay, QueueId, Reply, ReversePath, Time,
+    Verdict,
     header::{self, Field},
     stage::Decision,
 };
@@ -55,6 +56,9 @@ pub struct Taking<'a> {
     pub envelope: &'a Envelope,
     /// Our name for it.
     pub id: QueueId,
+    /// By which name and from whom the client handed it over: these, but for the parts of a
+    /// message that goes to lists ([`crate::alias`]). Its author is the same for all of them.
+    pub original: (QueueId, &'a ReversePath),
     /// When, in wall time.
     pub at: Time,
     /// Octets of its longest line without the CRLF; 0 where [`Policy::asks_for_lines`] says no.
@@ -116,8 +120,8 @@ fn checked(taking: &Taking<'_>, head: &Head<'_>) -> Result<Overlay, Verdict> {
 
 impl<'a> Taking<'a> {
     const fn submitted(&self) -> Submitted<'a> {
-        let reverse_path = &self.envelope.reverse_path;
-        Submitted { id: self.id, hostname: self.hostname, reverse_path, at: self.at }
+        let (id, reverse_path) = self.original;
+        Submitted { id, hostname: self.hostname, reverse_path, at: self.at }
     }
 }
 

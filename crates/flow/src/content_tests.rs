@@ -35,6 +35,9 @@ fn policy(kind: ListenerKind) -> Policy {
         vouched_domains: [].into(),
         hops_max: 100,
         strangers: Strangers::default(),
+        aliases: None,
+        internal_domains: [].into(),
+        confined: [].into(),
         contents: Rules { router: Router { rules: vec![lmtp] }, ..Rules::default() },
     }
 }
@@ -69,7 +72,15 @@ fn taken(policy: &Policy, envelope: &Envelope, content: &str, longest_line_octet
     let hostname = domain("mx.ours.example");
     let id = QueueId::new(NodeId::default(), 1, 1);
     let at = Time::EPOCH;
-    let taking = Taking { policy, hostname: &hostname, envelope, id, at, longest_line_octets };
+    let taking = Taking {
+        policy,
+        hostname: &hostname,
+        envelope,
+        id,
+        original: (id, &envelope.reverse_path),
+        at,
+        longest_line_octets,
+    };
     let head = Head::of(content.as_bytes(), content.len() as u64);
     let edits = match decide(&taking, &head) {
         Ok(edits) => edits,
@@ -219,4 +230,36 @@ fn lines_above_the_limit_are_refused_where_there_is_one() {
     policy.kind = ListenerKind::Submission;
     assert!(policy.asks_for_repair(b"", 999) && policy.asks_for_repair(b"A: b\r\njunk\r\n", 0));
     assert!(!policy.asks_for_repair(b"A: b\r\n\r\njunk\r\n", 998));
+}
+
+#[test]
+fn the_parts_of_a_divided_message_have_one_author_and_one_name() {
+    let policy = policy(ListenerKind::Submission);
+    let given = envelope(STRANGER, &["team@ours.example"], ListenerKind::Submission);
+    let owner = Mailbox::parse("owner-team@ours.example").unwrap();
+    let part = Envelope { reverse_path: ReversePath(Some(owner)), ..given.clone() };
+    let hostname = domain("mx.ours.example");
+    let content = "Subject: x\r\n\r\nbody\r\n";
+    let head = Head::of(content.as_bytes(), content.len() as u64);
+    let first = QueueId::new(NodeId::default(), 1, 1);
+    for (envelope, id) in [(&given, first), (&part, QueueId::new(NodeId::default(), 1, 2))] {
+        let taking = Taking {
+            policy: &policy,
+            hostname: &hostname,
+            envelope,
+            id,
+            original: (first, &given.reverse_path),
+            at: Time::EPOCH,
+            longest_line_octets: 0,
+        };
+        let edits = decide(&taking, &head).unwrap();
+        let added = String::from_utf8(edits.prepend.clone()).unwrap();
+        for field in [
+            format!("Message-ID: <{first}@mx.ours.example>\r\n"),
+            "From: ani@ours.example\r\n".to_owned(),
+            format!(" id {id}"),
+        ] {
+            assert!(added.contains(&field), "{added}\nlacks {field}");
+        }
+    }
 }

@@ -33,6 +33,7 @@ use self::{
     site::{Health, SiteId, Sites},
 };
 use crate::{
+    alias::Aliases,
     attempt::HostPlace,
     content,
     outcome::{self, Before, Fate, Terms, Voice},
@@ -64,6 +65,8 @@ pub struct Options {
     pub delay_report_after: Option<Duration>,
     /// Who is told where a report of ours cannot be delivered; `None`: nobody.
     pub postmaster: Option<Mailbox>,
+    /// What our addresses stand for, for reports that go to one of them; `None`: nothing.
+    pub aliases: Option<Arc<Aliases>>,
 }
 
 impl Options {
@@ -79,6 +82,7 @@ impl Options {
             port: 25,
             delay_report_after: Some(Duration::from_hours(4)),
             postmaster: None,
+            aliases: None,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The decisions about mail, in the order of the flow.
 //!
-//! Who may hand what over ([`admit`]) and how often ([`rate`]), who may not try again just now
-//! ([`lockout`]), which contents are taken ([`content`]), what is mended in them ([`repair`],
-//! [`submission`]), what we write on top ([`trace`]), where a message waits ([`queue`]), where it
-//! goes ([`route`]), what a reply means ([`outcome`]), when it is tried again ([`retry`]), what its
+//! Who may hand what over ([`admit`]) and how often ([`rate`]), what an address of ours stands for
+//! ([`alias`]), who may not try again just now ([`lockout`]), which contents are taken
+//! ([`content`]), what is mended in them ([`repair`], [`submission`]), what we write on top
+//! ([`trace`]), where a message waits ([`queue`]), where it goes ([`route`]), what a reply means
+//! ([`outcome`]), when it is tried again ([`retry`]), what its
 //! originator is told ([`report`]); [`Core`] joins them.
 //!
 //! Invariants: nothing here knows SMTP verbs, octets on a wire, sockets or the spool; time,
@@ -11,6 +12,7 @@
 //! [`queue::Queue::apply`], with an event that is already in the journal. Pure.
 
 pub mod admit;
+pub mod alias;
 pub mod attempt;
 pub mod content;
 mod core;

@@ -10,6 +10,8 @@ mod original;
 mod text;
 mod words;
 
+use std::sync::Arc;
+
 use merpati_mail::{
     BodyType, Cause, Domain, Envelope, ForwardPath, Mailbox, Origin, Overlay, Protocol, QueueId,
     Recipient, Reply, Requests, ReversePath, Time, TlsRequest,
@@ -19,7 +21,11 @@ use merpati_mail::{
 };
 
 use self::text::Text;
-use crate::{Loaded, outcome::Voice};
+use crate::{
+    Loaded,
+    alias::{self, Aliases},
+    outcome::Voice,
+};
 
 /// A report, ready to be accepted as a message of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct Desk {
     pub by: Domain,
     /// Who is told where a report cannot be delivered; `None` for nobody.
     pub postmaster: Option<Mailbox>,
+    /// What our addresses stand for; `None` where there are no aliases.
+    pub aliases: Option<Arc<Aliases>>,
 }
 
 /// Something that the originator may be told about a recipient.
@@ -69,6 +77,8 @@ pub enum News {
         /// The store; `None` where it has no name.
         remote: Option<Domain>,
     },
+    /// It stands for several others, to whom the message goes on.
+    Expanded,
     /// It never will be delivered.
     Failed {
         /// Why.
@@ -141,13 +151,14 @@ pub fn is_wanted(about: &Loaded, item: &Item) -> bool {
     match (&item.news, recipient.notify) {
         (_, Some(Notify::Never)) => false,
         (News::Relayed { is_owed: true, .. }, _) | (News::Failed { .. }, None) => true,
-        (News::Delivered { .. } | News::Relayed { .. }, None) => false,
+        (News::Delivered { .. } | News::Expanded | News::Relayed { .. }, None) => false,
         (News::Delayed { .. }, None) => !is_bulk(&about.header),
         (News::Delayed { .. }, Some(Notify::On { delay, .. })) => delay,
         (News::Failed { .. }, Some(Notify::On { failure, .. })) => failure,
-        (News::Delivered { .. } | News::Relayed { .. }, Some(Notify::On { success, .. })) => {
-            success
-        }
+        (
+            News::Delivered { .. } | News::Expanded | News::Relayed { .. },
+            Some(Notify::On { success, .. }),
+        ) => success,
     }
 }
 
@@ -184,7 +195,8 @@ fn write(
     let text = Text { by, id, now, message: about, to, audience, items: &named, is_global };
     let content = text.content(&original::returned(about, has_failure));
     let facts = (requests(about), internal(audience, now));
-    Some(dsn(id, to.clone(), is_global, facts, content))
+    let to = alias::report_recipients(desk.aliases.as_deref(), to.clone());
+    Some(dsn(id, to, is_global, facts, content))
 }
 
 /// Failures first: they want something done.
@@ -194,6 +206,7 @@ const fn rank(news: &News) -> u8 {
         News::Delayed { .. } => 1,
         News::Relayed { .. } => 2,
         News::Delivered { .. } => 3,
+        News::Expanded => 4,
     }
 }
 
@@ -222,17 +235,17 @@ fn requests(about: &Loaded) -> Requests {
     Requests { priority, tls, ..Requests::default() }
 }
 
+/// `recipients` want no report: there is none on a report, wherever it goes (RFC 5321 §4.5.5).
 fn dsn(
     id: QueueId,
-    to: ForwardPath,
+    recipients: Vec<Recipient>,
     is_global: bool,
     (requests, origin): (Requests, Origin),
     content: Vec<u8>,
 ) -> Dsn {
     let envelope = Envelope {
         reverse_path: ReversePath(None),
-        // No report on a report, wherever it goes (RFC 5321 §4.5.5).
-        recipients: vec![Recipient { path: to, notify: Some(Notify::Never), orcpt: None }],
+        recipients,
         body: if content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
         utf8: if is_global { Utf8::Declared } else { Utf8::NotDeclared },
         ret: None,

@@ -8,6 +8,7 @@ struct Story {
     loaded: Loaded,
     items: Vec<Item>,
     postmaster: Option<Mailbox>,
+    aliases: Option<Arc<Aliases>>,
 }
 
 fn story(reverse_path: &str, recipients: &[(&str, Option<Notify>)]) -> Story {
@@ -40,7 +41,12 @@ fn story(reverse_path: &str, recipients: &[(&str, Option<Notify>)]) -> Story {
         size_bytes: content.len() as u64,
     };
     let header = Bytes::from_static(content);
-    Story { loaded: Loaded { accepted, header }, items: Vec::new(), postmaster: None }
+    Story {
+        loaded: Loaded { accepted, header },
+        items: Vec::new(),
+        postmaster: None,
+        aliases: None,
+    }
 }
 
 impl Story {
@@ -65,7 +71,7 @@ impl Story {
 
     fn dsn(&self) -> Option<Dsn> {
         let by = Domain::parse("mx.ours.example").unwrap();
-        let desk = Desk { by, postmaster: self.postmaster.clone() };
+        let desk = Desk { by, postmaster: self.postmaster.clone(), aliases: self.aliases.clone() };
         let id = QueueId::new(NodeId::default(), 1, 2);
         let dsn = answer(&desk, (id, Time::from_secs(120)), &self.loaded, &self.items)?;
         check(&dsn);
@@ -498,7 +504,7 @@ fn a_report_that_returns_octets_above_127_is_made_anew_for_a_host_of_7_bits() {
     let again = |first: &Dsn, news: News| {
         let header = Bytes::from(first.content.clone());
         let loaded = Loaded { accepted: first.accepted.clone(), header };
-        Story { loaded, items: Vec::new(), postmaster: None }.with([news]).dsn()
+        Story { loaded, items: Vec::new(), postmaster: None, aliases: None }.with([news]).dsn()
     };
     assert_eq!(again(&first, lacks((5, 1, 1))), None);
     let second = again(&first, lacks((5, 6, 3))).expect("it is made anew");
@@ -531,4 +537,64 @@ fn whom_a_report_has_no_room_for_is_counted() {
     let told = format!("The part of this report for programs names the first {named} of 4000.");
     assert!(text.contains(&told), "{named}");
     assert!(text.len() < 1 << 20);
+}
+
+#[test]
+fn a_report_to_an_alias_of_ours_goes_to_whom_it_stands_for() {
+    let target = |text: &str| alias::Target {
+        to: alias::To::Address(Mailbox::parse(text).unwrap()),
+        is_final: false,
+    };
+    let entry = |named: &str, targets: &[&str]| alias::Entry {
+        key: alias::Key::Address(Mailbox::parse(named).unwrap()),
+        targets: targets.iter().map(|text| target(text)).collect(),
+        access: alias::Access::Anybody,
+        origin: "aliases:1".into(),
+    };
+    let site = alias::Site {
+        ours: [Domain::parse("ours.example").unwrap()].into(),
+        hostname: Domain::parse("mx.ours.example").unwrap(),
+        known: None,
+        separator: None,
+    };
+    let entries = vec![
+        entry("info@ours.example", &["ani@ours.example", "budi@far.example"]),
+        entry("pm@ours.example", &["ani@ours.example"]),
+    ];
+    let aliases = Some(Arc::new(Aliases::new(entries, site).unwrap()));
+    let to = |dsn: &Dsn| -> Vec<String> {
+        dsn.accepted.envelope.recipients.iter().map(|one| one.path.to_string()).collect()
+    };
+    let mut first = story("info@ours.example", &[("u@x.example", None)]).with([unknown()]);
+    first.aliases.clone_from(&aliases);
+    let dsn = first.dsn().unwrap();
+    assert_eq!(to(&dsn), ["<ani@ours.example>", "<budi@far.example>"]);
+    let head = String::from_utf8(dsn.content.clone()).unwrap();
+    assert!(head.contains("To: <info@ours.example>\r\n"), "{head}");
+    // One of them fails, and so does the other: the postmaster is an alias as well.
+    let mut double = story("", &[]);
+    double.loaded = as_message(dsn);
+    double.postmaster = Some(Mailbox::parse("pm@ours.example").unwrap());
+    double.aliases = aliases;
+    let double = double.with([unknown(), unknown()]);
+    assert_eq!(to(&double.dsn().unwrap()), ["<ani@ours.example>"]);
+}
+
+#[test]
+fn who_asked_for_success_is_told_that_an_alias_was_expanded() {
+    let success = Some(Notify::On { delay: false, failure: false, success: true });
+    let told = |notify| {
+        story("a@b.example", &[("info@ours.example", notify)]).with([News::Expanded]).dsn()
+    };
+    assert_eq!(told(None), None);
+    assert_eq!(told(Some(Notify::Never)), None);
+    let text = String::from_utf8(told(success).unwrap().content).unwrap();
+    for part in [
+        "Subject: Your message was handed on\r\n",
+        "goes on to everybody",
+        "Final-Recipient: rfc822; info@ours.example\r\nAction: expanded\r\nStatus: 2.0.0\r\n",
+    ] {
+        assert!(text.contains(part), "{text}\nlacks {part}");
+    }
+    assert!(!text.contains("Diagnostic-Code"), "nobody said anything: {text}");
 }

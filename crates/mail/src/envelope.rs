@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr};
 
-use crate::{Domain, ForwardPath, Requests, ReversePath, Time};
+use crate::{Domain, ForwardPath, Mailbox, Requests, ReversePath, Time, xtext};
 
 /// The envelope of a message (RFC 5321 §2.3.1), with where it came from; never the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,24 @@ impl Recipient {
     /// A recipient without DSN parameters.
     pub const fn new(path: ForwardPath) -> Self {
         Self { path, notify: None, orcpt: None }
+    }
+
+    /// The address that stands for this recipient: the one that was named, where that is another
+    /// one (RFC 3461 §4.2); `None` where it is not, or cannot be read.
+    pub fn via(&self) -> Option<String> {
+        let (kind, written) = self.orcpt.as_deref()?.split_once(';')?;
+        let named = if kind.eq_ignore_ascii_case("utf-8") {
+            xtext::decode_utf8(written)?
+        } else {
+            xtext::decode(written)?
+        };
+        let is_itself = match &self.path {
+            ForwardPath::Mailbox(mailbox) => {
+                Mailbox::parse(&named).as_ref() == Ok(mailbox) || named == mailbox.to_string()
+            }
+            ForwardPath::Postmaster => named.eq_ignore_ascii_case("postmaster"),
+        };
+        (!is_itself).then_some(named)
     }
 }
 
@@ -219,6 +237,24 @@ pub struct TlsFacts {
 mod tests {
     use super::*;
     use crate::address::Utf8Rule;
+
+    #[test]
+    fn what_stands_for_a_recipient_is_told_where_it_is_another_address() {
+        let mailbox = |text| ForwardPath::Mailbox(Mailbox::parse(text).unwrap());
+        for (path, orcpt, want) in [
+            (mailbox("ani@b.example"), None, None),
+            (mailbox("ani@b.example"), Some("rfc822;ani@b.example"), None),
+            (mailbox("ani@b.example"), Some("rfc822;ani@B.EXAMPLE"), None),
+            (mailbox("ani@b.example"), Some("rfc822;info+2Bx@a.example"), Some("info+x@a.example")),
+            (mailbox("ani@b.example"), Some("utf-8;\\x{E4}@a.example"), Some("\u{e4}@a.example")),
+            (mailbox("ani@b.example"), Some("rfc822;+0A"), None),
+            (mailbox("ani@b.example"), Some("nonsense"), None),
+            (ForwardPath::Postmaster, Some("rfc822;Postmaster"), None),
+        ] {
+            let recipient = Recipient { orcpt: orcpt.map(str::to_owned), ..Recipient::new(path) };
+            assert_eq!(recipient.via().as_deref(), want, "{orcpt:?}");
+        }
+    }
 
     #[test]
     fn who_is_named_twice_is_one_recipient_with_the_parameters_of_the_first_naming() {

@@ -30,6 +30,7 @@ use merpati_console::{
     spool::BackedUp,
     trace::{TraceQuery, Traced},
 };
+use merpati_flow::alias::Aliases;
 use merpati_mail::{Domain, Event, QueueId, Time};
 use merpati_spool::{Group, Handle, SpoolError, Stored, StoredBody};
 use tokio::{
@@ -127,6 +128,8 @@ pub struct Setup {
     pub mx_port: u16,
     /// What the configuration says of routes beyond the rules of the queue.
     pub routes: Vec<RouteFacts>,
+    /// What addresses of ours stand for; `None` where there are no aliases.
+    pub aliases: Option<Arc<Aliases>>,
 }
 
 /// A socket on which we listen.

@@ -26,7 +26,7 @@ use std::{
 use anyhow::Context;
 use aws_lc_rs::{digest, rand};
 use merpati_console::{Guard, router};
-use merpati_flow::{Core, queue::Queue};
+use merpati_flow::{Core, alias::Aliases, queue::Queue};
 use merpati_mail::{NodeId, Time};
 use merpati_spool::{Disk, Options as SpoolOptions, Spool, Unread};
 use tokio::{
@@ -99,6 +99,8 @@ struct Node {
     /// What the spool held, until the conductor reads it.
     unread: Option<Unread>,
     outbound: Option<Outbound>,
+    /// What addresses of ours stand for; `None` where there are no aliases.
+    aliases: Option<Arc<Aliases>>,
     greylist: Option<Arc<Memory>>,
     /// How many contents may be repaired at once.
     repairs: Arc<Semaphore>,
@@ -124,6 +126,7 @@ struct Outbound {
 impl Node {
     /// Locks the spool, finds its end and starts the threads. Nothing listens yet.
     fn start(config: Config, again: Again) -> anyhow::Result<Self> {
+        let aliases = aliases(&config)?;
         let data_dir = &config.server.data_dir;
         fs::DirBuilder::new()
             .recursive(true)
@@ -170,6 +173,7 @@ impl Node {
             inbox,
             unread: Some(unread),
             outbound: None,
+            aliases,
             greylist: None,
             repairs: Arc::new(Semaphore::new(listen::REPAIRS_MAX)),
             sessions: Arc::default(),
@@ -189,7 +193,7 @@ impl Node {
         let watch = self.watch();
         self.limits = Some(watch.limits());
         tokio::spawn(watch.run());
-        let opened = Opened::new(&self.config, &self.gates, &self.doors)?;
+        let opened = Opened::new((&self.config, self.aliases.as_ref()), &self.gates, &self.doors)?;
         // Before anybody learns that we listen: a signal must not find us without a handler.
         let mut signals = Signals::new(opened.certificates())?;
         self.start_outbound(opened.addresses(&self.doors))?;
@@ -221,7 +225,7 @@ impl Node {
         let clock = Arc::clone(&self.clock);
         let resolver = outbound::resolver(&self.config, own, Arc::clone(&clock))?;
         let deliverer = outbound::deliverer(&self.config, resolver.clone(), self.tools())?;
-        let options = outbound::core_options(&self.config);
+        let options = outbound::core_options(&self.config, self.aliases.clone());
         let seed = seed()?;
         let recovering = Recovering {
             unread,
@@ -332,6 +336,7 @@ impl Node {
             hostname: self.config.server.hostname.clone(),
             mx_port: self.config.delivery.port.get(),
             routes: outbound::route_facts(&self.config),
+            aliases: self.aliases.clone(),
         })));
         let (reload, reloads) = mpsc::channel(RELOADS_MAX);
         let control = Arc::new(Control {
@@ -511,6 +516,15 @@ impl Signals {
             tracing::error!("reading the certificates panicked");
         }
     }
+}
+
+/// The aliases; what is doubtful about them is told.
+fn aliases(config: &Config) -> anyhow::Result<Option<Arc<Aliases>>> {
+    let tables = config.aliases().map_err(|why| anyhow::anyhow!("{why}"))?;
+    if let Some(doubts) = tables.doubts {
+        tracing::warn!("{}", doubts.as_warnings());
+    }
+    Ok(tables.aliases)
 }
 
 fn spool_options(config: &Config) -> SpoolOptions {

@@ -162,6 +162,9 @@ pub(crate) fn policy(relay: RelayId) -> Policy {
         hops_max: 100,
         strangers: Strangers::default(),
         contents: merpati_flow::content::Rules::default(),
+        aliases: None,
+        internal_domains: [].into(),
+        confined: [].into(),
     }
 }
 

@@ -81,6 +81,8 @@ pub(crate) struct Delivery {
     /// These are all null where the message cannot be read.
     envelope_from: Option<String>,
     envelope_to: Option<String>,
+    /// The address that was named, where this one stands for it.
+    envelope_via: Option<String>,
     size_bytes: Option<u64>,
     listener: Option<String>,
     credential: Option<String>,
@@ -105,6 +107,7 @@ impl Delivery {
             hold: delivery.hold.as_ref().map(Hold::from),
             envelope_from: envelope.map(|envelope| envelope.reverse_path.clone()),
             envelope_to: envelope.map(|envelope| envelope.recipient.clone()),
+            envelope_via: envelope.and_then(|envelope| envelope.via.clone()),
             size_bytes: envelope.map(|envelope| envelope.size_bytes),
             listener: envelope.map(|envelope| envelope.listener.clone()),
             credential: envelope.and_then(|envelope| envelope.credential.clone()),
@@ -274,6 +277,7 @@ pub(crate) struct Explained {
     credential: Option<String>,
     domain: String,
     sentence: String,
+    aliases: Vec<Alias>,
     route: Option<Route>,
     tls: Option<String>,
     egress: Option<String>,
@@ -291,6 +295,7 @@ impl Explained {
             credential: question.credential.clone(),
             domain: answer.domain.to_string(),
             sentence: answer.sentence.clone(),
+            aliases: answer.aliases.iter().map(Alias::from).collect(),
             route: answer.route.as_ref().map(Route::from),
             tls: answer.tls.clone(),
             egress: answer.egress.clone(),
@@ -298,6 +303,20 @@ impl Explained {
             hosts: answer.hosts.iter().map(Host::from).collect(),
             rules: answer.rules.iter().map(Rule::from).collect(),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct Alias {
+    address: String,
+    origin: String,
+    to: Vec<String>,
+}
+
+impl From<&explain::AliasFacts> for Alias {
+    fn from(alias: &explain::AliasFacts) -> Self {
+        let explain::AliasFacts { address, origin, to } = alias.clone();
+        Self { address, origin, to }
     }
 }
 

@@ -76,9 +76,11 @@ impl Known {
 
     /// Whether this address exists.
     pub fn has(&self, mailbox: &Mailbox) -> bool {
-        if self.whole.contains(mailbox.domain()) {
-            return true;
-        }
+        self.whole.contains(mailbox.domain()) || self.lists(mailbox)
+    }
+
+    /// Whether this address itself is in the list, and not only its domain.
+    pub fn lists(&self, mailbox: &Mailbox) -> bool {
         let local = mailbox.local().to_lowercase();
         let stem = self.separator.and_then(|separator| local.split_once(separator));
         let stem = stem.map(|(stem, _)| stem.to_owned()).filter(|stem| !stem.is_empty());
@@ -178,6 +180,8 @@ mod tests {
         ] {
             assert_eq!(known.has(&Mailbox::parse(address).unwrap()), want, "{address}");
         }
+        assert!(!known.lists(&address("anybody@all.example")), "only its domain is in it");
+        assert!(known.lists(&address("ani+list@ours.example")));
         let plain = Known::of([KnownRecipient::Address(address("ani@ours.example"))], None);
         assert!(!plain.has(&address("ani+list@ours.example")));
     }

@@ -26,7 +26,10 @@ use super::{
     lists::{List, ListAction},
     recipients::{self, CallAhead, Look, Verification},
 };
-use crate::greylist;
+use crate::{
+    alias::{Kind, Meaning},
+    greylist,
+};
 
 /// What is asked about strangers; by default nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -261,13 +264,19 @@ fn recipient(
     if recipients::is_role(mailbox) {
         return None;
     }
-    let look = policy.strangers.recipients.look(mailbox);
+    let meaning = policy.aliases.as_ref().and_then(|aliases| aliases.meaning(path));
+    let look = look(policy, mailbox, meaning.as_ref());
     if look == Look::Unknown {
         return Some(Verdict::refuse("recipient-unknown", recipients::unknown(mailbox)));
     }
     let is_stranger = is_stranger(policy, facts);
     let listed = if is_stranger { listed(policy, facts, asking) } else { None };
-    let verified = if look == Look::Ask { verify(policy, facts, mailbox, asking) } else { None };
+    let verified = if look == Look::Ask {
+        let asked = meaning.as_ref().map_or(mailbox, |meaning| &meaning.mailbox);
+        verify(policy, facts, (mailbox, asked), asking)
+    } else {
+        None
+    };
     if let Some(refusal) = listed.or(verified) {
         return Some(refusal);
     }
@@ -276,6 +285,19 @@ fn recipient(
         return greylisted(policy, facts, mailbox, asking);
     }
     None
+}
+
+/// What is known of a recipient, or of what it stands for. An alias exists; where only the domain
+/// has another name, the mailbox there exists or not, unless that is the business of others.
+fn look(policy: &Policy, mailbox: &Mailbox, meaning: Option<&Meaning>) -> Look {
+    let recipients = &policy.strangers.recipients;
+    match meaning {
+        None => recipients.look(mailbox),
+        Some(Meaning { kind: Kind::Mailbox, mailbox, .. }) if is_ours(policy, mailbox) => {
+            recipients.look(mailbox)
+        }
+        Some(Meaning { kind: Kind::Alias | Kind::Mailbox, .. }) => Look::Taken,
+    }
 }
 
 /// Whether the recipient is one of ours at a listener that delivers.
@@ -323,13 +345,14 @@ fn asked(list: &List, facts: &Facts<'_>) -> Option<Question> {
     list.entry(facts).map(|entry| Question::Listed { zone: list.zone.clone(), entry })
 }
 
+/// Asks the next hop about `asked`, which is where `mailbox` is.
 fn verify(
     policy: &Policy,
     facts: &Facts<'_>,
-    mailbox: &Mailbox,
+    (mailbox, asked): (&Mailbox, &Mailbox),
     asking: &mut Asking<'_>,
 ) -> Option<Verdict> {
-    let answer = asking.about(Question::Recipient(mailbox.clone()))?;
+    let answer = asking.about(Question::Recipient(asked.clone()))?;
     let Answer::Recipient(answer) = answer else { return None };
     match (answer, policy.strangers.recipients.call_ahead) {
         (RecipientAnswer::Refused, _) => {

@@ -34,6 +34,9 @@ fn policy(kind: ListenerKind) -> Policy {
         vouched_domains: [].into(),
         hops_max: 100,
         contents: crate::content::Rules::default(),
+        aliases: None,
+        internal_domains: [].into(),
+        confined: [].into(),
         strangers: Strangers {
             names: Names::Public,
             sender_domain: SenderDomain::MustExist,

@@ -260,6 +260,7 @@ impl Core {
             let desk = Desk {
                 by: self.options.hostname.clone(),
                 postmaster: self.options.postmaster.clone(),
+                aliases: self.options.aliases.clone(),
             };
             if let Some(dsn) = report::answer(&desk, (self.ids.next(), now), loaded, &items) {
                 events.push((Event::Accepted(Box::new(dsn.accepted)), Some(dsn.content)));

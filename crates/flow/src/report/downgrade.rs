@@ -5,7 +5,7 @@
 //! Invariant: only a report of ours that failed for that reason is made anew, and what comes out
 //! needs neither any more, so it happens once. Pure.
 
-use merpati_mail::{Mailbox, QueueId, Time, envelope::Utf8, header, transfer, xtext};
+use merpati_mail::{Mailbox, QueueId, Recipient, Time, envelope::Utf8, header, transfer, xtext};
 
 use super::{Audience, Dsn, Item, News, dsn, internal, requests};
 use crate::Loaded;
@@ -17,8 +17,12 @@ pub(super) fn downgraded(
     failed: &[&Item],
 ) -> Option<Dsn> {
     let envelope = &about.accepted.envelope;
-    let [recipient] = envelope.recipients.as_slice() else { return None };
-    let is_ascii = !recipient.path.mailbox().is_some_and(Mailbox::needs_smtputf8);
+    let place = |item: &&Item| usize::try_from(item.recipient).ok();
+    let recipients = failed.iter().filter_map(|item| envelope.recipients.get(place(item)?));
+    // No report of ours wants one, and an alias may have several readers.
+    let recipients: Vec<Recipient> = recipients.cloned().collect();
+    let needs_utf8 = |one: &Recipient| one.path.mailbox().is_some_and(Mailbox::needs_smtputf8);
+    let is_ascii = !recipients.is_empty() && !recipients.iter().any(needs_utf8);
     let is_whole = about.header.len() as u64 == about.accepted.size_bytes;
     let details: &[u16] =
         if envelope.utf8 == Utf8::Declared { &[LACKS_UTF8, LACKS_8BIT] } else { &[LACKS_8BIT] };
@@ -28,7 +32,7 @@ pub(super) fn downgraded(
     }
     let content = content(&about.header, id)?;
     let facts = (requests(about), internal(Audience::Originator, now));
-    Some(dsn(id, recipient.path.clone(), false, facts, content))
+    Some(dsn(id, recipients, false, facts, content))
 }
 
 /// RFC 6531 §3.5 has 5.6.7 for it, RFC 3463 §3.7 has 5.6.3; our own findings say the same.

@@ -97,7 +97,7 @@ impl Text<'_> {
             (Audience::Postmaster, _) => return "A report could not be delivered".to_owned(),
             (Audience::Originator, Some(News::Failed { .. })) => "could not be delivered",
             (Audience::Originator, Some(News::Delayed { .. })) => "is delayed",
-            (Audience::Originator, Some(News::Relayed { .. })) => "was handed on",
+            (Audience::Originator, Some(News::Expanded | News::Relayed { .. })) => "was handed on",
             (Audience::Originator, Some(News::Delivered { .. }) | None) => "was delivered",
         };
         let beyond = self.items.iter().find(|(_, recipient)| !is_ascii(&recipient.path));
@@ -199,6 +199,8 @@ impl Text<'_> {
             News::Delivered { reply, remote } | News::Relayed { reply, remote, .. } => {
                 (reply, remote.as_ref(), Voice::Host)
             }
+            // Nobody said anything: it is an alias of ours.
+            News::Expanded => return,
         };
         if let Some(remote) = remote {
             let _ = write!(text, "Remote-MTA: dns; {remote}\r\n");
@@ -241,6 +243,7 @@ fn person(text: &mut String, item: &Item, recipient: &Recipient, is_explained: b
         News::Delivered { reply, remote } | News::Relayed { reply, remote, .. } => {
             said(text, reply, remote.as_ref());
         }
+        News::Expanded => {}
     }
 }
 
@@ -259,6 +262,10 @@ const fn heading(news: &News) -> &'static str {
              reports of success. You will hear of it again only if it fails:"
         }
         News::Delivered { .. } => "Your message was delivered to:",
+        News::Expanded => {
+            "Your message goes on to everybody for whom these addresses stand. You will hear of\r\n\
+             it again only if it fails:"
+        }
     }
 }
 
@@ -267,6 +274,7 @@ const fn action(news: &News) -> &'static str {
     match news {
         News::Delayed { .. } => "delayed",
         News::Delivered { .. } => "delivered",
+        News::Expanded => "expanded",
         News::Failed { .. } => "failed",
         News::Relayed { .. } => "relayed",
     }
@@ -279,6 +287,7 @@ fn status(news: &News) -> EnhancedCode {
         News::Delivered { reply, .. } | News::Relayed { reply, .. } => {
             (2, reply.enhanced.map_or((0, 0), |e| (e.subject, e.detail)))
         }
+        News::Expanded => (2, (0, 0)),
         News::Failed { cause, .. } => match (cause.class, cause.reply.enhanced) {
             (Class::Expired, Some(own)) if (own.subject, own.detail) == EXPIRED => return own,
             // What passes in itself, and did not in time (RFC 3463 §3.5).

@@ -7,14 +7,15 @@ use std::{fmt, net::IpAddr};
 
 use merpati_console::{
     AdminError,
-    explain::{HostFacts, RouteAnswer, RouteQuestion, RuleFacts, Trouble, next_hop},
+    explain::{AliasFacts, HostFacts, RouteAnswer, RouteQuestion, RuleFacts, Trouble, next_hop},
 };
 use merpati_flow::{
+    alias::{Expansion, Step},
     outcome::{self, Before},
     route::{self, Condition, Facts, Router, Rule},
 };
 use merpati_mail::{
-    Class, Domain, Draw, NextHop, Route, Time,
+    Class, Domain, Draw, ForwardPath, NextHop, Route, Time,
     question::{Addresses, MxAnswer, MxHost},
     route::{Endpoint, HostPort},
 };
@@ -40,7 +41,12 @@ impl Control {
     ) -> Result<RouteAnswer, AdminError> {
         let router = self.look(|core| core.queue().router().clone()).await?;
         let setup = self.setup.get();
-        let domain = route::destination(&question.recipient, &setup.hostname).clone();
+        let expansion = setup.aliases.as_ref().map(|aliases| aliases.expand(&question.recipient));
+        let expansion = expansion.and_then(Result::ok).flatten();
+        let first = expansion.as_ref().and_then(|expansion| expansion.targets.first());
+        let first = first.map(|reached| ForwardPath::Mailbox(reached.mailbox.clone()));
+        let recipient = first.as_ref().unwrap_or(&question.recipient);
+        let domain = route::destination(recipient, &setup.hostname).clone();
         let facts = Facts {
             recipient: &domain,
             reverse_path: &question.reverse_path,
@@ -56,7 +62,17 @@ impl Control {
             rules: looked_at(&router, &facts),
             tls: more.map(|facts| facts.tls.clone()),
             egress: more.map(|facts| facts.egress.clone()),
-            sentence: sentence(&domain, route.as_ref(), &found),
+            sentence: match &expansion {
+                Some(expansion) => {
+                    let route = sentence(&domain, route.as_ref(), &found);
+                    format!("{} {route}", alias_sentence(&question.recipient, expansion))
+                }
+                None => sentence(&domain, route.as_ref(), &found),
+            },
+            aliases: {
+                let steps = expansion.iter().flat_map(|it| &it.steps).take(TARGETS_SHOWN);
+                steps.map(alias_facts).collect()
+            },
             hosts: found.hosts,
             trouble: found.trouble,
             domain,
@@ -243,6 +259,31 @@ impl fmt::Display for Words<'_> {
     }
 }
 
+fn alias_facts(step: &Step) -> AliasFacts {
+    let to = step.to.iter().take(TARGETS_SHOWN).map(ToString::to_string);
+    let more = step.to.len().saturating_sub(TARGETS_SHOWN);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    AliasFacts {
+        address: step.mailbox.to_string(),
+        origin: step.origin.to_string(),
+        to: to.chain(more).collect(),
+    }
+}
+
+/// What an alias stands for. All that follows is about the first of its targets.
+fn alias_sentence(named: &ForwardPath, expansion: &Expansion) -> String {
+    let origin = expansion.steps.first().map_or("", |step| &*step.origin);
+    let first = expansion.targets.first().map(|it| it.mailbox.to_string()).unwrap_or_default();
+    let others = match expansion.targets.len().saturating_sub(1) {
+        0 => String::new(),
+        1 => " and another address; what follows is about the first".to_owned(),
+        more => format!(" and {more} others; what follows is about the first"),
+    };
+    let named = named.to_string();
+    let named = named.trim_start_matches('<').trim_end_matches('>');
+    format!("{named} is an alias ({origin}) for {first}{others}.")
+}
+
 fn sentence(domain: &Domain, route: Option<&Route>, found: &Found) -> String {
     let Some(route) = route else {
         return format!("No rule covers mail for {domain}: it waits until one does.");
@@ -269,3 +310,5 @@ fn sentence(domain: &Domain, route: Option<&Route>, found: &Found) -> String {
 
 /// Domains of a condition that are written out.
 const DOMAINS_SHOWN: usize = 10;
+/// Targets of an alias that are written out.
+const TARGETS_SHOWN: usize = 100;

@@ -375,9 +375,11 @@ fn fill(delivery: &mut Delivery, read: &Envelopes) -> bool {
     delivery.envelope = accepted.as_ref().and_then(|accepted| {
         let envelope = &accepted.envelope;
         let reverse_path = envelope.reverse_path.mailbox().map(ToString::to_string);
+        let recipient = recipient_of(accepted, delivery.id.recipient)?;
         Some(EnvelopeFacts {
             reverse_path: reverse_path.unwrap_or_default(),
-            recipient: bare(&recipient_of(accepted, delivery.id.recipient)?.path),
+            recipient: bare(&recipient.path),
+            via: recipient.via(),
             size_bytes: accepted.size_bytes,
             listener: envelope.origin.listener.clone(),
             credential: envelope.origin.credential.clone(),

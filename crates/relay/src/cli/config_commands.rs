@@ -46,6 +46,11 @@ pub(super) fn run(command: &ConfigCommand, output: &mut Output) -> Result<ExitCo
             from.config = path.clone().or(from.config);
             let config = load(&from)?;
             config.check_files().map_err(|why| Failure::Config(why.to_string()))?;
+            let doubts = config.aliases().ok().and_then(|tables| tables.doubts);
+            if let Some(doubts) = doubts {
+                output.line(&doubts.as_warnings())?;
+                output.line("")?;
+            }
             output.line("ok")?;
         }
         ConfigCommand::Explain { key } => {

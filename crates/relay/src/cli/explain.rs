@@ -124,6 +124,11 @@ fn show(answer: &Value, output: &mut Output) -> Result<(), Failure> {
         ("tls", text("/tls")),
         ("egress", text("/egress")),
     ])?;
+    let aliases: Vec<Vec<String>> = rows(answer, "aliases").into_iter().map(alias).collect();
+    if !aliases.is_empty() {
+        output.line("")?;
+        output.table(&["ALIAS", "WRITTEN IN", "LEADS TO"], &aliases)?;
+    }
     let rules = rows(answer, "rules");
     if !rules.is_empty() {
         output.line("")?;
@@ -145,6 +150,10 @@ fn show(answer: &Value, output: &mut Output) -> Result<(), Failure> {
 
 fn rows<'a>(answer: &'a Value, key: &str) -> Vec<&'a Value> {
     answer.get(key).and_then(Value::as_array).into_iter().flatten().collect()
+}
+
+fn alias(alias: &Value) -> Vec<String> {
+    vec![plain(alias.get("address")), plain(alias.get("origin")), plain(alias.get("to"))]
 }
 
 /// A rule, and the first condition that does not hold, or all that do.

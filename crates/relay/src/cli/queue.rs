@@ -446,7 +446,9 @@ fn show(message: &Value, output: &mut Output) -> Result<(), Failure> {
     for delivery in message.get("deliveries").and_then(Value::as_array).into_iter().flatten() {
         output.line("")?;
         let text = |pointer: &str| plain(delivery.pointer(pointer));
-        let to = format!("{}  to {}", text("/id"), text("/envelope_to"));
+        let via = delivery.get("envelope_via").and_then(Value::as_str);
+        let via = via.map_or_else(String::new, |via| format!(" via {via}"));
+        let to = format!("{}  to {}{via}", text("/id"), text("/envelope_to"));
         output.line(&harmless_line(&to))?;
         let route = match delivery.get("route") {
             None | Some(Value::Null) => "no rule covers it".to_owned(),

@@ -58,6 +58,9 @@ section! {
         /// domains (subdomains do not count), or `*` for anybody. Others are refused with 553 and
         /// 550. An empty list: any address in `relay.local_domains`.
         senders: Vec<Sender> = Default::Value("");
+        /// Whether the user's mail never leaves the organisation: recipients outside of
+        /// `relay.local_domains`, and aliases that lead there, are refused with 550 5.7.1.
+        internal_only: bool = Default::Value("false");
     }
 }
 
@@ -148,6 +151,7 @@ impl CredentialEntry {
             certificate_names: Vec::new(),
             token_issuers: Vec::new(),
             senders: Vec::new(),
+            internal_only: false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which options about mail that comes in do not go together.
+//! Which options do not go together: those about mail that comes in here, others beside it.
 //!
 //! Pure.
 
@@ -8,6 +8,8 @@ use merpati_flow::admit::recipients::KnownRecipient;
 
 use super::{
     access::{CredentialEntry, TokenIssuer},
+    aliases::AliasEntry,
+    check_access, check_aliases, check_outbound,
     diagnostic::Diagnostic,
     options::{Listener, Relay, Server},
     outbound::{EgressEntry, Retry, RouteEntry},
@@ -34,6 +36,8 @@ pub(super) struct Parts<'a> {
     pub token_issuers: &'a [(usize, TokenIssuer)],
     /// The recipients that exist; `None` where they could not be read.
     pub recipients: Option<&'a Recipients>,
+    /// The tables of aliases that could be read.
+    pub aliases: &'a [(usize, AliasEntry)],
     /// The routes that could be read.
     pub routes: &'a [(usize, RouteEntry)],
     /// The egress sources that could be read.
@@ -77,6 +81,9 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
     }
     diagnostics.extend(open(parts));
     diagnostics.extend(recipients(parts));
+    check_access::together(parts, diagnostics);
+    check_aliases::together(parts, diagnostics);
+    check_outbound::together(parts, diagnostics);
 }
 
 /// Two addresses of which only one can be had.

@@ -15,14 +15,24 @@ impl Config {
     pub fn check_files(&self) -> Result<(), Errors> {
         let mut wrong = self.certificate_files();
         wrong.extend(self.needed_files());
-        if wrong.is_empty() { Ok(()) } else { Err(Errors::new(&self.sources, wrong)) }
+        self.with_aliases(wrong)
     }
 
     /// Tries the files without which the relay does not start. Without a good certificate it does,
     /// and answers STARTTLS with 454.
     pub fn check_needed_files(&self) -> Result<(), Errors> {
-        let wrong = self.needed_files();
-        if wrong.is_empty() { Ok(()) } else { Err(Errors::new(&self.sources, wrong)) }
+        self.with_aliases(self.needed_files())
+    }
+
+    /// What is wrong with these files, and with those of aliases.
+    fn with_aliases(&self, wrong: Vec<Diagnostic>) -> Result<(), Errors> {
+        let others = if wrong.is_empty() { None } else { Some(Errors::new(&self.sources, wrong)) };
+        match (others, self.aliases()) {
+            (None, Ok(_)) => Ok(()),
+            (None, Err(of_aliases)) => Err(of_aliases),
+            (Some(others), Ok(_)) => Err(others),
+            (Some(others), Err(of_aliases)) => Err(others.and(of_aliases)),
+        }
     }
 
     fn certificate_files(&self) -> Vec<Diagnostic> {

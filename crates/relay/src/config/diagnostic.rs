@@ -66,7 +66,22 @@ impl Errors {
 
     /// The first as it is shown, without a count: for what is no mistake of the text alone.
     pub fn first(&self) -> String {
-        self.diagnostics.first().map_or_else(String::new, |diagnostic| self.show(diagnostic))
+        let first = self.diagnostics.first();
+        first.map_or_else(String::new, |diagnostic| self.show(diagnostic, Level::ERROR))
+    }
+
+    /// All of them as they are shown where the relay can run all the same.
+    pub fn as_warnings(&self) -> String {
+        let all = self.diagnostics.iter();
+        let all: Vec<String> =
+            all.map(|diagnostic| self.show(diagnostic, Level::WARNING)).collect();
+        all.join("\n\n")
+    }
+
+    /// These and others, whose texts begin with the texts of these.
+    pub(super) fn and(mut self, mut others: Self) -> Self {
+        self.diagnostics.append(&mut others.diagnostics);
+        Self { sources: others.sources, diagnostics: self.diagnostics }
     }
 
     /// How many; at least one.
@@ -74,8 +89,8 @@ impl Errors {
         self.diagnostics.len()
     }
 
-    fn show(&self, diagnostic: &Diagnostic) -> String {
-        let title = Level::ERROR.primary_title(diagnostic.why.as_str());
+    fn show(&self, diagnostic: &Diagnostic, level: Level<'static>) -> String {
+        let title = level.primary_title(diagnostic.why.as_str());
         let at = &diagnostic.at;
         let Some(source) = self.sources.of(at) else {
             let mut group = title.elements(std::iter::empty::<Snippet<'_, Annotation<'_>>>());
@@ -115,7 +130,7 @@ impl Errors {
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for diagnostic in &self.diagnostics {
-            writeln!(f, "{}\n", self.show(diagnostic))?;
+            writeln!(f, "{}\n", self.show(diagnostic, Level::ERROR))?;
         }
         let (count, noun) = (self.count(), if self.count() == 1 { "mistake" } else { "mistakes" });
         write!(f, "{count} {noun} in the configuration")

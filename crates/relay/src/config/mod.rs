@@ -2,15 +2,19 @@
 //!
 //! Invariant: a [`Config`] that exists is complete and consistent, so nobody behind it looks again;
 //! all mistakes are told at once, each with its place. Only [`files`] touches the disk,
-//! [`Config::check_files`], and [`outbound::RouteEntry::login`] for a password.
+//! [`Config::check_files`], [`Config::aliases`], and for a password
+//! [`outbound::RouteEntry::login`].
 //!
 //! In the order of reading: texts ([`source`]), values ([`setting`], [`values`], [`next_hop`]),
 //! options with their reference entries ([`section`], [`options`], [`access`], [`outbound`]), and
 //! what reads as documentation ([`mod@reference`], [`schema`]).
 
 pub mod access;
+mod alias_text;
+pub mod aliases;
 mod check;
 mod check_access;
+mod check_aliases;
 mod check_files;
 mod check_outbound;
 pub mod diagnostic;
@@ -22,6 +26,7 @@ pub mod reference;
 pub mod schema;
 pub mod section;
 pub mod setting;
+mod setting_aliases;
 mod setting_strangers;
 pub mod source;
 pub mod strangers;
@@ -43,6 +48,7 @@ use merpati_mail::Domain;
 
 use self::{
     access::{Access, CredentialEntry, TokenIssuer},
+    aliases::AliasEntry,
     check::Parts,
     diagnostic::Diagnostic,
     next_hop::To,
@@ -56,6 +62,7 @@ use self::{
 };
 pub use self::{
     diagnostic::Errors,
+    setting_aliases::AliasFormat,
     source::Source,
     values::{
         AfterCapture, AuthUse, Bytes, FromCheck, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
@@ -82,6 +89,8 @@ pub struct Config {
     pub token_issuers: Vec<TokenIssuer>,
     /// Which recipients exist.
     pub recipients: KnownRecipients,
+    /// What addresses of ours stand for; each table with a name of its own.
+    pub aliases: Vec<AliasEntry>,
     /// What strangers must show.
     pub strangers: Strangers,
     /// The DNS lists that they are looked for in; each with a name of its own.
@@ -174,6 +183,7 @@ impl Config {
         Self::read(tree)
     }
 
+    #[expect(clippy::too_many_lines, reason = "it has two lines for each section")]
     fn read(mut tree: Tree) -> Result<Self, Errors> {
         let mut diagnostics = std::mem::take(&mut tree.diagnostics);
         let mut effective = Vec::new();
@@ -187,6 +197,7 @@ impl Config {
         let credentials = reading.all(&CredentialEntry::DOC, CredentialEntry::read);
         let token_issuers = reading.all(&TokenIssuer::DOC, TokenIssuer::read);
         let recipients = reading.one(&KnownRecipients::DOC, KnownRecipients::read);
+        let aliases = reading.all(&AliasEntry::DOC, AliasEntry::read);
         let strangers = reading.one(&Strangers::DOC, Strangers::read);
         let lists = reading.all(&ListEntry::DOC, ListEntry::read);
         let greylist = reading.one(&Greylist::DOC, Greylist::read);
@@ -209,6 +220,7 @@ impl Config {
             credentials: &credentials,
             token_issuers: &token_issuers,
             recipients: recipients.as_ref(),
+            aliases: &aliases,
             routes: &routes,
             egresses: &egresses,
         };
@@ -223,6 +235,7 @@ impl Config {
                 credentials: without_places(credentials),
                 token_issuers: without_places(token_issuers),
                 recipients: recipients?,
+                aliases: without_places(aliases),
                 strangers: strangers?,
                 lists: without_places(lists),
                 greylist: greylist?,
@@ -252,8 +265,13 @@ impl Config {
     }
 
     fn diagnostic(&self, key: &str, why: impl Into<String>, help: impl Into<String>) -> Diagnostic {
-        let at = self.effective.iter().find(|option| option.key == key).map(|option| &option.at);
-        Diagnostic::new(why, at.cloned().unwrap_or_else(Span::nowhere)).help(help)
+        Diagnostic::new(why, self.place(key)).help(help)
+    }
+
+    /// Where an option was written.
+    fn place(&self, key: &str) -> Span {
+        let option = self.effective.iter().find(|option| option.key == key);
+        option.map_or_else(Span::nowhere, |option| option.at.clone())
     }
 
     /// The rules that say where a delivery goes.

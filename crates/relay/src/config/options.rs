@@ -10,6 +10,7 @@ use merpati_smtp::server::{Mechanism, Vrfy};
 
 use super::{
     access::{Access, CredentialEntry, TokenIssuer},
+    aliases::AliasEntry,
     outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry},
     section::{Default, SectionDoc, section},
     strangers::{Greylist, ListEntry, Recipients, Strangers},
@@ -204,6 +205,9 @@ section! {
     Once "relay" Relay {
         /// Domains for which mail is accepted from anybody; subdomains do not count.
         local_domains: Vec<Domain> = Default::Value("");
+        /// Those of `local_domains` to which only `networks` and credentials may send, and aliases
+        /// in the others. Strangers are refused with 550 5.7.1, but for `postmaster` and `abuse`.
+        internal_domains: Vec<Domain> = Default::Value("");
         /// Networks whose clients may send to any domain. Never a network that strangers can use.
         networks: Vec<Network> = Default::Value("");
         /// Received fields in a message; one with more goes round, and is refused with 554
@@ -289,6 +293,7 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     CredentialEntry::DOC,
     TokenIssuer::DOC,
     Recipients::DOC,
+    AliasEntry::DOC,
     Strangers::DOC,
     ListEntry::DOC,
     Greylist::DOC,
@@ -304,4 +309,4 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     History::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 21;
+pub(super) const SECTIONS_COUNT: usize = 22;

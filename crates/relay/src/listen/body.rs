@@ -198,6 +198,24 @@ impl Collected {
         }
     }
 
+    /// The same content for another message of this name.
+    pub(super) async fn copied(&self, id: QueueId, spool: &Handle) -> Result<Body, SpoolError> {
+        let Body::File(file) = &self.body else { return Ok(self.body.clone()) };
+        let (file, spool) = (file.clone(), spool.clone());
+        let copied = spawn_blocking(move || -> Result<_, SpoolError> {
+            let mut copy = spool.large(id)?;
+            let mut piece = vec![0; LARGE_OCTETS];
+            let mut at = 0;
+            while at < file.len() {
+                let count = file.read_at(&mut piece, at)?;
+                copy.write(piece.get(..count).unwrap_or_default())?;
+                at += count as u64;
+            }
+            copy.finish()
+        });
+        Ok(Body::File(copied.await.map_err(|_| lost()).flatten()?))
+    }
+
     /// Collects a content that is there as a whole.
     async fn again(content: &[u8], spool: &Handle) -> Result<Self, SpoolError> {
         let mut collector = Collector::new(true);

@@ -4,6 +4,8 @@
 //! Invariant: no octet is looked at here; while a message waits for the journal nothing is read.
 //! Not pure: sockets and time.
 
+mod rewritten;
+
 use std::{
     collections::BTreeSet,
     io,
@@ -19,11 +21,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use merpati_console::{Summary, sessions::Direction};
 use merpati_flow::{
     admit::{self, Answers, Room, Step},
+    alias::{self, Tally},
     content::{self, Taking},
     rate,
 };
 use merpati_mail::{
-    Domain, Envelope, Event, Overlay, Question, QueueId, Reply, Stage, Time, Verdict,
+    Domain, Envelope, Event, Overlay, Question, QueueId, Reply, ReversePath, Stage, Time, Verdict,
     event::Accepted, header, question::CredentialAnswer, stage::Decision,
 };
 use merpati_smtp::server::{Input, Output, Session, SessionEnd, Standing, Wants};
@@ -108,6 +111,7 @@ pub(super) async fn serve(
         answers: Answers::default(),
         ahead: None,
         listed: BTreeSet::new(),
+        tally: Tally::default(),
         reason: None,
         shown,
         tapped: Tapped::default(),
@@ -162,6 +166,8 @@ struct Connection<'a> {
     ahead: Option<Ahead>,
     /// The DNS lists that have the client, or a sender of it.
     listed: BTreeSet<Arc<str>>,
+    /// How many recipients the transaction has, with all that they stand for.
+    tally: Tally,
     /// Why STARTTLS came to nothing; `None` where it did not.
     reason: Option<String>,
     /// What others see of it.
@@ -404,9 +410,13 @@ impl Connection<'_> {
             return verdict;
         }
         let verdict = self.decide_by_policy(stage).await;
-        let is_accepted = matches!(verdict.decision, Decision::Accept | Decision::AcceptLowered(_));
-        let spent = is_accepted.then(|| self.spend(rate::spent_when_taken(stage))).flatten();
-        spent.unwrap_or(verdict)
+        match verdict.decision {
+            Decision::Accept | Decision::AcceptLowered(_) => {}
+            Decision::Disconnect(_) | Decision::Refuse(_) => return verdict,
+        }
+        let spent = self.spend(rate::spent_when_taken(stage));
+        let refused = spent.or_else(|| self.tally.take(&self.plan.policy, stage));
+        refused.unwrap_or(verdict)
     }
 
     async fn decide_by_policy(&mut self, stage: &Stage) -> Verdict {
@@ -585,11 +595,26 @@ impl Connection<'_> {
             peer.name = peer.name.take().or_else(|| self.name());
         }
         let at = self.shared.clock.now();
-        let (collected, edits) = match self.look_through(at, &envelope).await {
+        let looked = match self.collect().await {
+            Ok(collected) => {
+                let rewritten = alias::rewritten(&self.plan.policy, &envelope, at);
+                rewritten.map(|rewritten| (collected, rewritten))
+            }
+            Err(verdict) => Err(verdict),
+        };
+        let (collected, rewritten) = match looked {
             Ok(looked) => looked,
             Err(verdict) => return Err((verdict, Some(Box::new(envelope)))),
         };
+        if let Some(rewritten) = rewritten {
+            let taken = self.take_rewritten(at, (envelope, rewritten), collected).await;
+            return taken.map_err(|verdict| (verdict, None));
+        }
         let Collected { id, size_bytes, .. } = collected;
+        let edits = match self.edits((id, at), &envelope, None, &collected) {
+            Ok(edits) => edits,
+            Err(verdict) => return Err((verdict, Some(Box::new(envelope)))),
+        };
         let accepted = Accepted { id, envelope, edits, size_bytes };
         let taken = match self.plan.sink {
             Sink::Capture | Sink::Discard => self.capture(at, accepted, collected).await,
@@ -598,12 +623,8 @@ impl Connection<'_> {
         taken.map(|()| id).map_err(|verdict| (verdict, None))
     }
 
-    /// The content as it is taken, and what is changed in its header; or why it is refused.
-    async fn look_through(
-        &mut self,
-        at: Time,
-        envelope: &Envelope,
-    ) -> Result<(Collected, Overlay), Verdict> {
+    /// The content as it is taken, or why it is not.
+    async fn collect(&mut self) -> Result<Collected, Verdict> {
         let spool = &self.shared.spool;
         let collected = self.body.finish(spool).await.map_err(|error| refused_by(&error))?;
         let policy = &self.plan.policy;
@@ -613,19 +634,41 @@ impl Connection<'_> {
         } else {
             collected
         };
+        Ok(collected)
+    }
+
+    /// A message as it is accepted, or why it is not; `original` where the client handed it over
+    /// by another name and from somebody else.
+    fn accepted(
+        &self,
+        (id, at): (QueueId, Time),
+        envelope: Envelope,
+        original: Option<(QueueId, &ReversePath)>,
+        collected: &Collected,
+    ) -> Result<Accepted, Verdict> {
+        let edits = self.edits((id, at), &envelope, original, collected)?;
+        Ok(Accepted { id, envelope, edits, size_bytes: collected.size_bytes })
+    }
+
+    /// What is changed in the header, or why the message is refused.
+    fn edits(
+        &self,
+        (id, at): (QueueId, Time),
+        envelope: &Envelope,
+        original: Option<(QueueId, &ReversePath)>,
+        collected: &Collected,
+    ) -> Result<Overlay, Verdict> {
+        let taking = Taking {
+            policy: &self.plan.policy,
+            hostname: &self.shared.hostname,
+            envelope,
+            id,
+            original: original.unwrap_or((id, &envelope.reverse_path)),
+            at,
+            longest_line_octets: collected.longest_line,
+        };
         let head = admit::Head::of(&collected.head, collected.size_bytes);
-        let edits = content::decide(
-            &Taking {
-                policy,
-                hostname: &self.shared.hostname,
-                envelope,
-                id: collected.id,
-                at,
-                longest_line_octets: collected.longest_line,
-            },
-            &head,
-        )?;
-        Ok((collected, edits))
+        content::decide(&taking, &head)
     }
 
     /// Hands a message over to the queue: durable, or refused.
@@ -635,23 +678,27 @@ impl Connection<'_> {
         accepted: Accepted,
         collected: Collected,
     ) -> Result<(), Verdict> {
-        let (id, fresh) = (accepted.id, &self.shared.fresh);
+        let id = accepted.id;
         let message_id = message_id(&accepted.edits, &collected.head);
-        // Before the commit: the core may want it before we know of it. What is to wait would only
-        // keep others out.
-        let waits = accepted.envelope.requests.release_at.is_some();
-        match &collected.body {
-            Body::Bytes(_) | Body::None if !waits => {
-                fresh.keep(Instant::now(), accepted.clone(), collected.head);
-            }
-            Body::Bytes(_) | Body::File(_) | Body::None | Body::Same => {}
-        }
+        self.keep_fresh(Instant::now(), &accepted, &collected.body, &collected.head);
         let group = Group::with_body(at, Event::Accepted(Box::new(accepted)), collected.body);
         let committer = &self.shared.committer;
         committer.commit(Proposal { group, summary: None, message_id }).await.map_err(|why| {
-            fresh.forget(id);
+            self.shared.fresh.forget(id);
             refused(why)
         })
+    }
+
+    /// Keeps a small message in memory. Before the commit: the core may want it before we know of
+    /// it. What is to wait would only keep others out.
+    fn keep_fresh(&self, now: Instant, accepted: &Accepted, body: &Body, head: &Bytes) {
+        let waits = accepted.envelope.requests.release_at.is_some();
+        match body {
+            Body::Bytes(_) | Body::None if !waits => {
+                self.shared.fresh.keep(now, accepted.clone(), head.clone());
+            }
+            Body::Bytes(_) | Body::File(_) | Body::None | Body::Same => {}
+        }
     }
 
     /// Puts a message into the sandbox: durable, or refused.

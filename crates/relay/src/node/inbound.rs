@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use merpati_flow::alias::Aliases;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::plan;
@@ -53,14 +54,18 @@ pub(super) struct Opened {
 impl Opened {
     /// Makes the plans, and opens the sockets that no door of `doors` is. Nothing that is served
     /// changes before [`Self::adopt`].
-    pub(super) fn new(config: &Config, gates: &Gates, doors: &[Door]) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        (config, aliases): (&Config, Option<&Arc<Aliases>>),
+        gates: &Gates,
+        doors: &[Door],
+    ) -> anyhow::Result<Self> {
         let mut opened =
             Self { plans: Vec::new(), gates: Gates::new(), fresh: Vec::new(), kept: Vec::new() };
         for listener in &config.listeners {
             let name = listener.name.as_str();
             let gate = gates.get(name).cloned();
             let gate = gate.unwrap_or_else(|| Gate::new(plan::limits(listener)));
-            let plan = plan::plan(config, listener, &gate)?;
+            let plan = plan::plan(config, listener, &gate, aliases)?;
             opened.gates.insert(name.to_owned(), gate);
             opened.plans.push(Arc::new(plan));
             opened.find_sockets(config, listener, doors)?;

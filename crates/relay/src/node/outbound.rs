@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 use anyhow::Context;
-use merpati_flow::Options as CoreOptions;
+use merpati_flow::{Options as CoreOptions, alias::Aliases};
 use merpati_smtp::client;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How the core decides.
-pub(super) fn core_options(config: &Config) -> CoreOptions {
+pub(super) fn core_options(config: &Config, aliases: Option<Arc<Aliases>>) -> CoreOptions {
     let delivery = &config.delivery;
     let mut options = CoreOptions::new(config.server.hostname.clone(), config.router());
     options.retry = config.retry.plan();
@@ -34,6 +34,7 @@ pub(super) fn core_options(config: &Config) -> CoreOptions {
     options.port = delivery.port.get();
     options.delay_report_after = config.retry.delay_report_after;
     options.postmaster.clone_from(&delivery.postmaster);
+    options.aliases = aliases;
     options
 }
 

@@ -7,6 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use merpati_flow::{
     admit::{self, ListenerKind, Policy, Strangers},
+    alias::Aliases,
     content::{FromRule, Rules},
 };
 use merpati_smtp::server::{self, Auth, Discipline, MailNeeds, Mechanism, Offer, Offers, StartTls};
@@ -22,7 +23,12 @@ use crate::{
 };
 
 /// The plan of one listener. Where its certificate cannot be used there is no TLS, until it can.
-pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> anyhow::Result<Plan> {
+pub(super) fn plan(
+    config: &Config,
+    listener: &Listener,
+    gate: &Arc<Gate>,
+    aliases: Option<&Arc<Aliases>>,
+) -> anyhow::Result<Plan> {
     let ca = listener.tls_client_ca.as_ref();
     let clients = ca.map(|ca| tls::client_verifier(ca, listener.tls_client_crl.as_deref()));
     let clients = clients.transpose()?;
@@ -51,7 +57,7 @@ pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> an
         options: Arc::new(options),
         options_without_tls: Arc::new(without_tls),
         certificates,
-        policy: Arc::new(policy(config, listener)?),
+        policy: Arc::new(policy(config, listener, aliases)?),
         sink,
         tls,
         gate: Arc::clone(gate),
@@ -191,8 +197,13 @@ fn mechanisms(config: &Config, listener: &Listener) -> Vec<Mechanism> {
     listener.auth_mechanisms.iter().copied().filter(can_work).collect()
 }
 
-fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
+fn policy(
+    config: &Config,
+    listener: &Listener,
+    aliases: Option<&Arc<Aliases>>,
+) -> anyhow::Result<Policy> {
     let relay = &config.relay;
+    let confined = config.credentials.iter().filter(|entry| entry.internal_only);
     let issuers = config.token_issuers.iter();
     Ok(Policy {
         kind: match listener.kind {
@@ -217,6 +228,13 @@ fn policy(config: &Config, listener: &Listener) -> anyhow::Result<Policy> {
             router: config.router(),
         },
         strangers: strangers(config)?,
+        aliases: match listener.kind {
+            Kind::Rehearsal | Kind::Relay | Kind::Submission => aliases.cloned(),
+            // It shows what was sent.
+            Kind::Sandbox => None,
+        },
+        internal_domains: relay.internal_domains.iter().cloned().collect(),
+        confined: confined.map(|entry| entry.name.clone()).collect(),
     })
 }
 

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context;
 use merpati_console::{AdminError, admin};
+use merpati_flow::alias::Aliases;
 use merpati_mail::Event;
 use merpati_spool::Group;
 
@@ -26,6 +27,7 @@ struct Draft {
     opened: Opened,
     means: Means,
     shared: Shared,
+    aliases: Option<Arc<Aliases>>,
     log: LogWriter,
 }
 
@@ -79,7 +81,9 @@ impl Node {
 
     /// Makes all that can fail.
     fn draft(&self, config: &Config) -> anyhow::Result<Draft> {
-        let opened = Opened::new(config, &self.gates, &self.doors)?;
+        let aliases = super::aliases(config)?;
+        let tables = (config, aliases.as_ref());
+        let opened = Opened::new(tables, &self.gates, &self.doors)?;
         let own = opened.addresses(&self.doors);
         let told = (Arc::clone(&self.clock), self.sinks.clone());
         let resolver = outbound::resolver(config, own, Arc::clone(&self.clock))?;
@@ -87,12 +91,13 @@ impl Node {
         let askers = (resolver.clone(), deliverer.clone());
         let world = strangers::world(config, askers, self.greylist.clone(), told)?;
         let log = LogWriter::open(&target(config)).context("cannot open the mail log")?;
-        let options = outbound::core_options(config);
+        let options = outbound::core_options(config, aliases.clone());
         let means = Means { options, resolver, deliverer };
         let before = self.shared.as_ref().context("nobody listens yet")?;
         // The last one: it judges by the new rules at once.
         let authenticator = Authenticator::after(config, &before.authenticator)?;
-        Ok(Draft { shared: self.shared_with(config, authenticator, world), opened, means, log })
+        let shared = self.shared_with(config, authenticator, world);
+        Ok(Draft { opened, means, shared, aliases, log })
     }
 
     /// Goes by what was made; gives who delivered before.
@@ -102,7 +107,7 @@ impl Node {
         draft: Draft,
         signals: &mut Signals,
     ) -> anyhow::Result<crate::deliver::Deliverer> {
-        let Draft { opened, means, shared, log } = draft;
+        let Draft { opened, means, shared, aliases, log } = draft;
         let outbound = self.outbound.as_mut().context("nobody delivers yet")?;
         let (resolver, deliverer) = (means.resolver.clone(), means.deliverer.clone());
         outbound.conductor.reconfigure(means);
@@ -122,6 +127,7 @@ impl Node {
             hostname: config.server.hostname.clone(),
             mx_port: config.delivery.port.get(),
             routes: outbound::route_facts(&config),
+            aliases: aliases.clone(),
         }));
         signals.certificates = opened.certificates();
         let gone = std::mem::replace(&mut self.gates, opened.gates.clone());
@@ -140,7 +146,7 @@ impl Node {
         let event = Event::ConfigChanged { digest };
         // Where the journal takes nothing, the relay ends anyway.
         self.committer.commit_lazily(Group::of(self.clock.now(), event)).ok();
-        self.config = config;
+        (self.config, self.aliases) = (config, aliases);
         Ok(before)
     }
 }

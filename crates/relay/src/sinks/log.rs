@@ -4,7 +4,7 @@
 //! said stands in a JSON string, so it can forge neither a line nor a field. Not pure: writes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::OpenOptions,
     io::{self, Write},
@@ -296,10 +296,20 @@ fn add_accepted<M: SerializeMap>(to: &mut M, accepted: &Accepted) -> Result<(), 
     to.serialize_entry("from", &bare(reverse_path))?;
     to.serialize_entry("to", &Shown(recipients))?;
     to.serialize_entry("recipients", &recipients.len())?;
+    if recipients.iter().any(|recipient| recipient.orcpt.is_some()) {
+        add_via(to, recipients)?;
+    }
     if envid.is_some() {
         to.serialize_entry("envid", envid)?;
     }
     to.serialize_entry("size", size_bytes)
+}
+
+/// The addresses that were named for others: aliases, here or before us.
+fn add_via<M: SerializeMap>(to: &mut M, recipients: &[Recipient]) -> Result<(), M::Error> {
+    let via = recipients.iter().take(RECIPIENTS_SHOWN_MAX).filter_map(Recipient::via);
+    let via: BTreeSet<String> = via.collect();
+    if via.is_empty() { Ok(()) } else { to.serialize_entry("via", &via) }
 }
 
 fn add_attempted<M: SerializeMap>(to: &mut M, attempted: &Attempted) -> Result<(), M::Error> {
