@@ -8,6 +8,7 @@ mod client;
 mod config_commands;
 mod config_init;
 mod explain;
+mod import;
 mod output;
 mod queue;
 mod sandbox;
@@ -65,6 +66,9 @@ enum Command {
         #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
         wait: Option<Duration>,
     },
+    /// Write a configuration from that of another mail server.
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Look at deliveries that wait, and try, hold, release or cancel them.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -129,6 +133,7 @@ impl CommandLine {
             }
             Command::Explain(command) => explain::run(&command, &client, output),
             Command::Health { wait } => health(&client, wait, output),
+            Command::Import(command) => import::run(&command, output),
             Command::Queue(command) => queue::run(&command, &client, output),
             Command::Sandbox(command) => sandbox::run(&command, &client, output),
             Command::Send(arguments) => send::run(&arguments, output),
@@ -311,6 +316,10 @@ mod tests {
             ("credential hash", true),
             ("health --wait 30s", true),
             ("drain --socket var/control.sock", true),
+            ("import postfix /etc/postfix", true),
+            ("import postfix /etc/postfix --output merpati.toml", true),
+            ("import postfix", false),
+            ("import sendmail /etc/mail", false),
             ("spool verify", true),
             ("spool verify --spool copy -o jsonl", true),
             ("spool stats --config a.toml", true),
