@@ -174,6 +174,8 @@ impl Postfix {
         let mut tell = |name: &str, is_used: bool| {
             if scope.has(name) && is_used {
                 report.carried(&scope, name);
+            } else if scope.value(name).is_empty() {
+                report.nothing(&scope, name, "it is empty");
             } else {
                 report.nothing(&scope, name, "no domain goes by it");
             }

@@ -80,6 +80,21 @@ impl Net {
         others.iter().fold(vec![self], cut)
     }
 
+    /// Its first and last address; `None` for IPv6.
+    fn v4_range(self) -> Option<(u32, u32)> {
+        let IpAddr::V4(first) = self.address else { return None };
+        let behind = u32::MAX.checked_shr(self.prefix).unwrap_or(0);
+        Some((first.to_bits(), first.to_bits() | behind))
+    }
+
+    /// Whether it is of IPv4 addresses in IPv6 clothes, in which no client comes to Postfix.
+    fn is_mapped(self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(address) => address.to_ipv4_mapped().is_some(),
+        }
+    }
+
     fn halves(self) -> [Self; 2] {
         let prefix = self.prefix + 1;
         let upper = self.bits() | 1_u128.checked_shl(128 - prefix).unwrap_or(0);
@@ -133,7 +148,7 @@ pub(super) fn mynetworks(postfix: &Postfix, scope: &Scope<'_>, report: &mut Repo
                  none; name your own networks in relay.networks"
             );
             report.left(scope, "mynetworks", Weight::Loud, &text);
-        } else if !all.contains(&net) {
+        } else if !net.is_mapped() && !all.contains(&net) {
             all.push(net);
         }
     }
@@ -292,10 +307,20 @@ pub(super) fn client_table(postfix: &Postfix, name: &str) -> ClientTable {
 impl ClientTable {
     /// Whether it refuses whom it does not name, so that a stranger is refused. IPv4 decides.
     pub(super) fn refuses_the_rest(&self) -> bool {
-        let named: Vec<Net> = self.rows.iter().map(|(net, _)| *net).collect();
-        let all = Net::parse("0.0.0.0/0");
-        let rest = all.map(|all| all.without_all(&named)).unwrap_or_default();
-        rest.is_empty() && self.rows.iter().any(|(_, is_refused)| *is_refused)
+        // Lists of whole countries have many rows: sorted, one look at each is enough.
+        let mut named: Vec<(u32, u32)> =
+            self.rows.iter().filter_map(|(net, _)| net.v4_range()).collect();
+        named.sort_unstable();
+        let mut next = Some(0);
+        for (first, last) in named {
+            match next {
+                Some(open) if last < open => {}
+                Some(open) if first <= open => next = last.checked_add(1),
+                // Somebody below is named by no row, or nobody is left.
+                Some(_) | None => break,
+            }
+        }
+        next.is_none() && self.rows.iter().any(|(_, is_refused)| *is_refused)
     }
 
     /// What it leaves of these networks.
@@ -381,6 +406,7 @@ mod tests {
                 0,
             ),
             ("mynetworks = !10.0.0.1, 10.0.0.0/31", "10.0.0.0/32", 0),
+            ("mynetworks = [::ffff:10.0.0.0]/104", "", 0),
             ("mynetworks = 10.0.0.0/31, !10.0.0.1", "10.0.0.0/31", 0),
             ("mynetworks = hash:/t, 10.0.0.0/31", "192.0.2.1/32 10.0.0.0/31", 0),
             ("mynetworks = /l", "192.0.2.2/32", 0),
@@ -403,6 +429,28 @@ mod tests {
             assert_eq!(shown(&nets), want, "{text}");
             assert_eq!(report.into_lines().len(), problems, "{text}");
         }
+    }
+
+    #[test]
+    fn a_table_refuses_the_rest_where_its_rows_leave_nobody() {
+        for (rows, want) in [
+            ("0.0.0.0/0 REJECT\n", true),
+            ("10.0.0.0/8 OK\n0.0.0.0/0 REJECT\n", true),
+            ("128.0.0.0/1 REJECT\n0.0.0.0/1 OK\n", true),
+            ("0.0.0.0/0 OK\n", false),
+            ("0.0.0.0/1 REJECT\n128.0.0.0/2 REJECT\n", false),
+            ("128.0.0.0/1 REJECT\n", false),
+            ("::/0 REJECT\n", false),
+            ("", false),
+        ] {
+            let postfix = postfix("", "", &[("/c", rows)]);
+            assert_eq!(client_table(&postfix, "cidr:/c").refuses_the_rest(), want, "{rows}");
+        }
+        let all_but_one =
+            Net::parse("0.0.0.0/0").unwrap().without(Net::parse("128.0.0.0").unwrap());
+        let inner = Net::parse("10.0.0.0/8").unwrap();
+        let rows = all_but_one.into_iter().chain([inner]).map(|net| (net, true)).collect();
+        assert!(!ClientTable { rows, doubt: None }.refuses_the_rest());
     }
 
     #[test]
