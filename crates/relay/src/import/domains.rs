@@ -3,6 +3,8 @@
 //! Invariant: what comes out is never more than what Postfix meant; what cannot be read is left out
 //! and told. Pure.
 
+use std::collections::BTreeSet;
+
 use merpati_mail::Domain;
 
 use super::{
@@ -19,6 +21,9 @@ pub(super) struct Domains {
     pub named: Vec<Domain>,
     /// Those of which everything below is meant as well or alone.
     pub above: Vec<Domain>,
+    /// The same to be looked up: some lists have thousands.
+    named_set: BTreeSet<Domain>,
+    above_names: BTreeSet<String>,
     except: Vec<Domain>,
     problems: Vec<String>,
 }
@@ -44,9 +49,19 @@ pub(super) fn domains(
 impl Domains {
     /// Whether the list holds this domain.
     pub(super) fn hold(&self, domain: &Domain) -> bool {
-        let is_below = |above: &Domain| domain != above && domain.is_or_is_below(above);
         let is_except = || self.except.iter().any(|except| domain.is_or_is_below(except));
-        self.named.contains(domain) || self.above.iter().any(is_below) && !is_except()
+        self.named_set.contains(domain) || self.is_below_one(domain) && !is_except()
+    }
+
+    fn is_below_one(&self, domain: &Domain) -> bool {
+        let mut rest = domain.as_name().unwrap_or_default();
+        while let Some((_, above)) = rest.split_once('.') {
+            if self.above_names.contains(above) {
+                return true;
+            }
+            rest = above;
+        }
+        false
     }
 
     fn word(&mut self, postfix: &Postfix, word: &str, with_below: bool) {
@@ -90,10 +105,11 @@ impl Domains {
         } else if self.except.contains(&domain) {
             // The first entry counts, and it was an exception.
         } else {
-            if !is_below_alone && !self.named.contains(&domain) {
+            if !is_below_alone && self.named_set.insert(domain.clone()) {
                 self.named.push(domain.clone());
             }
-            if (is_below_alone || with_below) && !self.above.contains(&domain) {
+            let is_above = is_below_alone || with_below;
+            if is_above && self.above_names.insert(domain.to_string()) {
                 self.above.push(domain);
             }
         }

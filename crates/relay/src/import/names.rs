@@ -37,10 +37,30 @@ pub(super) fn sanitized(text: &str) -> String {
     if name.is_empty() { "one".to_owned() } else { name.to_owned() }
 }
 
+/// The first of many texts, and how many there are besides.
+pub(super) fn few(all: &[String]) -> String {
+    let shown = all.get(..FEW).unwrap_or(all).join(", ");
+    match all.len().saturating_sub(FEW) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// As many as are read with one look.
+const FEW: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Name;
+
+    #[test]
+    fn of_many_the_first_are_shown() {
+        let all = |count: usize| (0..count).map(|at| at.to_string()).collect::<Vec<_>>();
+        assert_eq!(few(&all(3)), "0, 1, 2");
+        assert_eq!(few(&all(20)), "0, 1, 2, 3, 4, 5, 6, 7 and 12 more");
+        assert_eq!(few(&[]), "");
+    }
 
     #[test]
     fn names_are_good_and_never_given_twice() {

@@ -14,6 +14,7 @@ use super::{
     classes::Class,
     document::Table,
     hop::Hop,
+    names::few,
     report::{Report, Weight},
     restrictions::items,
     rules::{Transports, Ways},
@@ -42,19 +43,20 @@ pub(super) fn domains(
 ) -> Vec<Domain> {
     let (postfix, classes) = (ways.postfix, ways.classes);
     let scope = postfix.scope();
-    let mut all: Vec<Domain> = Vec::new();
+    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
     let named = OURS.into_iter().flat_map(|class| classes.named(class).to_vec());
     // Postfix takes mail for what is below a relay domain too: here it has to be named.
     let below = transports.named().cloned().chain(of_recipients(postfix));
     let below: Vec<Domain> = below.filter(|domain| classes.class(domain) == Class::Relay).collect();
     for domain in named.chain(below) {
         let is_alias = classes.class(&domain) == Class::Alias;
-        if !is_alias && !all.contains(&domain) && ways.is_delivered(&domain) {
+        if !is_alias && !seen.contains(&domain) && ways.is_delivered(&domain) {
+            seen.insert(domain.clone());
             all.push(domain);
         }
     }
     for class in OURS {
-        if classes.named(class).iter().any(|domain| all.contains(domain)) {
+        if classes.named(class).iter().any(|domain| seen.contains(domain)) {
             report.carried(&scope, class.parameter());
         }
     }
@@ -64,13 +66,14 @@ pub(super) fn domains(
 /// Tells of the domains that were ours by those above them alone.
 pub(super) fn tell_of_those_below(ways: &Ways<'_>, ours: &[Domain], report: &mut Report) {
     let scope = ways.postfix.scope();
+    let ours: BTreeSet<&Domain> = ours.iter().collect();
     let above = ways.classes.relay.above.iter().filter(|above| ours.contains(above));
     let above: Vec<String> = above.map(ToString::to_string).collect();
     if !above.is_empty() {
         let text = format!(
             "Postfix took mail for all domains below {} as well; here only those are ours that are \
              named: add them to relay.local_domains",
-            above.join(", ")
+            few(&above)
         );
         report.left(&scope, "relay_domains", Weight::Loud, &text);
     }
@@ -118,7 +121,7 @@ pub(super) fn table(
     report.nothing(&scope, "smtpd_reject_unlisted_recipient", "recipients are always looked up");
     let mut known = Known::default();
     for class in OURS {
-        let domains: Vec<&Domain> =
+        let domains: BTreeSet<&Domain> =
             ours.iter().filter(|domain| ways.classes.class(domain) == class).collect();
         if !domains.is_empty() {
             of_class(ways, class, &domains, &mut known, report);
@@ -152,7 +155,7 @@ pub(super) fn table(
 fn of_class(
     ways: &Ways<'_>,
     class: Class,
-    domains: &[&Domain],
+    domains: &BTreeSet<&Domain>,
     known: &mut Known,
     report: &mut Report,
 ) {
@@ -200,8 +203,8 @@ fn of_class(
 }
 
 /// The recipients that a row names, of those in these domains.
-fn recipients(row: &Row, class: Class, domains: &[&Domain]) -> Vec<KnownRecipient> {
-    let is_ours = |domain: &Domain| domains.contains(&domain);
+fn recipients(row: &Row, class: Class, domains: &BTreeSet<&Domain>) -> Vec<KnownRecipient> {
+    let is_ours = |domain: &Domain| domains.contains(domain);
     match row.key.rsplit_once('@') {
         Some(("", domain)) => {
             let domain = Domain::parse(domain).ok().filter(is_ours);

@@ -8,7 +8,7 @@ use super::{
     Passwords, Postfix,
     document::Table,
     hop::{Hop, Way},
-    names::Names,
+    names::{Names, few},
     report::{Report, Weight},
     rules::{Rule, Ways, When},
     text::Place,
@@ -73,7 +73,7 @@ fn lost(table: &mut Table, postfix: &Postfix, rule: &Rule, why: &str, report: &m
         When::Below(domain) => format!("mail for domains below {domain}"),
         When::Domains(domains) => {
             let domains: Vec<String> = domains.iter().map(ToString::to_string).collect();
-            format!("mail for {}", domains.join(", "))
+            format!("mail for {}", few(&domains))
         }
         When::SenderBelow(domain) => format!("mail from {domain}"),
     };

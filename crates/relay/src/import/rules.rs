@@ -3,12 +3,15 @@
 //! Invariant: a recipient's domain meets the same rule as in Postfix, of those that can be written
 //! by domain; those that cannot are told. Pure.
 
+use std::collections::BTreeMap;
+
 use merpati_mail::Domain;
 
 use super::{
     Postfix,
     classes::{Class, Classes, hop_of, origin_of, transport_of},
     hop::{Hop, hop, relayhost},
+    names::few,
     report::{Report, Weight},
     tables::{Row, Table},
 };
@@ -43,6 +46,8 @@ pub(super) struct Rule {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Transports {
     exact: Vec<(Domain, Row)>,
+    /// Where each of them is in the list.
+    places: BTreeMap<Domain, usize>,
     below: Vec<(Domain, Row)>,
     all: Option<Row>,
 }
@@ -79,6 +84,7 @@ impl Transports {
                     if matches_below {
                         read.below.push((domain.clone(), row.clone()));
                     }
+                    read.places.insert(domain.clone(), read.exact.len());
                     read.exact.push((domain, row));
                 }
                 Err(_) => {
@@ -104,7 +110,7 @@ impl Transports {
     /// The row that decides about a domain; `None` where its class does.
     fn row(&self, domain: &Domain) -> Option<&Row> {
         let is_below = |above: &Domain| domain != above && domain.is_or_is_below(above);
-        let exact = self.exact.iter().find(|(one, _)| one == domain);
+        let exact = self.places.get(domain).and_then(|place| self.exact.get(*place));
         let below = || self.below.iter().find(|(above, _)| is_below(above));
         exact.or_else(below).map(|(_, row)| row).or(self.all.as_ref())
     }
@@ -152,7 +158,7 @@ impl Ways<'_> {
     pub(super) fn rules(&self, report: &mut Report) -> Vec<Rule> {
         let mut rules = self.exact();
         for (above, row) in &self.transports.below {
-            let is_named = self.transports.exact.iter().any(|(domain, _)| domain == above);
+            let is_named = self.transports.places.contains_key(above);
             if !is_named {
                 // The rule below holds for the domain itself too, and Postfix's does not.
                 rules.push(Rule {
@@ -221,27 +227,28 @@ impl Ways<'_> {
 
     /// A rule for all domains of the transport table that lead to the same place.
     fn exact(&self) -> Vec<Rule> {
-        let mut rules: Vec<Rule> = Vec::new();
         let has_policies = self.postfix.scope().has("smtp_tls_policy_maps");
+        // Hops with their domains and the rows that name them.
+        let mut groups: Vec<(Hop, Vec<Domain>, Vec<String>)> = Vec::new();
         for (domain, row) in &self.transports.exact {
             let hop = self.of_row(row, self.classes.class(domain));
             let from = format!("{} ({})", row.key, row.place);
             let is_alone = has_policies && hop.is_by_domain();
-            let same = rules.iter_mut().find(|rule| rule.hop == hop && !is_alone);
-            match same {
-                Some(Rule { when: When::Domains(domains), from: all, .. }) => {
-                    domains.push(domain.clone());
-                    *all = format!("{all}, {from}");
-                }
-                Some(_) | None => rules.push(Rule {
-                    name: hop.name().unwrap_or_else(|| domain.to_string()),
-                    when: When::Domains(vec![domain.clone()]),
-                    hop,
-                    from: format!("transport_maps: {from}"),
-                }),
+            let same = groups.iter_mut().find(|(other, _, _)| *other == hop && !is_alone);
+            if let Some((_, domains, rows)) = same {
+                domains.push(domain.clone());
+                rows.push(from);
+            } else {
+                groups.push((hop, vec![domain.clone()], vec![from]));
             }
         }
-        rules
+        let rules = groups.into_iter().map(|(hop, domains, rows)| Rule {
+            name: hop.name().or_else(|| domains.first().map(Domain::to_string)).unwrap_or_default(),
+            when: When::Domains(domains),
+            hop,
+            from: format!("transport_maps: {}", few(&rows)),
+        });
+        rules.collect()
     }
 
     fn of_class(&self, class: Class) -> Rule {
