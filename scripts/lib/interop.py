@@ -13,6 +13,7 @@ import time
 
 sys.dont_write_bytecode = True
 from interop_delivery import deliveries  # noqa: E402
+from interop_import import imports  # noqa: E402
 from interop_net import BY_CASES, MX, ZONE, Internet, peers_alone  # noqa: E402
 from interop_proxied import proxied  # noqa: E402
 from interop_relay import RELAY  # noqa: E402
@@ -78,6 +79,7 @@ def main():
         certificate = certify(folder)
         binary = os.environ["MERPATI"]
         clients(score, folder, certificate, SMOKE)
+        imports(score, binary, folder / "import", SMOKE)
         if SMOKE:
             print("skipped with --smoke: aiosmtpd, dkimpy, Exim and Postfix as clients, nodemailer, "
                   "readers of reports, testssl.sh")

@@ -155,8 +155,9 @@ class Merpati(Server):
 class Postfix(Server):
     """Debian's Postfix from its cached root, with folders of its own."""
 
-    def __init__(self, root, folder, sessions, settings=(), listen=None, services=""):
-        """`listen`: address and port, else a free one; `services`: more lines of master.cf."""
+    def __init__(self, root, folder, sessions, settings=(), listen=None, services="", around=()):
+        """`listen`: address and port, else a free one; `services`: more lines of master.cf;
+        `around`: a command that runs the one behind it."""
         folder.mkdir(mode=0o755)
         conf, queue, data = folder / "conf", folder / "queue", folder / "data"
         for made in (conf, queue, data):
@@ -217,7 +218,7 @@ class Postfix(Server):
         with open(folder / "output", "wb") as output:
             # A session of its own: master ends its children through its process group.
             self.process = subprocess.Popen(
-                [libraries / "sbin/master", "-c", conf, "-d"],
+                [*around, libraries / "sbin/master", "-c", conf, "-d"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -3,10 +3,10 @@
 //! Invariant: loops, no decisions. Nothing here has an `if` about mail; what is accepted is decided
 //! by `flow`, what is said by `smtp`, what survives by `spool`.
 //!
-//! In the order of the flow: what was configured ([`config`], [`cli`]), how a connection comes in
-//! ([`listen`], [`tls`], [`auth`]), how a message becomes durable ([`committer`]), where captured
-//! mail is found again ([`store`]), who is told ([`sinks`], [`admin`]), and what joins them
-//! ([`node`]).
+//! In the order of the flow: what was configured ([`config`], [`cli`], [`import`]), how a
+//! connection comes in ([`listen`], [`tls`], [`auth`]), how a message becomes durable
+//! ([`committer`]), where captured mail is found again ([`store`]), who is told ([`sinks`],
+//! [`admin`]), and what joins them ([`node`]).
 
 pub mod admin;
 pub mod auth;
@@ -23,6 +23,7 @@ pub mod deliver;
 pub mod drop_box;
 pub mod fresh;
 pub mod health;
+pub mod import;
 pub mod listen;
 pub mod node;
 pub mod pressure;

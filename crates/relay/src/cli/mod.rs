@@ -8,6 +8,7 @@ mod client;
 mod config_commands;
 mod config_init;
 mod explain;
+mod import;
 mod manuals;
 mod msg;
 mod output;
@@ -110,6 +111,9 @@ enum Command {
         #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
         wait: Option<Duration>,
     },
+    /// Write a configuration from that of another mail server.
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Write the manual pages into a directory.
     Man {
         /// The directory; made where it is missing.
@@ -213,6 +217,7 @@ impl CommandLine {
             }
             Command::Explain(command) => explain::run(&command, &client, output),
             Command::Health { wait } => health(&client, wait, output),
+            Command::Import(command) => import::run(&command, output),
             Command::Man { directory } => manuals::write(&directory, output),
             Command::Msg(command) => msg::run(&command, &client, output),
             Command::Queue(command) => queue::run(&command, &client, output),
@@ -438,6 +443,10 @@ mod tests {
         ("msg show 028T5CY4TQKFF --raw", true),
         ("msg show 028T5CY4TQKFF --raw --headers", false),
         ("msg show 028T5CY4TQKFF --transcript", true),
+        ("import postfix /etc/postfix", true),
+        ("import postfix /etc/postfix --output merpati.toml", true),
+        ("import postfix", false),
+        ("import sendmail /etc/mail", false),
         ("reload", true),
         ("sendmail -t -oi -f a@b.example -- c@d.example", true),
         ("sessions -o csv", true),
