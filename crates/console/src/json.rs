@@ -233,6 +233,7 @@ impl StatusFacts {
             kind: listener.kind,
             address: listener.address.to_string(),
             connections: listener.connections,
+            self_signed: listener.is_self_signed,
         });
         Self {
             version: status.version,
@@ -264,6 +265,7 @@ struct Listener {
     kind: String,
     address: String,
     connections: u64,
+    self_signed: bool,
 }
 
 #[derive(Serialize)]

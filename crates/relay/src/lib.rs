@@ -28,6 +28,7 @@ pub mod resolve;
 #[cfg(test)]
 mod samples;
 pub mod sinks;
+mod self_signed;
 pub mod store;
 pub mod tls;
 pub mod world;

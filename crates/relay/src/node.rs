@@ -49,6 +49,7 @@ use crate::{
     listen::{self, Gate, Shared},
     pressure::watch::Watch,
     resolve::Resolver,
+    self_signed,
     sinks::{LogWriter, Metrics, Notice, Sinks, Target},
     store::{Quota, Store},
     world::Memory,
@@ -184,6 +185,7 @@ impl Node {
                     kind: listener.kind.word(),
                     address: socket.local_addr()?,
                     gate: Some(Arc::clone(gate)),
+                    is_self_signed: self_signed::is_for(listener),
                 });
                 loops.push((socket, Arc::clone(&plan)));
             }
@@ -289,7 +291,7 @@ impl Node {
                 plan::cannot_listen(&self.config, "server.http_listen", *address, &why)
             })?;
             let address = socket.local_addr()?;
-            sockets.push(Socket { name: "http".to_owned(), kind: "http", address, gate: None });
+            sockets.push(Socket::of_http(address));
             http.push(socket);
         }
         let listeners: Vec<(String, SocketAddr)> =
@@ -321,6 +323,7 @@ impl Node {
         self.health.ready();
         self.say_where(&listeners)?;
         self.sinks.tell([Notice::Started { at: self.clock.now(), listeners }]);
+        self_signed::tell(&self.config, self.clock.now(), &self.sinks);
         Ok(())
     }
 

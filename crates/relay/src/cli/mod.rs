@@ -15,7 +15,7 @@ mod send;
 mod serve;
 mod spool;
 
-use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, fmt, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use merpati_console::quantity;
@@ -268,6 +268,15 @@ fn status(
         .collect();
     output.line("")?;
     output.table(&["LISTENER", "KIND", "ADDRESS", "CONNECTIONS"], &rows)?;
+    let is_ours = |one: &&serde_json::Value| output::plain(one.get("self_signed")) == "true";
+    let shown = listeners.into_iter().flatten().filter(is_ours);
+    let shown: BTreeSet<String> = shown.map(|one| output::plain(one.get("name"))).collect();
+    for name in shown {
+        output.line(&format!(
+            "\n{name} shows a certificate that the relay signed itself: set tls_certificate and \
+             tls_key of this listener."
+        ))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

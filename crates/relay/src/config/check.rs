@@ -129,14 +129,16 @@ fn recipients(parts: &Parts<'_>) -> Option<Diagnostic> {
 }
 
 fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
+/// One file of two. With neither, the relay makes both.
     let mut wrong = Vec::new();
     let speaks = listener.tls != TlsUse::None;
-    for (option, is_set) in [
+    let files = [
         ("tls_certificate", listener.tls_certificate.is_some()),
         ("tls_key", listener.tls_key.is_some()),
-    ] {
-        if speaks && !is_set {
-            let why = format!("TLS needs `{option}`");
+    ];
+    for (option, is_set) in files {
+        if speaks && !is_set && files.iter().any(|(_, is_set)| *is_set) {
+            let why = format!("TLS needs `{option}` as well");
             let help = format!("add {option} = \"/path/to/file.pem\"");
             wrong.push(Diagnostic::new(why, place_of(table, "tls")).help(help));
         } else if !speaks && is_set {

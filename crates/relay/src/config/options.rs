@@ -60,7 +60,10 @@ section! {
         /// or not there.
         tls: TlsUse = Default::Value("none");
         /// The PEM file with the certificate and those that lead to its root. While it cannot be
-        /// used, STARTTLS is not offered, and answered with 454; mail goes on in the clear.
+        /// used, STARTTLS is not offered, and answered with 454; mail goes on in the clear. `off`,
+        /// with TLS: one that the relay makes and signs itself, once, in `tls/` of
+        /// `server.data_dir`, for `server.hostname`. It hides mail from those who listen in, and
+        /// proves nobody's name.
         tls_certificate: Option<PathBuf> = Default::Value("off");
         /// The PEM file with the private key of the certificate.
         tls_key: Option<PathBuf> = Default::Value("off");

@@ -18,7 +18,7 @@ use crate::{
         options::Listener, strangers::ListEntry,
     },
     listen::{Families, Gate, Limits, Lists, Plan, Sink, Tls},
-    tls,
+    self_signed, tls,
 };
 
 /// The plan of one listener. Where its certificate cannot be used there is no TLS, until it can.
@@ -65,7 +65,7 @@ pub(super) fn plan(config: &Config, listener: &Listener, gate: &Arc<Gate>) -> an
     })
 }
 
-/// The certificates that a listener shows; `None` where it has no TLS.
+/// The certificates that a listener shows, made where it has none; `None` where it has no TLS.
 fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<Arc<Certificates>>> {
     let own = match (listener.tls, &listener.tls_certificate, &listener.tls_key) {
         (TlsUse::None, _, _) => return Ok(None),
@@ -73,7 +73,7 @@ fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<A
             Pair { chain: chain.clone(), key: key.clone() }
         }
         (TlsUse::Implicit | TlsUse::StartTls, _, _) => {
-            anyhow::bail!("listener {}: TLS needs a certificate and a key", listener.name)
+            self_signed::pair(&config.server.data_dir, &config.server.hostname)?
         }
     };
     let others = config.certificates.iter();

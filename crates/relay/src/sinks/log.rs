@@ -98,6 +98,7 @@ fn has_line(notice: &Notice) -> bool {
         | Notice::LoadChanged(_)
         | Notice::LogLost(_)
         | Notice::Recovered { .. }
+        | Notice::SelfSigned { .. }
         | Notice::Session(_)
         | Notice::SpoolFailed { .. }
         | Notice::Started { .. }
@@ -138,6 +139,11 @@ impl Serialize for Line<'_> {
                 to.serialize_entry("messages", messages)?;
                 to.serialize_entry("damaged", damaged)?;
                 to.serialize_entry("ms", &took.as_millis())?;
+            }
+            Notice::SelfSigned { at, listener, certificate } => {
+                begin(to, *at, "SelfSigned")?;
+                to.serialize_entry("listener", listener)?;
+                to.serialize_entry("certificate", certificate)?;
             }
             Notice::Session(ended) => add_session(to, ended)?,
             Notice::SpoolFailed { at, why } => {
