@@ -5,8 +5,8 @@
 //!
 //! In the order of the flow: what was configured ([`config`], [`cli`]), how a connection comes in
 //! ([`listen`], [`tls`], [`auth`]), how a message becomes durable ([`committer`]), where captured
-//! mail is found again ([`store`]), who is told ([`sinks`], [`admin`]), and what joins them
-//! ([`node`]).
+//! mail is found again ([`store`]), who is told ([`sinks`], [`admin`]), what the operating system
+//! gives and takes ([`process`]), and what joins them ([`node`]).
 
 pub mod admin;
 pub mod auth;
@@ -24,11 +24,12 @@ pub mod health;
 pub mod listen;
 pub mod node;
 pub mod pressure;
+pub mod process;
 pub mod resolve;
 #[cfg(test)]
 mod samples;
-pub mod sinks;
 mod self_signed;
+pub mod sinks;
 pub mod store;
 pub mod tls;
 pub mod world;

@@ -5,7 +5,7 @@
 //! is the reverse: sessions, journal, log. Not pure.
 
 mod outbound;
-mod plan;
+pub(crate) mod plan;
 mod recovery;
 mod strangers;
 
@@ -48,6 +48,7 @@ use crate::{
     health::{Health, Life},
     listen::{self, Gate, Shared},
     pressure::watch::Watch,
+    process::{self, Notifier, Prepared, Sockets, watchdog},
     resolve::Resolver,
     self_signed,
     sinks::{LogWriter, Metrics, Notice, Sinks, Target},
@@ -62,7 +63,9 @@ pub fn run(config: Config, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCod
     start_tracing();
     // A second provider in the process would make rustls refuse to choose.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let mut node = Node::start(config)?;
+    // Before there are threads: they would keep the rights that are given up.
+    let prepared = process::prepare(&config)?;
+    let mut node = Node::start(config, prepared)?;
     let workers = available_parallelism().map_or(WORKERS_MIN, NonZeroUsize::get).max(WORKERS_MIN);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
@@ -74,6 +77,8 @@ pub fn run(config: Config, announce: &mut dyn FnMut()) -> anyhow::Result<ExitCod
 /// The parts that live as long as the process.
 struct Node {
     config: Config,
+    sockets: Sockets,
+    notifier: Notifier,
     clock: Arc<Clock>,
     started_at: Time,
     health: Arc<Health>,
@@ -102,7 +107,8 @@ struct Outbound {
 
 impl Node {
     /// Locks the spool, finds its end and starts the threads. Nothing listens yet.
-    fn start(config: Config) -> anyhow::Result<Self> {
+    fn start(config: Config, prepared: Prepared) -> anyhow::Result<Self> {
+        let Prepared { notifier, sockets } = prepared;
         let data_dir = &config.server.data_dir;
         fs::DirBuilder::new()
             .recursive(true)
@@ -146,6 +152,8 @@ impl Node {
         let (gates, started_at) = (gates.collect(), clock.now());
         Ok(Self {
             config,
+            sockets,
+            notifier,
             clock,
             started_at,
             health,
@@ -174,12 +182,8 @@ impl Node {
         for (listener, gate) in self.config.listeners.iter().zip(&self.gates) {
             let plan = Arc::new(plan::plan(&self.config, listener, gate)?);
             certificates.extend(plan.certificates.clone());
-            for address in &listener.listen {
-                let socket = listen::bind(*address, plan::families(&self.config, *address))
-                    .map_err(|why| {
-                        let key = format!("listener.{}.listen", listener.name);
-                        plan::cannot_listen(&self.config, &key, *address, &why)
-                    })?;
+            for socket in self.sockets.of(&self.config, listener)? {
+                let socket = TcpListener::from_std(socket)?;
                 sockets.push(Socket {
                     name: listener.name.as_str().to_owned(),
                     kind: listener.kind.word(),
@@ -195,8 +199,9 @@ impl Node {
         let own = sockets.iter().map(|socket| socket.address).collect();
         self.start_outbound(own)?;
         let shared = Arc::new(self.shared()?);
-        self.serve_control(sockets).await?;
+        self.serve_control(sockets)?;
         announce();
+        self.herald()?;
         for (socket, plan) in loops {
             tokio::spawn(listen::accept(socket, plan, Arc::clone(&shared)));
         }
@@ -276,20 +281,15 @@ impl Node {
     }
 
     /// Serves the operator's verbs on the Unix socket and over TCP, and says that all is ready.
-    async fn serve_control(&self, mut sockets: Vec<Socket>) -> anyhow::Result<()> {
+    fn serve_control(&mut self, mut sockets: Vec<Socket>) -> anyhow::Result<()> {
         let outbound = self.outbound.as_ref().context("nobody delivers yet")?;
-        let path = &self.config.server.control_socket;
-        remove_stale(path)?;
-        let unix = UnixListener::bind(path)
-            .with_context(|| format!("cannot listen on {}", path.display()))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        let unix = match self.sockets.control() {
+            Some(passed) => UnixListener::from_std(passed)?,
+            None => listen_at(&self.config.server.control_socket)?,
+        };
         let mut http = Vec::new();
-        for address in &self.config.server.http_listen {
-            let socket = TcpListener::bind(address).await;
-            let socket = socket.with_context(|| format!("cannot listen on {address}"));
-            let socket = socket.map_err(|why| {
-                plan::cannot_listen(&self.config, "server.http_listen", *address, &why)
-            })?;
+        for socket in self.sockets.http(&self.config)? {
+            let socket = TcpListener::from_std(socket)?;
             let address = socket.local_addr()?;
             sockets.push(Socket::of_http(address));
             http.push(socket);
@@ -327,6 +327,16 @@ impl Node {
         Ok(())
     }
 
+    /// Tells the service manager that all listens, and from now on how the relay is.
+    fn herald(&self) -> anyhow::Result<()> {
+        self.notifier.ready();
+        let outbound = self.outbound.as_ref().context("nobody delivers yet")?;
+        let (notifier, health) = (self.notifier.clone(), Arc::clone(&self.health));
+        let (committer, conductor) = (self.committer.clone(), outbound.conductor.clone());
+        tokio::spawn(watchdog::keep(notifier, health, committer, conductor));
+        Ok(())
+    }
+
     /// Writes the true addresses to a file, for those who start us on free ports.
     fn say_where(&self, listeners: &[(String, SocketAddr)]) -> anyhow::Result<()> {
         let lines = listeners.iter().map(|(name, address)| format!("{name} {address}\n"));
@@ -352,6 +362,7 @@ impl Node {
             Life::Failed(_) => self.config.server.drain_wait.min(FAILED_WAIT),
             Life::Draining | Life::Ready | Life::Starting => self.config.server.drain_wait,
         };
+        self.notifier.stopping(wait);
         let conductor = self.outbound.as_ref().map(|outbound| &outbound.conductor);
         if let Some(conductor) = conductor {
             conductor.drain();
@@ -393,7 +404,9 @@ impl Node {
         self.sinks.tell([Notice::Stopped { at: self.clock.now() }]);
         runtime.shutdown_timeout(SHUTDOWN_WAIT);
         self.sinks.end();
-        fs::remove_file(&self.config.server.control_socket).ok();
+        if !self.sockets.is_control_passed() {
+            fs::remove_file(&self.config.server.control_socket).ok();
+        }
     }
 }
 
@@ -467,6 +480,15 @@ fn config_digest(config: &Config) -> [u8; 32] {
 
 fn spool_dir(config: &Config) -> PathBuf {
     config.server.data_dir.join("spool")
+}
+
+/// Opens a Unix socket for ourselves alone.
+fn listen_at(path: &Path) -> anyhow::Result<UnixListener> {
+    remove_stale(path)?;
+    let socket =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(socket)
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {

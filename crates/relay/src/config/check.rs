@@ -75,6 +75,7 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
             diagnostics.push(Diagnostic::new(why, at).help("write listen = [\"127.0.0.1:2525\"]"));
         }
     }
+    diagnostics.extend(group(parts));
     diagnostics.extend(open(parts));
     diagnostics.extend(recipients(parts));
 }
@@ -128,8 +129,8 @@ fn recipients(parts: &Parts<'_>) -> Option<Diagnostic> {
     Some(Diagnostic::new(why, place_of(table, "known")).help(help))
 }
 
-fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
 /// One file of two. With neither, the relay makes both.
+fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
     let mut wrong = Vec::new();
     let speaks = listener.tls != TlsUse::None;
     let files = [
@@ -148,6 +149,15 @@ fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
         }
     }
     wrong
+}
+
+/// A group that nobody works in.
+fn group(parts: &Parts<'_>) -> Option<Diagnostic> {
+    let server = parts.server.filter(|server| server.user.is_none())?;
+    server.group.as_ref()?;
+    let table = parts.tables("server").first()?;
+    let why = "`group` without `user` has no effect";
+    Some(Diagnostic::new(why, place_of(table, "group")).help("add user = \"_merpati\""))
 }
 
 /// Networks that are believed what they say about others, and are everybody.

@@ -83,14 +83,14 @@ fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<A
 
 /// Who may connect at this address: both families at a wildcard of IPv6, unless IPv4 has the same
 /// port elsewhere.
-pub(super) fn families(config: &Config, address: SocketAddr) -> Families {
+pub(crate) fn families(config: &Config, address: SocketAddr) -> Families {
     let mut all = config.listeners.iter().flat_map(|listener| &listener.listen);
     let has_own = all.any(|other| other.is_ipv4() && other.port() == address.port());
     if has_own && address.port() != 0 { Families::Own } else { Families::Both }
 }
 
 /// Why an option cannot have its address, and what to do.
-pub(super) fn cannot_listen(
+pub(crate) fn cannot_listen(
     config: &Config,
     key: &str,
     address: SocketAddr,
