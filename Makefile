@@ -5,7 +5,7 @@ SEED ?= 1
 FOR ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill abuse coverage mutants console sim docs fmt setup clean help
+.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill abuse service package coverage mutants console sim docs fmt setup clean help
 
 run: ## install what is missing, build, and start the sandbox on loopback
 	scripts/setup.sh
@@ -58,6 +58,15 @@ kill: ## kill -9 of relay and next hop, 100 times under load: nothing acknowledg
 abuse: ## 100,000 half-open, slow and hostile connections beside somebody who sends mail
 	scripts/setup.sh
 	scripts/abuse.sh
+
+service: ## the unit for systemd, and the relay under a service manager
+	scripts/setup.sh
+	scripts/systemd.sh
+
+package: ## a Debian package, and its life in a fresh Debian (root)
+	scripts/setup.sh
+	scripts/package-test.sh
+	scripts/package.sh
 
 coverage: ## the lines of smtp and flow that their tests run; installs cargo-llvm-cov
 	scripts/setup.sh

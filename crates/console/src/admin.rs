@@ -253,6 +253,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Connections that are open now.
     pub connections: u64,
+    /// Whether it shows a certificate that the relay signed itself, for want of another.
+    pub is_self_signed: bool,
 }
 
 /// What the spool holds.

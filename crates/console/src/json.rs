@@ -249,6 +249,7 @@ impl StatusFacts {
             kind: listener.kind,
             address: listener.address.to_string(),
             connections: listener.connections,
+            self_signed: listener.is_self_signed,
         });
         Self {
             version: status.version,
@@ -280,6 +281,7 @@ struct Listener {
     kind: String,
     address: String,
     connections: u64,
+    self_signed: bool,
 }
 
 #[derive(Serialize)]

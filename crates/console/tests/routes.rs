@@ -115,6 +115,7 @@ impl Admin for Fake {
                 kind: "sandbox".into(),
                 address: "127.0.0.1:1025".parse().unwrap(),
                 connections: 2,
+                is_self_signed: false,
             }],
             spool: SpoolFacts { directory: "var".into(), ..SpoolFacts::default() },
             sandbox: SandboxFacts { messages: 3, size_bytes: 9, captured: 4 },

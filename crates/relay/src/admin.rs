@@ -143,6 +143,8 @@ pub struct Socket {
     pub address: SocketAddr,
     /// Its connections; `None` where they are not counted.
     pub gate: Option<Arc<Gate>>,
+    /// Whether it shows a certificate that the relay signed itself.
+    pub is_self_signed: bool,
 }
 
 impl Admin for Control {
@@ -387,12 +389,18 @@ impl Control {
 }
 
 impl Socket {
+    /// One of the HTTP API.
+    pub fn of_http(address: SocketAddr) -> Self {
+        Self { name: "http".to_owned(), kind: "http", address, gate: None, is_self_signed: false }
+    }
+
     fn facts(&self) -> Listener {
         Listener {
             name: self.name.clone(),
             kind: self.kind.to_owned(),
             address: self.address,
             connections: self.gate.as_ref().map_or(0, |gate| u64::from(gate.connections())),
+            is_self_signed: self.is_self_signed,
         }
     }
 }

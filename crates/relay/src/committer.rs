@@ -70,6 +70,8 @@ struct Shared {
     work: Condvar,
     told: Mutex<Vec<(Ticket, Result<(), Refused>)>>,
     tell: Notify,
+    /// Who waits to see that the thread goes on.
+    beats: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
 type Ticket = oneshot::Sender<Result<(), Refused>>;
@@ -123,6 +125,7 @@ impl Committer {
             work: Condvar::new(),
             told: Mutex::default(),
             tell: Notify::new(),
+            beats: Mutex::default(),
         });
         let mut thread = Thread {
             spool,
@@ -186,6 +189,17 @@ impl Committer {
         self.shared.work.notify_one();
     }
 
+    /// Resolves when the thread has gone once through its work, with all that this means for the
+    /// disk: within [`IDLE_WAIT`] unless it hangs; false where it has ended.
+    pub async fn beat(&self) -> bool {
+        let (sender, beat) = oneshot::channel();
+        if lock(&self.shared.waiting).stage != Stage::Open {
+            return false;
+        }
+        lock(&self.shared.beats).push(sender);
+        beat.await.is_ok()
+    }
+
     /// Commits what waits and ends the thread.
     pub fn end(&self) {
         let mut waiting = lock(&self.shared.waiting);
@@ -212,6 +226,14 @@ impl Committer {
             self.shared.work.notify_one();
         }
         Ok(())
+    }
+}
+
+impl Shared {
+    fn beat(&self) {
+        for beat in std::mem::take(&mut *lock(&self.beats)) {
+            beat.send(()).ok();
+        }
     }
 }
 
@@ -287,7 +309,10 @@ impl Thread {
                 is_busy = self.housekeep(count == 0);
                 wait = IDLE_WAIT;
             }
+            self.shared.beat();
         }
+        // Nobody waits for a thread that has ended.
+        lock(&self.shared.beats).clear();
         self.told.sinks.flush();
     }
 
@@ -776,6 +801,15 @@ mod tests {
         bench.committer.end();
         bench.thread.take().unwrap().join().unwrap();
         assert_eq!(bench.commit().await, Err(Refused::Poisoned), "nothing is taken at the end");
+    }
+
+    #[tokio::test]
+    async fn the_thread_beats_until_it_ends() {
+        let mut bench = bench(Memory::new(NodeId::default()).unwrap());
+        assert!(bench.committer.beat().await);
+        bench.committer.end();
+        bench.thread.take().unwrap().join().unwrap();
+        assert!(!bench.committer.beat().await);
     }
 
     #[tokio::test]

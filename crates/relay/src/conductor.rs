@@ -106,6 +106,8 @@ impl fmt::Debug for Inbox {
 #[derive(Default)]
 struct Waiting {
     told: Vec<Told>,
+    /// Who waits to see that the thread goes on.
+    beats: Vec<oneshot::Sender<()>>,
     is_ended: bool,
     /// Whether the thread waits for something. A condition variable costs a system call for each
     /// telling, heard or not.
@@ -166,6 +168,7 @@ impl Inbox {
         if waiting.is_ended || waiting.told.iter().any(|told| matches!(told, Told::Drain)) {
             return ControlFlow::Break(());
         }
+        waiting.beat();
         let mut durable = Vec::new();
         for told in waiting.told.extract_if(.., |told| matches!(told, Told::Durable(_))) {
             if let Told::Durable(records) = told {
@@ -182,8 +185,33 @@ impl Inbox {
 
     /// Takes nothing any more; the thread is to end.
     pub(crate) fn end(&self) {
-        self.lock().is_ended = true;
+        let mut waiting = self.lock();
+        waiting.is_ended = true;
+        // Nobody waits for a thread that is about to end.
+        waiting.beats.clear();
+        drop(waiting);
         self.work.notify_one();
+    }
+
+    /// Resolves when the thread has come round to its inbox, also while it still reads the spool;
+    /// false where it has ended.
+    pub(crate) async fn beat(&self) -> bool {
+        let (sender, beat) = oneshot::channel();
+        self.wait_for_beat(sender);
+        beat.await.is_ok()
+    }
+
+    fn wait_for_beat(&self, sender: oneshot::Sender<()>) {
+        let mut waiting = self.lock();
+        if waiting.is_ended {
+            return;
+        }
+        waiting.beats.push(sender);
+        let is_asleep = std::mem::take(&mut waiting.is_asleep);
+        drop(waiting);
+        if is_asleep {
+            self.work.notify_one();
+        }
     }
 
     fn push(&self, told: Told) {
@@ -201,6 +229,14 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn beat(&mut self) {
+        for beat in std::mem::take(&mut self.beats) {
+            beat.send(()).ok();
+        }
     }
 }
 
@@ -252,6 +288,11 @@ impl Conductor {
     /// Begins no attempt any more.
     pub fn drain(&self) {
         self.inbox.drain();
+    }
+
+    /// Resolves when the thread has come round to its inbox; false where it has ended.
+    pub async fn beat(&self) -> bool {
+        self.inbox.beat().await
     }
 
     /// How many attempts go on.
@@ -337,7 +378,7 @@ impl Thread {
             let paced = self.inbox.work.wait_timeout_while(waiting, wait, in_time);
             waiting = paced.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if waiting.told.is_empty() && !waiting.is_ended {
+        if waiting.told.is_empty() && waiting.beats.is_empty() && !waiting.is_ended {
             let idle = self.forget_at.map_or(IDLE_WAIT, |_| FORGET_EVERY);
             let wait = deadline.map_or(idle, |at| self.hands.clock.until(at).min(idle));
             waiting.is_asleep = true;
@@ -345,6 +386,7 @@ impl Thread {
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
             waiting.is_asleep = false;
         }
+        waiting.beat();
         if waiting.told.is_empty() && waiting.is_ended {
             return None;
         }

@@ -6,7 +6,8 @@
 //! In the order of the flow: what was configured ([`config`], [`cli`], [`import`]), how a
 //! connection comes in ([`listen`], [`tls`], [`auth`]), how a message becomes durable
 //! ([`committer`]), where captured mail is found again ([`store`]), who is told ([`sinks`],
-//! [`admin`]), and what joins them ([`node`]).
+//! [`admin`]), what the operating system gives and takes ([`process`]), and what joins them
+//! ([`node`]).
 
 pub mod admin;
 pub mod auth;
@@ -27,9 +28,11 @@ pub mod import;
 pub mod listen;
 pub mod node;
 pub mod pressure;
+pub mod process;
 pub mod resolve;
 #[cfg(test)]
 mod samples;
+mod self_signed;
 pub mod sessions;
 pub mod sinks;
 pub mod store;

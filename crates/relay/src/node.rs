@@ -6,7 +6,7 @@
 
 mod inbound;
 mod outbound;
-mod plan;
+pub(crate) mod plan;
 mod recovery;
 mod reload;
 mod strangers;
@@ -37,9 +37,8 @@ use tokio::{
 };
 
 use self::{
-    inbound::{Door, Gates, Opened},
+    inbound::{Door, Found, Gates, Opened},
     recovery::Recovering,
-    reload::HTTP,
 };
 use crate::{
     admin::{Control, ReloadRequest, Setup, Setups, Socket},
@@ -55,7 +54,9 @@ use crate::{
     health::{Health, Life},
     listen::{self, Shared},
     pressure::{Limits, watch::Watch},
+    process::{self, Notifier, Prepared, Sockets, watchdog},
     resolve::Resolver,
+    self_signed,
     sessions::Sessions,
     sinks::{History, LogWriter, Metrics, Notice, Sinks, Target},
     store::{Quota, Store},
@@ -70,7 +71,9 @@ pub fn run(config: Config, again: Again, announce: &mut dyn FnMut()) -> anyhow::
     start_tracing();
     // A second provider in the process would make rustls refuse to choose.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let mut node = Node::start(config, again)?;
+    // Before there are threads: they would keep the rights that are given up.
+    let prepared = process::prepare(&config)?;
+    let mut node = Node::start(config, again, prepared)?;
     let workers = available_parallelism().map_or(WORKERS_MIN, NonZeroUsize::get).max(WORKERS_MIN);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
@@ -86,6 +89,8 @@ pub type Again = Box<dyn Fn() -> Result<Config, String> + Send>;
 struct Node {
     config: Config,
     again: Again,
+    sockets: Sockets,
+    notifier: Notifier,
     clock: Arc<Clock>,
     started_at: Time,
     health: Arc<Health>,
@@ -125,7 +130,8 @@ struct Outbound {
 
 impl Node {
     /// Locks the spool, finds its end and starts the threads. Nothing listens yet.
-    fn start(config: Config, again: Again) -> anyhow::Result<Self> {
+    fn start(config: Config, again: Again, prepared: Prepared) -> anyhow::Result<Self> {
+        let Prepared { notifier, sockets } = prepared;
         let aliases = aliases(&config)?;
         let data_dir = &config.server.data_dir;
         fs::DirBuilder::new()
@@ -161,6 +167,8 @@ impl Node {
         Ok(Self {
             config,
             again,
+            sockets,
+            notifier,
             clock,
             started_at,
             health,
@@ -193,13 +201,14 @@ impl Node {
         let watch = self.watch();
         self.limits = Some(watch.limits());
         tokio::spawn(watch.run());
-        let opened = Opened::new((&self.config, self.aliases.as_ref()), &self.gates, &self.doors)?;
+        let opened = self.open()?;
         // Before anybody learns that we listen: a signal must not find us without a handler.
         let mut signals = Signals::new(opened.certificates())?;
         self.start_outbound(opened.addresses(&self.doors))?;
         let shared = Arc::new(self.shared()?);
-        let mut reloads = self.serve_control(&opened, &shared).await?;
+        let mut reloads = self.serve_control(&opened, &shared)?;
         announce();
+        self.herald()?;
         self.gates.clone_from(&opened.gates);
         opened.adopt(&self.config, &mut self.doors, &shared);
         self.shared = Some(shared);
@@ -268,6 +277,12 @@ impl Node {
         Ok(self.shared_with(&self.config, Authenticator::of(&self.config)?, world))
     }
 
+    /// The listeners that the process begins with.
+    fn open(&mut self) -> anyhow::Result<Opened> {
+        let tables = (&self.config, self.aliases.as_ref());
+        Opened::new(tables, Found::Sockets(&mut self.sockets), &self.gates)
+    }
+
     /// What all listeners share by this configuration.
     fn shared_with(&self, config: &Config, authenticator: Authenticator, world: World) -> Shared {
         Shared {
@@ -302,28 +317,22 @@ impl Node {
     }
 
     /// Serves the operator's verbs on the Unix socket and over TCP, and says that all is ready.
-    async fn serve_control(
+    fn serve_control(
         &mut self,
         opened: &Opened,
         shared: &Shared,
     ) -> anyhow::Result<mpsc::Receiver<ReloadRequest>> {
         let mut sockets = opened.sockets(&self.config, &self.doors);
         let outbound = self.outbound.as_ref().context("nobody delivers yet")?;
-        let path = &self.config.server.control_socket;
-        remove_stale(path)?;
-        let unix = UnixListener::bind(path)
-            .with_context(|| format!("cannot listen on {}", path.display()))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        let unix = match self.sockets.control() {
+            Some(passed) => UnixListener::from_std(passed)?,
+            None => listen_at(&self.config.server.control_socket)?,
+        };
         let mut http = Vec::new();
-        for address in &self.config.server.http_listen {
-            let socket = TcpListener::bind(address).await;
-            let socket = socket.with_context(|| format!("cannot listen on {address}"));
-            let socket = socket.map_err(|why| {
-                plan::cannot_listen(&self.config, "server.http_listen", *address, &why)
-            })?;
+        for socket in self.sockets.http(&self.config)? {
+            let socket = TcpListener::from_std(socket)?;
             let address = socket.local_addr()?;
-            let (name, kind) = (HTTP.to_owned(), HTTP);
-            sockets.push(Socket { name, kind, address, gate: None });
+            sockets.push(Socket::of_http(address));
             http.push(socket);
         }
         let listeners: Vec<(String, SocketAddr)> =
@@ -365,8 +374,19 @@ impl Node {
         self.health.ready();
         self.say_where(&listeners)?;
         self.sinks.tell([Notice::Started { at: self.clock.now(), listeners }]);
+        self_signed::tell(&self.config, self.clock.now(), &self.sinks);
         self.setup = Some(setup);
         Ok(reloads)
+    }
+
+    /// Tells the service manager that all listens, and from now on how the relay is.
+    fn herald(&self) -> anyhow::Result<()> {
+        self.notifier.ready();
+        let outbound = self.outbound.as_ref().context("nobody delivers yet")?;
+        let (notifier, health) = (self.notifier.clone(), Arc::clone(&self.health));
+        let (committer, conductor) = (self.committer.clone(), outbound.conductor.clone());
+        tokio::spawn(watchdog::keep(notifier, health, committer, conductor));
+        Ok(())
     }
 
     /// Writes the true addresses to a file, for those who start us on free ports.
@@ -418,6 +438,7 @@ impl Node {
             Life::Failed(_) => self.config.server.drain_wait.min(FAILED_WAIT),
             Life::Draining | Life::Ready | Life::Starting => self.config.server.drain_wait,
         };
+        self.notifier.stopping(wait);
         let conductor = self.outbound.as_ref().map(|outbound| &outbound.conductor);
         if let Some(conductor) = conductor {
             conductor.drain();
@@ -459,7 +480,9 @@ impl Node {
         self.sinks.tell([Notice::Stopped { at: self.clock.now() }]);
         runtime.shutdown_timeout(SHUTDOWN_WAIT);
         self.sinks.end();
-        fs::remove_file(&self.config.server.control_socket).ok();
+        if !self.sockets.is_control_passed() {
+            fs::remove_file(&self.config.server.control_socket).ok();
+        }
     }
 }
 
@@ -580,6 +603,15 @@ fn spool_dir(config: &Config) -> PathBuf {
 fn history(config: &Config) -> Option<(PathBuf, u64)> {
     let octets_max = config.history.size_max?.0;
     Some((config.server.data_dir.join("history"), octets_max))
+}
+
+/// Opens a Unix socket for ourselves alone.
+fn listen_at(path: &Path) -> anyhow::Result<UnixListener> {
+    remove_stale(path)?;
+    let socket =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(socket)
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {

@@ -185,20 +185,26 @@ fn certificate(dir: &Path, use_of: &str) -> (Vec<String>, Arc<ClientConfig>) {
     let (chain, key) = (dir.join("chain.pem"), dir.join("key.pem"));
     std::fs::write(&chain, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let client = believing(&chain);
+    let settings = vec![
+        format!("listener.sandbox.tls={use_of}"),
+        format!("listener.sandbox.tls_certificate={}", chain.display()),
+        format!("listener.sandbox.tls_key={}", key.display()),
+    ];
+    (settings, client)
+}
+
+/// A client that believes this certificate alone.
+fn believing(chain: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&chain).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(chain).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let settings = vec![
-        format!("listener.sandbox.tls={use_of}"),
-        format!("listener.sandbox.tls_certificate={}", chain.display()),
-        format!("listener.sandbox.tls_key={}", key.display()),
-    ];
-    (settings, Arc::new(client))
+    Arc::new(client)
 }
 
 fn over_tls(
@@ -227,6 +233,34 @@ fn starttls_leads_to_a_captured_message_with_its_tls_facts() {
     let line = relay.wait_for(|line| line["id"] == *id).unwrap();
     assert_eq!((&line["tls"], &line["protocol"]), (&"TLSv1.3".into(), &"ESMTPS".into()));
     assert!(line["cipher"].as_str().unwrap().starts_with("TLS_"));
+}
+
+#[test]
+fn a_listener_with_tls_and_no_certificate_shows_one_of_its_own_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = data_dir(&dir).join("tls/self-signed.pem");
+    for start in ["first", "second"] {
+        let relay = Relay::start(&data_dir(&dir), &["listener.sandbox.tls=starttls"]);
+        // The one of the first start is believed at the second, too.
+        let client = believing(&made);
+        let said = relay.wait_for(|line| line["event"] == "SelfSigned").unwrap();
+        assert_eq!(said["listener"], "sandbox");
+        assert_eq!(said["certificate"], made.to_str().unwrap());
+        let listeners = &relay.get_json("/v1/status")["listeners"];
+        assert_eq!(
+            (&listeners[0]["self_signed"], &listeners[1]["self_signed"]),
+            (&true.into(), &false.into())
+        );
+        let mut smtp = relay.smtp();
+        smtp.say("EHLO client.example", "250");
+        smtp.say("STARTTLS", "220");
+        let mut smtp = over_tls(smtp.into_stream(), &client);
+        smtp.say("EHLO client.example", "250");
+        smtp.deliver(format!("Subject: {start}\r\n\r\n").as_bytes());
+        relay.signal("TERM");
+        let (status, text) = relay.wait_with_errors();
+        assert!(status.success() && text.contains("Set tls_certificate and tls_key"), "{text}");
+    }
 }
 
 #[test]

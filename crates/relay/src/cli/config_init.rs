@@ -255,7 +255,7 @@ name = \"mx\"
 kind = \"relay\"
 # \"[::]:25\" takes IPv6 as well. Ports below 1024 are for root, or with CAP_NET_BIND_SERVICE.
 listen = \"0.0.0.0:25\"
-# With a certificate, mail may come encrypted:
+# Mail may come encrypted; without a certificate of yours with one that proves no name:
 # tls = \"starttls\"
 # tls_certificate = \"/etc/merpati/fullchain.pem\"
 # tls_key = \"/etc/merpati/privkey.pem\"

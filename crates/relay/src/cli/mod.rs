@@ -22,6 +22,7 @@ mod spool;
 mod trace;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -388,6 +389,15 @@ fn status(
         .collect();
     output.line("")?;
     output.table(&["LISTENER", "KIND", "ADDRESS", "CONNECTIONS"], &rows)?;
+    let is_ours = |one: &&serde_json::Value| output::plain(one.get("self_signed")) == "true";
+    let shown = listeners.into_iter().flatten().filter(is_ours);
+    let shown: BTreeSet<String> = shown.map(|one| output::plain(one.get("name"))).collect();
+    for name in shown {
+        output.line(&format!(
+            "\n{name} shows a certificate that the relay signed itself: set tls_certificate and \
+             tls_key of this listener."
+        ))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -79,6 +79,7 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
             diagnostics.push(Diagnostic::new(why, at).help("write listen = [\"127.0.0.1:2525\"]"));
         }
     }
+    diagnostics.extend(group(parts));
     diagnostics.extend(open(parts));
     diagnostics.extend(recipients(parts));
     check_access::together(parts, diagnostics);
@@ -135,15 +136,17 @@ fn recipients(parts: &Parts<'_>) -> Option<Diagnostic> {
     Some(Diagnostic::new(why, place_of(table, "known")).help(help))
 }
 
+/// One file of two. With neither, the relay makes both.
 fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
     let mut wrong = Vec::new();
     let speaks = listener.tls != TlsUse::None;
-    for (option, is_set) in [
+    let files = [
         ("tls_certificate", listener.tls_certificate.is_some()),
         ("tls_key", listener.tls_key.is_some()),
-    ] {
-        if speaks && !is_set {
-            let why = format!("TLS needs `{option}`");
+    ];
+    for (option, is_set) in files {
+        if speaks && !is_set && files.iter().any(|(_, is_set)| *is_set) {
+            let why = format!("TLS needs `{option}` as well");
             let help = format!("add {option} = \"/path/to/file.pem\"");
             wrong.push(Diagnostic::new(why, place_of(table, "tls")).help(help));
         } else if !speaks && is_set {
@@ -153,6 +156,15 @@ fn tls(listener: &Listener, table: &Table) -> Vec<Diagnostic> {
         }
     }
     wrong
+}
+
+/// A group that nobody works in.
+fn group(parts: &Parts<'_>) -> Option<Diagnostic> {
+    let server = parts.server.filter(|server| server.user.is_none())?;
+    server.group.as_ref()?;
+    let table = parts.tables("server").first()?;
+    let why = "`group` without `user` has no effect";
+    Some(Diagnostic::new(why, place_of(table, "group")).help("add user = \"_merpati\""))
 }
 
 /// Networks that are believed what they say about others, and are everybody.

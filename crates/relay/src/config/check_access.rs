@@ -50,8 +50,8 @@ fn offer(listener: &Listener, table: &Table) -> Option<Diagnostic> {
         ),
         (AuthUse::TlsOnly, TlsUse::None) if is_submission => (
             "a submission listener without TLS offers AUTH nowhere, and takes no mail without it",
-            "add tls = \"starttls\" (port 587) or tls = \"implicit\" (port 465) with a \
-             certificate, or for tests on loopback auth = \"allow-clear\"",
+            "add tls = \"starttls\" (port 587) or tls = \"implicit\" (port 465), or for tests on \
+             loopback auth = \"allow-clear\"",
         ),
         (AuthUse::TlsOnly, TlsUse::None) => (
             "auth = \"tls-only\" without TLS offers AUTH nowhere",

@@ -39,6 +39,13 @@ section! {
         control_socket: PathBuf = Default::Found("`control.sock` in `server.data_dir`");
         /// How long sessions may go on after SIGTERM or `merpati drain` before they are told 421.
         drain_wait: Duration = Default::Value("30 s");
+        /// As whom the relay works where it is started as root, by name or number from
+        /// `/etc/passwd`: once its ports are bound, and before it opens anything else, it gives up
+        /// all other rights. Files that are named here must be readable, and `data_dir` writable,
+        /// for this user. `off`: as whoever starts it, as with `User=` of systemd.
+        user: Option<String> = Default::Value("off");
+        /// In which group the user works, by name or number from `/etc/group`. `off`: in its own.
+        group: Option<String> = Default::Value("off");
     }
 }
 
@@ -61,7 +68,10 @@ section! {
         /// or not there.
         tls: TlsUse = Default::Value("none");
         /// The PEM file with the certificate and those that lead to its root. While it cannot be
-        /// used, STARTTLS is not offered, and answered with 454; mail goes on in the clear.
+        /// used, STARTTLS is not offered, and answered with 454; mail goes on in the clear. `off`,
+        /// with TLS: one that the relay makes and signs itself, once, in `tls/` of
+        /// `server.data_dir`, for `server.hostname`. It hides mail from those who listen in, and
+        /// proves nobody's name.
         tls_certificate: Option<PathBuf> = Default::Value("off");
         /// The PEM file with the private key of the certificate.
         tls_key: Option<PathBuf> = Default::Value("off");

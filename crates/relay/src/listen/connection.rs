@@ -5,12 +5,12 @@
 //! Not pure: sockets and time.
 
 mod rewritten;
+mod shown;
 
 use std::{
     collections::BTreeSet,
     io,
     net::SocketAddr,
-    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -37,6 +37,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use self::shown::Tapped;
 use super::{
     Caller, Pass, Plan, Shared, Sink, Tls, arrival,
     body::{Collected, Collector, NotRepaired},
@@ -47,7 +48,7 @@ use crate::{
     committer::{Proposal, Refused},
     health::Life,
     pressure::Mail,
-    sessions::{About, Doing, Redactor, Session as Shown, lines},
+    sessions::{About, Doing, Session as Shown},
     sinks::SessionEnded,
     world::Ahead,
 };
@@ -173,16 +174,6 @@ struct Connection<'a> {
     /// What others see of it.
     shown: Shown,
     tapped: Tapped,
-}
-
-/// What is to be told to who taps.
-#[derive(Debug, Default)]
-struct Tapped {
-    redactor: Redactor,
-    /// What of the octets that were read is content.
-    contents: Vec<Range<usize>>,
-    /// What we said meanwhile.
-    said: Vec<u8>,
 }
 
 /// How a connection came to its end.
@@ -471,44 +462,6 @@ impl Connection<'_> {
             (self.peer, self.answers, self.ahead) = (client, Answers::default(), None);
             self.listed.clear();
         }
-    }
-
-    /// Shows others what is known of the client when it begins something.
-    fn show(&self, stage: &Stage) {
-        self.shown.does(self.shared.clock.now(), Doing::Decides);
-        match stage {
-            Stage::Mail { .. } => {}
-            Stage::Connect | Stage::Hello { .. } | Stage::Recipient { .. } => return,
-        }
-        let (hello, credential) = (&self.session.summary().hello, self.session.credential());
-        self.shown.learns(|about| {
-            about.peer = Some(self.peer);
-            if hello.as_deref().is_some_and(|hello| hello != about.host) {
-                about.host = hello.clone().unwrap_or_default();
-            }
-            if credential != about.credential.as_deref() {
-                about.credential = credential.map(str::to_owned);
-            }
-        });
-    }
-
-    /// Tells those who tap what the client said, without content, and then what we said.
-    fn tap(&mut self, octets: &[u8]) {
-        let Tapped { redactor, contents, said } = &mut self.tapped;
-        let now = self.shared.clock.now();
-        let (mut heard, mut from) = (Vec::new(), 0);
-        for content in contents.drain(..) {
-            let before = octets.get(from..content.start).unwrap_or_default();
-            heard.extend(lines(before).map(|line| redactor.client(&line)));
-            heard.push(format!("({} octets of content)", content.len()));
-            from = content.end;
-        }
-        let rest = octets.get(from..).unwrap_or_default();
-        heard.extend(lines(rest).map(|line| redactor.client(&line)));
-        self.shown.tell(now, true, heard);
-        let answered = lines(said).map(|line| redactor.server(&line)).collect();
-        said.clear();
-        self.shown.tell(now, false, answered);
     }
 
     /// Counts what a stranger does; a refusal where he has done it too often.

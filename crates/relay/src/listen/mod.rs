@@ -13,7 +13,8 @@ mod stream;
 use std::{
     collections::BTreeSet,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpListener as StdTcpListener},
+    os::fd::AsFd,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -23,9 +24,9 @@ use merpati_flow::admit::{Network, Policy};
 use merpati_mail::{Domain, Reply};
 use merpati_smtp::server::{Options, Standing, Summary};
 use merpati_spool::Handle;
-use rustix::net::sockopt;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
@@ -189,23 +190,46 @@ pub enum Families {
 
 /// Opens a socket that listens.
 pub fn bind(address: SocketAddr, families: Families) -> anyhow::Result<TcpListener> {
-    let open = || -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = reserve(address, families)?;
+    begin(&socket)?;
+    Ok(TcpListener::from_std(socket)?)
+}
+
+/// Takes an address for a socket that is to listen. It needs no runtime: low ports are for root,
+/// and the process has given that up when its runtime begins.
+pub(crate) fn reserve(address: SocketAddr, families: Families) -> anyhow::Result<StdTcpListener> {
+    let open = || -> io::Result<StdTcpListener> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
         if address.is_ipv6() && families == Families::Own {
             sockopt::set_ipv6_v6only(&socket, true)?;
         }
         // A restart must not wait for the old connections to be forgotten.
-        socket.set_reuseaddr(true)?;
-        // A client that is gone without a word is noticed also where nothing is due from it.
-        // Connections have these settings from the socket that accepts them.
-        sockopt::set_socket_keepalive(&socket, true)?;
-        sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
-        sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
-        sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_PROBES)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        keep_alive(&socket)?;
+        net::bind(&socket, &address)?;
+        Ok(socket.into())
     };
     open().with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Lets clients connect to a socket that has its address.
+pub(crate) fn begin(socket: &StdTcpListener) -> anyhow::Result<()> {
+    let begun = net::listen(socket, BACKLOG).map_err(io::Error::from);
+    begun.with_context(|| match socket.local_addr() {
+        Ok(address) => format!("cannot listen on {address}"),
+        Err(why) => format!("cannot listen: {why}"),
+    })
+}
+
+/// Has it noticed when a client is gone without a word, also where nothing is due from it.
+/// Connections have these settings from the socket that accepts them.
+pub(crate) fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    Ok(sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?)
 }
 
 /// By what the connections of a socket are served that come from now on.
@@ -395,7 +419,7 @@ const ENOBUFS: i32 = 105;
 /// How long no connection is accepted when the machine has no more of something.
 const EXHAUSTION_WAIT: Duration = Duration::from_millis(200);
 /// Connections that wait for us to accept them.
-const BACKLOG: u32 = 4_096;
+const BACKLOG: i32 = 4_096;
 /// How long a connection is silent before we ask whether anybody is there,
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 /// how often we ask then,

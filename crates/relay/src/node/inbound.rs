@@ -14,6 +14,8 @@ use crate::{
     certificates::Certificates,
     config::{Config, options::Listener},
     listen::{self, Gate, Plan, Shared, Slot},
+    process::Sockets,
+    self_signed,
 };
 
 /// Who is inside of each listener, by its name.
@@ -36,6 +38,17 @@ struct Place {
     wanted: SocketAddr,
     /// As it is.
     local: SocketAddr,
+    /// Whether the service manager passed it for the listener, whatever addresses that names.
+    is_foreign: bool,
+}
+
+/// Where a configuration finds sockets.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// Those on which clients are served, in a reload.
+    Doors(&'a [Door]),
+    /// Those that were opened before anything else, at the start.
+    Sockets(&'a mut Sockets),
 }
 
 /// The listeners of a configuration: their plans, and the sockets on which nobody is served yet.
@@ -56,8 +69,8 @@ impl Opened {
     /// changes before [`Self::adopt`].
     pub(super) fn new(
         (config, aliases): (&Config, Option<&Arc<Aliases>>),
+        mut found: Found<'_>,
         gates: &Gates,
-        doors: &[Door],
     ) -> anyhow::Result<Self> {
         let mut opened =
             Self { plans: Vec::new(), gates: Gates::new(), fresh: Vec::new(), kept: Vec::new() };
@@ -68,9 +81,38 @@ impl Opened {
             let plan = plan::plan(config, listener, &gate, aliases)?;
             opened.gates.insert(name.to_owned(), gate);
             opened.plans.push(Arc::new(plan));
-            opened.find_sockets(config, listener, doors)?;
+            match &mut found {
+                Found::Doors(doors) => opened.find_sockets(config, listener, doors)?,
+                Found::Sockets(sockets) => opened.take_sockets(config, listener, sockets)?,
+            }
         }
         Ok(opened)
+    }
+
+    /// Takes what was passed or bound when the process began.
+    fn take_sockets(
+        &mut self,
+        config: &Config,
+        listener: &Listener,
+        sockets: &mut Sockets,
+    ) -> anyhow::Result<()> {
+        let number = self.plans.len() - 1;
+        for socket in sockets.of(config, listener)? {
+            let socket = TcpListener::from_std(socket)?;
+            let local = socket.local_addr()?;
+            let is_it = |wanted: &&SocketAddr| {
+                wanted.ip() == local.ip() && [0, local.port()].contains(&wanted.port())
+            };
+            let wanted = listener.listen.iter().find(is_it).copied();
+            let place = Place {
+                listener: listener.name.as_str().to_owned(),
+                wanted: wanted.unwrap_or(local),
+                local,
+                is_foreign: wanted.is_none(),
+            };
+            self.fresh.push((number, place, socket));
+        }
+        Ok(())
     }
 
     fn find_sockets(
@@ -81,6 +123,12 @@ impl Opened {
     ) -> anyhow::Result<()> {
         let number = self.plans.len() - 1;
         let name = listener.name.as_str();
+        let foreign = |(_, door): &(usize, &Door)| door.at.is_foreign && door.at.listener == name;
+        let foreign: Vec<_> = doors.iter().enumerate().filter(foreign).collect();
+        if !foreign.is_empty() {
+            self.kept.extend(foreign.into_iter().map(|(place, _)| (number, place)));
+            return Ok(());
+        }
         for &wanted in &listener.listen {
             let is_it = |(place, door): &(usize, &Door)| {
                 let is_named = wanted.port() != 0 || door.at.listener == name;
@@ -97,7 +145,9 @@ impl Opened {
                 plan::cannot_listen(config, &key, wanted, &why)
             })?;
             let local = socket.local_addr()?;
-            self.fresh.push((number, Place { listener: name.to_owned(), wanted, local }, socket));
+            let listener = name.to_owned();
+            let place = Place { listener, wanted, local, is_foreign: false };
+            self.fresh.push((number, place, socket));
         }
         Ok(())
     }
@@ -120,7 +170,8 @@ impl Opened {
             let listener = config.listeners.get(number)?;
             let name = listener.name.as_str().to_owned();
             let gate = self.gates.get(&name).cloned();
-            Some(Socket { name, kind: listener.kind.word(), address, gate })
+            let is_self_signed = self_signed::is_for(listener);
+            Some(Socket { name, kind: listener.kind.word(), address, gate, is_self_signed })
         };
         all.into_iter().filter_map(socket).collect()
     }

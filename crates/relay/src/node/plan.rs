@@ -19,7 +19,7 @@ use crate::{
         options::Listener, strangers::ListEntry,
     },
     listen::{Families, Gate, Limits, Lists, Plan, Sink, Tls},
-    tls,
+    self_signed, tls,
 };
 
 /// The plan of one listener. Where its certificate cannot be used there is no TLS, until it can.
@@ -71,7 +71,7 @@ pub(super) fn plan(
     })
 }
 
-/// The certificates that a listener shows; `None` where it has no TLS.
+/// The certificates that a listener shows, made where it has none; `None` where it has no TLS.
 fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<Arc<Certificates>>> {
     let own = match (listener.tls, &listener.tls_certificate, &listener.tls_key) {
         (TlsUse::None, _, _) => return Ok(None),
@@ -79,7 +79,7 @@ fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<A
             Pair { chain: chain.clone(), key: key.clone() }
         }
         (TlsUse::Implicit | TlsUse::StartTls, _, _) => {
-            anyhow::bail!("listener {}: TLS needs a certificate and a key", listener.name)
+            self_signed::pair(&config.server.data_dir, &config.server.hostname)?
         }
     };
     let others = config.certificates.iter();
@@ -89,14 +89,14 @@ fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<A
 
 /// Who may connect at this address: both families at a wildcard of IPv6, unless IPv4 has the same
 /// port elsewhere.
-pub(super) fn families(config: &Config, address: SocketAddr) -> Families {
+pub(crate) fn families(config: &Config, address: SocketAddr) -> Families {
     let mut all = config.listeners.iter().flat_map(|listener| &listener.listen);
     let has_own = all.any(|other| other.is_ipv4() && other.port() == address.port());
     if has_own && address.port() != 0 { Families::Own } else { Families::Both }
 }
 
 /// Why an option cannot have its address, and what to do.
-pub(super) fn cannot_listen(
+pub(crate) fn cannot_listen(
     config: &Config,
     key: &str,
     address: SocketAddr,

@@ -11,7 +11,11 @@ use merpati_flow::alias::Aliases;
 use merpati_mail::Event;
 use merpati_spool::Group;
 
-use super::{Node, Signals, config_digest, inbound::Opened, outbound, quota, strangers, target};
+use super::{
+    Node, Signals, config_digest,
+    inbound::{Found, Opened},
+    outbound, quota, strangers, target,
+};
 use crate::{
     admin::{Setup, Socket},
     auth::Authenticator,
@@ -34,7 +38,9 @@ struct Draft {
 impl Node {
     /// Reads the configuration again and goes by it; where that cannot be, nothing changes.
     pub(super) fn reload(&mut self, signals: &mut Signals) -> Result<admin::Reloaded, AdminError> {
+        self.notifier.reloading();
         let done = self.take_up(signals);
+        self.notifier.ready();
         let at = self.clock.now();
         self.sinks.metrics().reloaded(done.is_ok());
         let told = match &done {
@@ -73,6 +79,8 @@ impl Node {
         config.server.data_dir.clone_from(&now.server.data_dir);
         config.server.control_socket.clone_from(&now.server.control_socket);
         config.server.http_listen.clone_from(&now.server.http_listen);
+        config.server.user.clone_from(&now.server.user);
+        config.server.group.clone_from(&now.server.group);
         config.spool = now.spool.clone();
         config.history = now.history.clone();
         config.greylist = now.greylist.clone();
@@ -83,7 +91,7 @@ impl Node {
     fn draft(&self, config: &Config) -> anyhow::Result<Draft> {
         let aliases = super::aliases(config)?;
         let tables = (config, aliases.as_ref());
-        let opened = Opened::new(tables, &self.gates, &self.doors)?;
+        let opened = Opened::new(tables, Found::Doors(&self.doors), &self.gates)?;
         let own = opened.addresses(&self.doors);
         let told = (Arc::clone(&self.clock), self.sinks.clone());
         let resolver = outbound::resolver(config, own, Arc::clone(&self.clock))?;
@@ -174,16 +182,18 @@ fn is_for_restart(key: &str) -> bool {
 }
 
 /// Options, and sections with a dot, that hold only from the next start on.
-const FOR_RESTART: [&str; 6] = [
+const FOR_RESTART: [&str; 8] = [
     "greylist.",
     "history.",
     "server.control_socket",
     "server.data_dir",
+    "server.group",
     "server.http_listen",
+    "server.user",
     "spool.",
 ];
 /// The kind of the sockets of the HTTP API.
-pub(super) const HTTP: &str = "http";
+const HTTP: &str = "http";
 
 #[cfg(test)]
 mod tests {

@@ -131,6 +131,7 @@ fn has_line(notice: &Notice) -> bool {
         | Notice::LogLost(_)
         | Notice::Recovered { .. }
         | Notice::Reloaded(_)
+        | Notice::SelfSigned { .. }
         | Notice::Session(_)
         | Notice::SpoolFailed { .. }
         | Notice::Started { .. }
@@ -159,6 +160,7 @@ fn is_remembered(notice: &Notice) -> bool {
         | Notice::LogLost(_)
         | Notice::Recovered { .. }
         | Notice::Reloaded(_)
+        | Notice::SelfSigned { .. }
         | Notice::SpoolFailed { .. }
         | Notice::Started { .. }
         | Notice::Stopped { .. } => false,
@@ -209,6 +211,11 @@ impl Serialize for Line<'_> {
                 to.serialize_entry("changed", &reloaded.changed)?;
                 to.serialize_entry("at_restart", &reloaded.at_restart)?;
                 to.serialize_entry("refused", &reloaded.refused)?;
+            }
+            Notice::SelfSigned { at, listener, certificate } => {
+                begin(to, *at, "SelfSigned")?;
+                to.serialize_entry("listener", listener)?;
+                to.serialize_entry("certificate", certificate)?;
             }
             Notice::Session(ended) => add_session(to, ended)?,
             Notice::SpoolFailed { at, why } => {

@@ -51,6 +51,15 @@ pub enum Notice {
         /// How long it took.
         took: Duration,
     },
+    /// A listener with TLS has no certificate of the operator's.
+    SelfSigned {
+        /// When it was found.
+        at: Time,
+        /// The name of the listener.
+        listener: String,
+        /// The file with the certificate that it shows instead.
+        certificate: String,
+    },
     /// A session ended.
     Session(Box<SessionEnded>),
     /// The journal failed.
