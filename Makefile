@@ -5,7 +5,7 @@ SEED ?= 1
 FOR ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill abuse service package coverage mutants console sim docs fmt setup clean help
+.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill abuse service package coverage mutants console sim docs fmt setup clean help tasks book
 
 run: ## install what is missing, build, and start the sandbox on loopback
 	scripts/setup.sh
@@ -82,6 +82,14 @@ console: ## the crate of the HTTP API
 
 sim: ## one simulator run: make sim SEED=42
 	$(CARGO) run --release -p merpati-sim --bin merpati-sim -- --seed $(SEED)
+
+tasks: ## the tasks of docs/tasks.md, command by command, as they stand there
+	scripts/setup.sh
+	scripts/tasks.sh
+
+book: ## the pages of docs as a book in docs/book; installs mdbook
+	command -v mdbook >/dev/null || $(CARGO) install --quiet --locked mdbook
+	mdbook build docs
 
 docs: ## write docs/reference from the code, and the crates' own documentation
 	$(CARGO) run --quiet -p merpati-xtask -- docs

@@ -13,6 +13,7 @@
 pub mod admin;
 pub mod advice;
 pub mod explain;
+mod exposition;
 mod guard;
 mod json;
 pub mod near;

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::{StatusCode, Uri, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -22,6 +22,7 @@ use merpati_mail::QueueId;
 
 use crate::{
     Admin, Guard, Page, Query,
+    exposition::{OPEN_METRICS, as_text_format},
     guard::guard,
     json,
     near::nearest,
@@ -60,9 +61,14 @@ async fn readyz<A: Admin>(State(admin): State<Arc<A>>) -> Reply<&'static str> {
     Ok("ready\n")
 }
 
-async fn metrics<A: Admin>(State(admin): State<Arc<A>>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], admin.metrics()).into_response()
+async fn metrics<A: Admin>(State(admin): State<Arc<A>>, headers: HeaderMap) -> Response {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accepted.is_some_and(|accepted| accepted.contains(OPEN_METRICS)) {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        return ([(header::CONTENT_TYPE, kind)], admin.metrics()).into_response();
+    }
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], as_text_format(&admin.metrics())).into_response()
 }
 
 async fn explain(Path(name): Path<String>) -> Reply<String> {

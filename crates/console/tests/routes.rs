@@ -492,7 +492,8 @@ fn each_request_means_one_verb() {
         &[
             ("GET /healthz", 200, "ok"),
             ("GET /readyz", 200, "ready"),
-            ("GET /metrics", 200, "# EOF"),
+            ("GET /metrics", 200, ""),
+            ("GET /metrics\nAccept: application/openmetrics-text; version=1.0.0", 200, "# EOF"),
             ("GET /v1/status", 200, "\"uptime_seconds\":60,\"ready\":true,\"reason\":null"),
             ("GET /errors/bad_query", 200, "The query cannot be read"),
             ("GET /v1/sandbox/messages", 200, "\"subject\":\"Three folded\""),

@@ -49,6 +49,8 @@ pub fn main() -> ExitCode {
     };
     match ran {
         Ok(code) => code,
+        // As `head` does it: it has what it wanted.
+        Err(Failure::Unheard) => ExitCode::SUCCESS,
         Err(failure) => {
             output.complain(&failure.to_string());
             failure.exit_code()
@@ -249,6 +251,8 @@ enum Failure {
     Timeout(String),
     /// It could not even be begun; the text says why.
     Unable(String),
+    /// Nobody reads what is written any more.
+    Unheard,
     /// The arguments make no sense together.
     Usage(String),
 }
@@ -258,7 +262,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Config(_) => 78,
-            Self::Other(_) => 1,
+            Self::Other(_) | Self::Unheard => 1,
             Self::RelayDown(_) => 69,
             Self::Timeout(_) => 75,
             Self::Unable(_) | Self::Usage(_) => 2,
@@ -275,6 +279,7 @@ impl fmt::Display for Failure {
             | Self::Timeout(text)
             | Self::Unable(text)
             | Self::Usage(text) => f.write_str(text),
+            Self::Unheard => f.write_str("nobody reads what is written"),
         }
     }
 }
@@ -290,6 +295,9 @@ impl From<Trouble> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::Unheard;
+        }
         Self::Other(error.to_string())
     }
 }
