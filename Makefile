@@ -5,7 +5,7 @@ SEED ?= 1
 FOR ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill abuse service package coverage mutants console sim docs fmt setup clean help tasks book
+.PHONY: run test check tidy deny bench fuzz interop conformance conformance-docs kill abuse service package static coverage mutants console sim docs fmt setup clean help tasks book
 
 run: ## install what is missing, build, and start the sandbox on loopback
 	scripts/setup.sh
@@ -67,6 +67,10 @@ package: ## a Debian package, and its life in a fresh Debian (root)
 	scripts/setup.sh
 	scripts/package-test.sh
 	scripts/package.sh
+
+static: ## a binary that needs no other file, and the folder for a container image
+	scripts/setup.sh
+	scripts/static.sh
 
 coverage: ## the lines of smtp and flow that their tests run; installs cargo-llvm-cov
 	scripts/setup.sh
