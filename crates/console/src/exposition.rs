@@ -1,9 +1,11 @@
-//! The two ways in which metrics are written: OpenMetrics, and the older text format of Prometheus
-//! for who does not ask for it.
+//! The two ways in which metrics are written: `OpenMetrics`, and the older text format of
+//! Prometheus for who does not ask for it.
 //!
 //! Pure.
 
-/// What a scraper that understands OpenMetrics names in its Accept field.
+use std::fmt::Write as _;
+
+/// What a scraper that understands `OpenMetrics` names in its Accept field.
 pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// The same metrics in the text format 0.0.4: there a counter is described by the name of its
@@ -26,9 +28,10 @@ pub(crate) fn as_text_format(open_metrics: &str) -> String {
         };
         let end = if kind == "counter" { "_total" } else { "" };
         if let Some((_, words)) = help.take().filter(|(of, _)| *of == name) {
-            text.push_str(&format!("# HELP {name}{end} {words}\n"));
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "# HELP {name}{end} {words}");
         }
-        text.push_str(&format!("# TYPE {name}{end} {kind}\n"));
+        let _ = writeln!(text, "# TYPE {name}{end} {kind}");
     }
     text
 }

@@ -32,22 +32,25 @@ use crate::{
 
 /// The whole API over these verbs, behind this guard.
 pub fn router<A: Admin>(admin: Arc<A>, guarded_by: Guard) -> Router {
-    Router::new()
+    let routes = match guarded_by {
+        Guard::Network { .. } => Router::new(),
+        Guard::Socket => Router::new().route("/v1/reload", post(reload::<A>)),
+    };
+    routes
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz::<A>))
         .route("/metrics", get(metrics::<A>))
         .route("/errors/{code}", get(explain))
         .route("/v1/drain", post(drain::<A>))
-        .route("/v1/reload", post(reload::<A>))
         .route("/v1/status", get(status::<A>))
         .route("/v1/sandbox/messages", get(list::<A>).delete(clear::<A>))
         .route("/v1/sandbox/messages/wait", get(wait::<A>))
         .route("/v1/sandbox/messages/{id}", get(show::<A>).delete(forget::<A>))
         .route("/v1/sandbox/messages/{id}/raw", get(raw::<A>))
-        .merge(queue::routes())
+        .merge(queue::routes(&guarded_by))
         .merge(sessions::routes(&guarded_by))
         .merge(spool::routes(&guarded_by))
-        .merge(trace::routes())
+        .merge(trace::routes(&guarded_by))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_route)
         .layer(middleware::from_fn_with_state(Arc::new(guarded_by), guard))

@@ -73,6 +73,8 @@ pub struct Taken {
     pub reverse_path: String,
     /// The first forward-paths without brackets, in the order of the envelope.
     pub recipients: Vec<String>,
+    /// The addresses that were named for some of these: aliases.
+    pub via: Vec<String>,
     /// How many recipients there are.
     pub recipients_count: u32,
     /// The `Message-ID` without brackets; `None` where there was none.
@@ -256,7 +258,11 @@ impl TraceQuery {
 
     /// The one message of which it speaks; `None` where there may be others.
     pub fn named(&self) -> Option<QueueId> {
-        self.terms.iter().filter(|term| !term.is_negated).find_map(|term| match &term.test {
+        let [term] = self.terms.as_slice() else { return None };
+        if term.is_negated {
+            return None;
+        }
+        match &term.test {
             Test::Id(text) | Test::Word(text) => whole_id(text),
             Test::After(_)
             | Test::Before(_)
@@ -266,7 +272,7 @@ impl TraceQuery {
             | Test::Older(_)
             | Test::To(_)
             | Test::Younger(_) => None,
-        })
+        }
     }
 
     /// Whether it means this message.
@@ -276,6 +282,7 @@ impl TraceQuery {
             at: taken.at,
             from: &taken.reverse_path,
             to: &taken.recipients,
+            via: &taken.via,
             message_id: taken.message_id.as_deref(),
         };
         self.terms.iter().all(|term| term.test.holds(&subject, now) != term.is_negated)
@@ -285,7 +292,8 @@ impl TraceQuery {
     pub fn means_refused(&self, mail: &RefusedMail, now: Time) -> bool {
         let to: Vec<String> = mail.recipient.iter().cloned().collect();
         let from = &mail.reverse_path;
-        let subject = Subject { id: None, at: mail.at, from, to: &to, message_id: None };
+        let (at, via) = (mail.at, &[]);
+        let subject = Subject { id: None, at, from, to: &to, via, message_id: None };
         self.terms.iter().all(|term| term.test.holds(&subject, now) != term.is_negated)
     }
 }
@@ -302,6 +310,7 @@ struct Subject<'a> {
     at: Time,
     from: &'a str,
     to: &'a [String],
+    via: &'a [String],
     message_id: Option<&'a str>,
 }
 
@@ -328,12 +337,13 @@ impl Test {
             let id = mail.id.map(|id| id.to_string().to_lowercase());
             !start.is_empty() && id.is_some_and(|id| id.starts_with(start))
         };
-        let to = |part: &str| mail.to.iter().any(|one| has(one, part));
+        let named = || mail.to.iter().chain(mail.via);
+        let to = |part: &str| named().any(|one| has(one, part));
         let message_id = |part: &str| mail.message_id.is_some_and(|id| has(id, part));
         match self {
             Self::After(time) => mail.at >= *time,
             Self::Before(time) => mail.at < *time,
-            Self::Domain(domain) => mail.to.iter().any(|one| query::is_at(one, domain)),
+            Self::Domain(domain) => named().any(|one| query::is_at(one, domain)),
             Self::From(part) => has(mail.from, part),
             Self::Id(part) => is_id(part),
             Self::MessageId(part) => message_id(part),
@@ -493,13 +503,18 @@ impl Taken {
         };
         let whom = self.credential.as_ref().map(|name| format!(" as {name}")).unwrap_or_default();
         let tls = self.tls.as_ref().map(|tls| format!(" over {tls}")).unwrap_or_default();
+        let via = match self.via.as_slice() {
+            [] => String::new(),
+            named => format!(" by way of {}", named.join(", ")),
+        };
         let many = match self.recipients_count {
             1 => "1 recipient".to_owned(),
             count => format!("{count} recipients"),
         };
         let (listener, protocol, size) = (&self.listener, &self.protocol, self.size_bytes);
         format!(
-            "{how} {from}{whom} by listener {listener} ({protocol}{tls}): {size} octets for {many}."
+            "{how} {from}{whom} by listener {listener} ({protocol}{tls}): {size} octets for \
+             {many}{via}."
         )
     }
 }

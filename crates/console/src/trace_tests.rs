@@ -21,6 +21,7 @@ fn taken() -> Taken {
         credential: None,
         reverse_path: "shop@a.example".to_owned(),
         recipients: vec!["ani@b.example".to_owned(), "budi@sub.c.example".to_owned()],
+        via: vec!["staff@c.example".to_owned()],
         recipients_count: 2,
         message_id: Some("1@a.example".to_owned()),
         size_bytes: 1_234,
@@ -87,6 +88,7 @@ fn mail_is_found_by_its_names_and_its_envelope() {
         ("to:budi from:shop", true),
         ("domain:c.example", true),
         ("domain:xc.example", false),
+        ("staff@", true),
         ("age<1h", true),
         ("age>1h", false),
         ("!to:ani", false),
@@ -199,7 +201,7 @@ fn how_a_message_came_is_one_sentence() {
     assert_eq!(
         taken().sentence(),
         "Accepted from client.example [192.0.2.1] by listener mx (ESMTPS over TLSv1.3): 1234 \
-         octets for 2 recipients."
+         octets for 2 recipients by way of staff@c.example."
     );
     let own = Taken { peer: None, tls: None, recipients_count: 1, ..taken() };
     assert!(own.sentence().starts_with("Accepted from the relay itself by listener mx (ESMTPS): "));

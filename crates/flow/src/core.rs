@@ -428,6 +428,7 @@ impl Core {
         let Options { hostname, router, retry, .. } = &self.options;
         if before.router != *router || before.hostname != *hostname {
             self.queue.set_rules(router.clone(), hostname.clone());
+            self.known.clear();
             // Their places are those of the rules that were.
             self.sites = Sites::new(retry);
             self.jobs.values_mut().for_each(|running| running.site = None);
@@ -571,6 +572,11 @@ impl Core {
     }
 
     fn launch_with(&mut self, now: Time, id: JobId, answer: &MxAnswer) {
+        let lane = self.jobs.get(&id).and_then(|job| self.queue.lane_key(job.lane));
+        if lane == Some(&LaneKey::Stale) {
+            // The rules have changed while DNS was asked.
+            return self.follow_rules(now, id);
+        }
         match answer {
             // RFC 8689 §4.2.1: a name from DNS must be proven, or a certificate for it proves
             // nothing.

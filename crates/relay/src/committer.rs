@@ -470,13 +470,14 @@ impl Thread {
         lsn: &mut Lsn,
         must_sync: &mut bool,
     ) {
-        let (mut summary, mut message_id, from) = companion;
+        let (mut summary, message_id, from) = companion;
         let (at, node) = (group.at, self.spool.node());
         for entry in group.entries {
             *must_sync |= entry.event.durability() == Durability::Sync;
             let record = Arc::new(Record { lsn: *lsn, at, node, event: entry.event });
             let is_news = from == From::Others && matches!(record.event, Event::Accepted(_));
-            let (summary, message_id) = (summary.take(), message_id.take());
+            let message_id = is_of_client(&record.event).then(|| message_id.clone()).flatten();
+            let summary = summary.take();
             self.untold.push(Untold { record, summary, message_id, is_news });
             *lsn = Lsn(lsn.0 + 1);
         }
@@ -576,6 +577,24 @@ impl Thread {
         let asked = companions.into_iter().chain(others).filter_map(|companion| companion.ticket);
         let all = tickets.into_iter().map(|(ticket, _)| ticket).chain(asked);
         self.answer(all.map(|ticket| (ticket, Err(Refused::Poisoned))).collect());
+    }
+}
+
+/// Whether it is a message of a client: several of them may have come as one, and have its name.
+fn is_of_client(event: &Event) -> bool {
+    match event {
+        Event::Accepted(accepted) | Event::Captured(accepted) => {
+            accepted.envelope.origin.peer.is_some()
+        }
+        Event::Attempted(_)
+        | Event::Cancelled(_)
+        | Event::Carried(_)
+        | Event::ConfigChanged { .. }
+        | Event::Delayed { .. }
+        | Event::Expired { .. }
+        | Event::Held { .. }
+        | Event::Released { .. }
+        | Event::Retired(_) => false,
     }
 }
 

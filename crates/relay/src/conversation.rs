@@ -92,7 +92,13 @@ impl Conversation {
 
     /// Sends a content with the line ends of SMTP, and awaits the reply to it.
     pub fn send(&mut self, content: &[u8]) -> Result<String, Trouble> {
-        self.reader.get_mut().write_all(&[&stuffed(content), &b".\r\n"[..]].concat())?;
+        self.send_stuffed(&stuffed(content))
+    }
+
+    /// The same for a content whose dots are stuffed already.
+    pub fn send_stuffed(&mut self, content: &[u8]) -> Result<String, Trouble> {
+        self.reader.get_mut().write_all(content)?;
+        self.reader.get_mut().write_all(b".\r\n")?;
         self.reply("content")
     }
 

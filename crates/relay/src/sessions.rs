@@ -19,7 +19,7 @@ use merpati_console::sessions::{Direction, SessionFacts, TapLine};
 use merpati_mail::{QueueId, Time};
 use tokio::sync::broadcast;
 
-pub use self::redactor::{Redactor, lines};
+pub use self::redactor::{client_line, lines, server_line};
 
 /// All sessions.
 #[derive(Debug)]

@@ -65,19 +65,29 @@ fn a_program_sends_as_it_always_did() {
 fn what_is_sent_without_a_relay_is_collected_when_it_runs() {
     let dir = tempfile::tempdir().unwrap();
     let data = data_dir(&dir);
-    fs::create_dir_all(&data).unwrap();
+    let drop = data.join("drop");
+    fs::create_dir_all(&drop).unwrap();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = nobody.to_string();
     let output = call("sendmail", &["-t"], MESSAGE, (&server, &data));
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    assert_eq!(fs::read_dir(data.join("drop")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&drop).unwrap().count(), 1);
+    // What cannot be mail, and what was left in the middle, hold up nothing.
+    fs::write(drop.join("1.1.mail"), "QUIT\r\n").unwrap();
+    symlink("/etc/hostname", drop.join("1.2.mail")).unwrap();
+    let left = fs::read_dir(&drop).unwrap().map(|entry| entry.unwrap().path());
+    let left = left.max().unwrap();
+    fs::rename(&left, left.with_extension("taken")).unwrap();
     let relay = Relay::start(&data, &[]);
     let captured = relay.wait_for(|line| line["event"] == "Captured").unwrap();
     assert_eq!(captured["to"], serde_json::json!(["budi@b.example", "citra@c.example"]));
     common::internet::until("the file goes", || {
-        (fs::read_dir(data.join("drop")).unwrap().count() == 0).then_some(())
+        let names = fs::read_dir(&drop).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        (names == ["1.1.refused", "1.2.refused"]).then_some(())
     });
-    // Where it cannot be left, the program keeps it.
+    // Where it cannot be left, the program keeps it; nobody makes a directory that no relay reads.
     let nowhere = dir.path().join("file");
     fs::write(&nowhere, "").unwrap();
     symlink(&nowhere, dir.path().join("link")).unwrap();

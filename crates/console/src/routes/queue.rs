@@ -16,7 +16,7 @@ use merpati_mail::{DeliveryId, ForwardPath, Hold, Mailbox, QueueId, ReversePath}
 
 use super::{Parameters, Reply, meant, wrong};
 use crate::{
-    Admin, Selection,
+    Admin, Guard, Selection,
     explain::{AcceptQuestion, RouteQuestion},
     json::queue as json,
     near::nearest,
@@ -25,8 +25,13 @@ use crate::{
 };
 
 /// These routes.
-pub(super) fn routes<A: Admin>() -> Router<Arc<A>> {
-    Router::new()
+pub(super) fn routes<A: Admin>(guarded_by: &Guard) -> Router<Arc<A>> {
+    let routes = match guarded_by {
+        Guard::Network { .. } => Router::new(),
+        // The words of mail are for who may read the spool.
+        Guard::Socket => Router::new().route("/v1/queue/{id}/raw", get(raw::<A>)),
+    };
+    routes
         .route("/v1/explain/accept", get(explain_accept::<A>))
         .route("/v1/explain/route", get(explain_route::<A>))
         .route("/v1/queue", get(list::<A>))
@@ -36,7 +41,6 @@ pub(super) fn routes<A: Admin>() -> Router<Arc<A>> {
         .route("/v1/queue/retry", post(retry::<A>))
         .route("/v1/queue/shape", get(shape::<A>))
         .route("/v1/queue/{id}", get(show::<A>))
-        .route("/v1/queue/{id}/raw", get(raw::<A>))
 }
 
 async fn list<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<json::List>> {

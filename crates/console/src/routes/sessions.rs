@@ -1,7 +1,7 @@
 //! Who is connected, and what is said, over HTTP.
 //!
-//! Invariant: a tap is for the control socket alone: what is said between others is nothing for
-//! whoever reaches a port.
+//! Invariant: both are for the control socket alone: who talks with us, and what is said, is
+//! nothing for whoever reaches a port.
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
@@ -24,10 +24,11 @@ use crate::{
 
 /// These routes, as far as this guard lets through.
 pub(super) fn routes<A: Admin>(guarded_by: &Guard) -> Router<Arc<A>> {
-    let routes = Router::new().route("/v1/sessions", get(list::<A>));
     match guarded_by {
-        Guard::Network { .. } => routes,
-        Guard::Socket => routes.route("/v1/tap", get(tap::<A>)),
+        Guard::Network { .. } => Router::new(),
+        Guard::Socket => {
+            Router::new().route("/v1/sessions", get(list::<A>)).route("/v1/tap", get(tap::<A>))
+        }
     }
 }
 

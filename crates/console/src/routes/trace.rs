@@ -1,6 +1,7 @@
 //! What became of mail over HTTP.
 //!
-//! Invariant: a trace says what it is looked for; nothing looks through the whole history by a
+//! Invariant: what became of all mail is for the control socket alone; a trace says what it is
+//! looked for, so that nothing looks through the whole history by a
 //! forgotten parameter.
 
 use std::sync::Arc;
@@ -9,15 +10,18 @@ use axum::{Json, Router, extract::State, http::Uri, routing::get};
 
 use super::{Parameters, Reply};
 use crate::{
-    Admin,
+    Admin, Guard,
     json::trace as json,
     problem::{Code, Problem},
     trace::TraceQuery,
 };
 
 /// These routes.
-pub(super) fn routes<A: Admin>() -> Router<Arc<A>> {
-    Router::new().route("/v1/trace", get(trace::<A>))
+pub(super) fn routes<A: Admin>(guarded_by: &Guard) -> Router<Arc<A>> {
+    match guarded_by {
+        Guard::Network { .. } => Router::new(),
+        Guard::Socket => Router::new().route("/v1/trace", get(trace::<A>)),
+    }
 }
 
 async fn trace<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<json::Found>> {

@@ -41,7 +41,7 @@ pub enum Mistake {
     Nothing,
     /// The way from it to where the mail goes has more than [`DEPTH_MAX`] entries.
     TooDeep,
-    /// It leads to so many addresses, more than [`TARGETS_MAX`].
+    /// It leads to so many addresses or more, which is more than [`TARGETS_MAX`].
     TooMany(usize),
     /// Another entry is about the same.
     Twice {
@@ -290,6 +290,10 @@ impl Measuring<'_> {
         let mut size = 0_usize;
         for (target, is_final) in aliases.targets_of(alias, mailbox, extension) {
             size = size.saturating_add(if is_final { 1 } else { self.size(&target) });
+            // It is a mistake already: with extensions there may be more ways than can be counted.
+            if size > TARGETS_MAX {
+                break;
+            }
         }
         self.chain.pop();
         let most = self.sizes.entry(place).or_default();

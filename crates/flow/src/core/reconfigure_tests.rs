@@ -105,3 +105,26 @@ fn limits_hold_at_once_where_the_rules_stay() {
     world.core.reconfigure(options);
     assert_eq!(count(&mut world), 4);
 }
+
+#[test]
+fn a_message_for_which_dns_is_asked_while_the_rules_change_goes_by_those_of_today() {
+    let mut world = World::new();
+    let id = world.accept(1, "a@ours.example", &["x@one.example"]);
+    let mut asked = None;
+    while let Some(output) = world.core.poll(world.now) {
+        match output {
+            Output::Ask(question) => asked = Some(question),
+            Output::Load(job, id) => {
+                let accepted = world.messages[&id].clone();
+                let loaded = Loaded { accepted, header: Bytes::from_static(b"\r\n") };
+                world.core.handle(world.now, Input::Loaded(job, Some(Arc::new(loaded))));
+            }
+            other @ (Output::Attempt(_) | Output::Commit(..)) => panic!("{other:?}"),
+        }
+    }
+    world.core.reconfigure(leading("smart", smart_host()));
+    world.core.handle(world.now, Input::Answered(asked.unwrap(), Answer::Mx(one_host())));
+    world.run(&one_host(), &|_| says(250, (2, 0, 0)));
+    assert_eq!(world.log(), ["attempt smart.example:587 for 1", "Attempted+Retired"]);
+    assert!(world.core.queue().accepted_at(id).is_none());
+}

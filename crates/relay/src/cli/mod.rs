@@ -321,7 +321,9 @@ fn reload(client: &client::Client, output: &mut Output) -> Result<ExitCode, Fail
     let answer = client.post("/v1/reload")?;
     let names = |key: &str| output::plain(answer.get(key));
     match names("changed") {
-        none if none.is_empty() => output.line("reloaded; no option that holds has changed")?,
+        none if none.is_empty() => {
+            output.line("reloaded, with the files that are named there; no option has changed")?;
+        }
         changed => output.line(&format!("reloaded; changed: {changed}"))?,
     }
     let later = names("at_restart");

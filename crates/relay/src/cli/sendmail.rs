@@ -14,15 +14,14 @@ use std::{
     env,
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 pub(super) use self::arguments::{Mode, SendmailArguments};
-use super::{Failure, client::Client, config_commands, output::Output, send::now};
+use super::{Failure, client::Client, output::Output, send::now};
 use crate::{
-    config,
     conversation::{Conversation, Trouble},
     drop_box,
 };
@@ -91,28 +90,33 @@ fn hand_over(submission: &message::Submission) -> Result<(), Trouble> {
 }
 
 /// Writes the message where the relay will find it; errs with where it could not be written, and
-/// why.
+/// why. The directory is the relay's, so it is never made here: nobody would look into it.
 fn drop_off(submission: &message::Submission) -> Result<(), String> {
     let directory = drop_directory();
+    let name = format!("{}.{}", now().as_micros(), std::process::id());
+    let draft = directory.join(format!(".{name}"));
+    let whole = directory.join(format!("{name}{}", drop_box::SUFFIX));
     let write = || -> io::Result<()> {
-        drop_box::make(&directory)?;
-        let name = format!("{}.{}", now().as_micros(), std::process::id());
-        let draft = directory.join(format!(".{name}"));
-        let written = write_synced(&draft, &submission.batch());
-        if written.is_err() {
-            fs::remove_file(&draft).ok();
-        }
-        written?;
-        fs::rename(&draft, directory.join(format!("{name}{}", drop_box::SUFFIX)))?;
-        File::open(&directory)?.sync_all()
+        let file = write_synced(&draft, &submission.batch())?;
+        fs::rename(&draft, &whole)?;
+        // The name as well. The directory itself may be closed to us; and what is left there is
+        // left, whatever this says.
+        rustix::fs::syncfs(&file).ok();
+        Ok(())
     };
-    write().map_err(|why| format!("{}: {why}", directory.display()))
+    write().map_err(|why| {
+        fs::remove_file(&draft).ok();
+        format!("{}: {why}", directory.display())
+    })
 }
 
-fn write_synced(path: &Path, octets: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+/// For ourselves and the group of the directory, which is that of the relay.
+fn write_synced(path: &Path, octets: &[u8]) -> io::Result<File> {
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o640).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o640))?;
     file.write_all(octets)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 /// Speaks SMTP from standard input to the relay, and back.
@@ -136,6 +140,9 @@ fn read(from: impl Read, ends_at_dot: bool, octets: &mut Vec<u8>) -> io::Result<
     let mut reader = BufReader::new(from.take(MESSAGE_OCTETS_MAX));
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
+        if reader.get_ref().limit() == 0 {
+            return Err(io::Error::other("the message is too long"));
+        }
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if ends_at_dot && text == b"." {
@@ -150,10 +157,10 @@ fn read(from: impl Read, ends_at_dot: bool, octets: &mut Vec<u8>) -> io::Result<
 
 /// Who calls, and the name of this machine.
 fn login() -> message::Login {
-    let user = ["LOGNAME", "USER"].iter().find_map(|name| env::var(name).ok());
+    let named = ["LOGNAME", "USER"].iter().find_map(|name| env::var(name).ok());
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     message::Login {
-        user: user.filter(|user| !user.is_empty()).unwrap_or_else(|| "root".to_owned()),
+        user: named.filter(|user| !user.is_empty()).unwrap_or_else(account),
         hostname: match hostname.trim() {
             "" => "localhost".to_owned(),
             name => name.to_owned(),
@@ -161,16 +168,27 @@ fn login() -> message::Login {
     }
 }
 
+/// The name of the account that runs this, or its number.
+fn account() -> String {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(uid.as_str())).then(|| name.to_owned())
+    });
+    name.unwrap_or(uid)
+}
+
 fn server() -> String {
     env::var("MERPATI_SENDMAIL_SERVER").unwrap_or_else(|_| "127.0.0.1:25".to_owned())
 }
 
+/// That of the relay of this machine, as the package has it, unless one is named.
 fn drop_directory() -> PathBuf {
-    let environment = config_commands::environment();
-    match environment.get("MERPATI_DROP") {
-        Some(named) => PathBuf::from(named),
-        None => config::data_dir(&environment).join(drop_box::DIRECTORY),
-    }
+    let named = |name| env::var_os(name).map(PathBuf::from);
+    let data = || named("MERPATI_DATA").unwrap_or_else(|| PathBuf::from("/var/lib/merpati"));
+    named("MERPATI_DROP").unwrap_or_else(|| data().join(drop_box::DIRECTORY))
 }
 
 /// Octets of the longest message that is read.

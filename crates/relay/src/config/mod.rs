@@ -136,13 +136,6 @@ pub struct Effective {
     pub at: Span,
 }
 
-/// What one option says of another.
-fn check_together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    check::together(parts, diagnostics);
-    check_access::together(parts, diagnostics);
-    check_outbound::together(parts, diagnostics);
-}
-
 impl Config {
     /// The configuration that these texts, these variables of the environment and these arguments
     /// (`section.option=value`) make; the later win.
@@ -224,7 +217,7 @@ impl Config {
             routes: &routes,
             egresses: &egresses,
         };
-        check_together(&parts, &mut diagnostics);
+        check::together(&parts, &mut diagnostics);
         let complete = move || {
             Some(Self {
                 server: server?,

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    sessions::{Doing, Redactor, Session as Shown, lines},
+    sessions::{Doing, Session as Shown, client_line, lines, server_line},
 };
 
 /// A connection with its session.
@@ -42,7 +42,8 @@ pub(super) struct Connection {
     pub(super) tls: Option<TlsFacts>,
     /// What was said since the last transaction began.
     pub(super) dialogue: Dialogue,
-    redactor: Redactor,
+    /// What the host said of a line that has no end yet.
+    unheard: Vec<u8>,
     /// What others see of it.
     shown: Shown,
     session: Session,
@@ -104,7 +105,7 @@ impl Connection {
             used_at: now,
             tls,
             dialogue: Dialogue::default(),
-            redactor: Redactor::default(),
+            unheard: Vec::new(),
             shown,
             session: Session::new(now, options),
             stream: Some(stream),
@@ -266,9 +267,11 @@ impl Connection {
     }
 
     fn write(&mut self, octets: &[u8]) {
-        self.dialogue.say(Side::Client, octets);
+        // The command AUTH itself, and what follows it in the exchange.
+        let is_secret = self.session.is_authenticating() && !octets.starts_with(b"AUTH ");
+        self.dialogue.say(Side::Client { is_secret }, octets);
         if self.shown.is_tapped() {
-            let said = lines(octets).map(|line| self.redactor.client(&line)).collect();
+            let said = lines(octets).map(|line| client_line(&line, is_secret)).collect();
             self.shown.tell(self.clock.now(), true, said);
         }
         if self.written == self.unwritten.len() {
@@ -316,7 +319,7 @@ impl Connection {
                 let octets = self.scratch.get(..count).unwrap_or_default();
                 self.dialogue.say(Side::Server, octets);
                 if self.shown.is_tapped() {
-                    let said = lines(octets).map(|line| self.redactor.server(&line)).collect();
+                    let said = heard(&mut self.unheard, octets);
                     self.shown.tell(now, false, said);
                 }
                 if self.unread.is_empty() {
@@ -368,6 +371,17 @@ impl Connection {
             }
         }
     }
+}
+
+/// The whole lines that the host has said; the rest waits for its end.
+fn heard(unheard: &mut Vec<u8>, octets: &[u8]) -> Vec<String> {
+    unheard.extend_from_slice(octets);
+    let end = unheard.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1);
+    let whole: Vec<u8> = unheard.drain(..end).collect();
+    if unheard.len() > READ_OCTETS {
+        unheard.clear();
+    }
+    lines(&whole).map(|line| server_line(&line)).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: bounded; neither content nor what proves a credential is ever shown. Pure.
 
-use crate::sessions::{Redactor, lines};
+use crate::sessions::{client_line, lines, server_line};
 
 /// The octets of both sides, in the order in which they were said.
 #[derive(Debug, Default)]
@@ -15,8 +15,11 @@ pub(super) struct Dialogue {
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    /// We.
-    Client,
+    /// We; a line of an exchange of AUTH is secret.
+    Client {
+        /// Whether it is.
+        is_secret: bool,
+    },
     /// The host.
     Server,
 }
@@ -45,13 +48,13 @@ impl Dialogue {
     /// Line by line, `C:` for ours and `S:` for the host's.
     pub(super) fn lines(&self) -> Vec<String> {
         let mut shown = Vec::new();
-        let (mut began, mut redactor) = (0, Redactor::default());
+        let mut began = 0;
         for &(side, end) in &self.turns {
             let said = self.octets.get(began..end).unwrap_or_default();
             began = end;
             shown.extend(lines(said).map(|line| match side {
-                Side::Client => format!("C: {}", redactor.client(&line)),
-                Side::Server => format!("S: {}", redactor.server(&line)),
+                Side::Client { is_secret } => format!("C: {}", client_line(&line, is_secret)),
+                Side::Server => format!("S: {}", server_line(&line)),
             }));
         }
         if self.octets.len() >= OCTETS_MAX {
@@ -71,20 +74,22 @@ mod tests {
     #[test]
     fn a_dialogue_shows_commands_and_replies_but_no_secret() {
         let mut dialogue = Dialogue::default();
+        let client = Side::Client { is_secret: false };
+        let secret = Side::Client { is_secret: true };
         for (side, octets) in [
             (Side::Server, "220 mx.example ESM"),
             (Side::Server, "TP\r\n"),
-            (Side::Client, "EHLO us.example\r\n"),
+            (client, "EHLO us.example\r\n"),
             (Side::Server, "250-mx.example\r\n250 AUTH LOGIN PLAIN\r\n"),
-            (Side::Client, "AUTH LOGIN\r\n"),
+            (client, "AUTH LOGIN\r\n"),
             (Side::Server, "334 VXNlcg==\r\n"),
-            (Side::Client, "YW5p\r\n"),
+            (secret, "YW5p\r\n"),
             (Side::Server, "334 UGFzcw==\r\n"),
-            (Side::Client, "c2VjcmV0\r\n"),
+            (secret, "c2VjcmV0\r\n"),
             (Side::Server, "535 5.7.8 no\r\n"),
-            (Side::Client, "auth PLAIN AGFuaQBzZWNyZXQ=\r\n"),
+            (client, "auth PLAIN AGFuaQBzZWNyZXQ=\r\n"),
             (Side::Server, "235 2.7.0 ok\r\n"),
-            (Side::Client, "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"),
+            (client, "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"),
         ] {
             dialogue.say(side, octets.as_bytes());
         }

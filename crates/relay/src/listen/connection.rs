@@ -212,9 +212,10 @@ impl Connection<'_> {
         }
         loop {
             let buffer = std::mem::take(&mut self.buffer);
+            self.tapped.begin(self.shown.is_tapped(), self.session.is_authenticating());
             let Some(consumed) = self.step(Input::Octets(&buffer)) else { return Ended::Panicked };
             let turn = self.carry_out(&buffer).await;
-            if self.shown.is_tapped() {
+            if self.tapped.is_on {
                 self.tap(buffer.get(..consumed).unwrap_or_default());
             }
             self.buffer = buffer;
@@ -255,7 +256,7 @@ impl Connection<'_> {
                 }
                 Output::Body(range) => {
                     self.has_carried = true;
-                    if self.shown.is_tapped() {
+                    if self.tapped.is_on {
                         self.tapped.contents.push(range.clone());
                     }
                     let octets = buffer.get(range).unwrap_or_default();
@@ -276,7 +277,7 @@ impl Connection<'_> {
                     turn = Turn::Moved;
                 }
                 Output::Send(octets) => {
-                    if self.shown.is_tapped() {
+                    if self.tapped.is_on {
                         self.tapped.said.extend_from_slice(&octets);
                     }
                     if !self.send(&octets).await {

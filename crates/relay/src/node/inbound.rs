@@ -142,7 +142,15 @@ impl Opened {
             }
             let socket = listen::bind(wanted, plan::families(config, wanted)).map_err(|why| {
                 let key = format!("listener.{name}.listen");
-                plan::cannot_listen(config, &key, wanted, &why)
+                let own = doors.iter().find(|door| door.at.local.port() == wanted.port());
+                let why = plan::cannot_listen(config, &key, wanted, &why);
+                match own {
+                    Some(own) => anyhow::anyhow!(
+                        "{why}\nhelp: this relay itself is at {}; it takes a restart to change",
+                        own.at.local
+                    ),
+                    None => why,
+                }
             })?;
             let local = socket.local_addr()?;
             let listener = name.to_owned();

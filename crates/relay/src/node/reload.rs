@@ -149,7 +149,9 @@ impl Node {
         self.sinks.turn_log(log);
         self.store.set_quota(quota(&config));
         self.set_limits(watch::limits(&config.limits));
-        self.say_where(&addresses)?;
+        if let Err(error) = self.say_where(&addresses) {
+            tracing::warn!(%error, "the file `listening` cannot be written");
+        }
         let digest = config_digest(&config);
         let event = Event::ConfigChanged { digest };
         // Where the journal takes nothing, the relay ends anyway.

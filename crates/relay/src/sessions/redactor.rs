@@ -1,39 +1,26 @@
 //! Hides what proves a credential in what is shown of a session.
 //!
-//! Invariant: whatever the mechanism, of AUTH (RFC 4954) its name is shown and nothing else. Pure.
+//! Invariant: whatever the mechanism, of AUTH (RFC 4954) its name is shown and nothing else; who
+//! asks knows from the machine of the session which lines belong to an exchange. Pure.
 
-/// Reads along, for one connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Redactor {
-    is_secret: bool,
+/// A line of the client, without its end; `is_secret` where it belongs to an exchange of AUTH.
+pub fn client_line(line: &str, is_secret: bool) -> String {
+    if is_secret {
+        return HIDDEN.to_owned();
+    }
+    let mut words = line.split_ascii_whitespace();
+    match (words.next(), words.next()) {
+        (Some(auth), Some(mechanism)) if auth.eq_ignore_ascii_case("AUTH") => {
+            let rest = if words.next().is_some() { " (hidden)" } else { "" };
+            format!("AUTH {mechanism}{rest}")
+        }
+        _ => line.to_owned(),
+    }
 }
 
-impl Redactor {
-    /// A line of the client, without its end.
-    pub fn client(&mut self, line: &str) -> String {
-        if self.is_secret {
-            return HIDDEN.to_owned();
-        }
-        let mut words = line.split_ascii_whitespace();
-        match (words.next(), words.next()) {
-            (Some(auth), Some(mechanism)) if auth.eq_ignore_ascii_case("AUTH") => {
-                self.is_secret = true;
-                let rest = if words.next().is_some() { " (hidden)" } else { "" };
-                format!("AUTH {mechanism}{rest}")
-            }
-            _ => line.to_owned(),
-        }
-    }
-
-    /// A line of the server, without its end.
-    pub fn server(&mut self, line: &str) -> String {
-        if self.is_secret && line.starts_with("334") {
-            return format!("334 {HIDDEN}");
-        }
-        // Anything else ends the exchange.
-        self.is_secret = false;
-        line.to_owned()
-    }
+/// A line of the server, without its end: a challenge is secret.
+pub fn server_line(line: &str) -> String {
+    if line.starts_with("334") { format!("334 {HIDDEN}") } else { line.to_owned() }
 }
 
 /// Splits what was said into lines without their ends.

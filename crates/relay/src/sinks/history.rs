@@ -68,6 +68,8 @@ impl History {
     /// Begins another file, and forgets the oldest.
     fn turn(&mut self) -> io::Result<()> {
         let next = self.number + 1;
+        // Somebody may have removed it meanwhile.
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let (file, octets) = open_part(&self.directory, next)?;
         (self.file, self.octets, self.number, self.is_torn) = (file, octets, next, false);
         self.forget()

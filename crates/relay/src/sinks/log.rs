@@ -56,9 +56,15 @@ impl LogWriter {
             Target::Off => None,
             Target::Stdout => Some(Box::new(io::stdout())),
             Target::File(path) => {
-                use std::os::unix::fs::OpenOptionsExt;
+                use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
                 let mut options = OpenOptions::new();
-                Some(Box::new(options.create(true).append(true).mode(0o640).open(path)?))
+                // A FIFO without a reader would hold up everything.
+                options.create(true).append(true).mode(0o640).custom_flags(NONBLOCK);
+                let file = options.open(path)?;
+                if file.metadata()?.file_type().is_fifo() {
+                    return Err(io::Error::other("a FIFO is no place for a log"));
+                }
+                Some(Box::new(file))
             }
         };
         Ok(Self { out, history: None, lines: Vec::new(), remembered: Vec::new() })
@@ -471,8 +477,10 @@ fn bare(path: &impl ToString) -> String {
 }
 
 /// Recipients of one message that a line names; `recipients` counts all.
-const RECIPIENTS_SHOWN_MAX: usize = 100;
+const RECIPIENTS_SHOWN_MAX: usize = 1_000;
 const BUFFER_OCTETS: usize = 65_536;
+/// `O_NONBLOCK`; regular files do not mind.
+const NONBLOCK: i32 = 0o4000;
 
 #[cfg(test)]
 mod tests {

@@ -196,6 +196,11 @@ impl Session {
         }
     }
 
+    /// Whether an exchange of AUTH goes on, whose lines must not be shown.
+    pub const fn is_authenticating(&self) -> bool {
+        matches!(self.state, State::Auth(_))
+    }
+
     /// Takes an input; gives how many octets of [`Input::Octets`] are consumed, 0 for the others.
     pub fn handle(&mut self, now: Time, input: Input<'_>) -> usize {
         match input {

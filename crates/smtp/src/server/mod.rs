@@ -358,6 +358,11 @@ impl Session {
         &self.summary
     }
 
+    /// Whether the next line of the client belongs to an exchange of AUTH, and must not be shown.
+    pub const fn is_authenticating(&self) -> bool {
+        matches!(self.phase, Phase::Auth(_) | Phase::Credential(_))
+    }
+
     /// Takes note that the last refusal was about the content of this mail, which the machine gave
     /// away with [`Output::BodyEnd`].
     pub fn note_refused(&mut self, envelope: &Envelope) {

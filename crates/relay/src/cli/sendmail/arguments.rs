@@ -86,7 +86,7 @@ impl SendmailArguments {
             'o' => self.ends_at_dot &= value()? != "i",
             'q' => self.mode = Mode::RunQueue,
             // Their values go with them.
-            'A' | 'B' | 'C' | 'D' | 'd' | 'L' | 'N' | 'O' | 'p' | 'R' | 'V' | 'X' => {
+            'A' | 'B' | 'C' | 'D' | 'd' | 'h' | 'L' | 'N' | 'O' | 'p' | 'R' | 'V' | 'X' => {
                 value()?;
             }
             _ => {}

@@ -35,9 +35,11 @@ impl Submission {
     ) -> Result<Self, String> {
         let domain = Domain::parse(&login.hostname)
             .map_err(|why| format!("this machine is called {}: {why}", login.hostname))?;
-        let whole = |text: &str| complete(text, &domain);
-        let mut recipients: Vec<Mailbox> =
-            arguments.recipients.iter().map(|one| whole(one)).collect::<Result<_, _>>()?;
+        let octets = without_mbox_line(octets);
+        let mut recipients = Vec::new();
+        for words in &arguments.recipients {
+            recipients.extend(listed(words, &domain)?);
+        }
         if arguments.reads_recipients {
             recipients.extend(named_in(octets)?);
         }
@@ -46,17 +48,17 @@ impl Submission {
         if recipients.is_empty() {
             return Err("there is no recipient; name one, or say -t for those of the header".into());
         }
-        let author = complete(&login.user, &domain)?;
+        let author = || complete(&login.user, &domain).map(|author| author.to_string());
         let sender = match arguments.sender.as_deref().map(|it| it.trim_matches(['<', '>'])) {
-            None => author.to_string(),
+            None => author()?,
             Some("") => String::new(),
             Some(named) => complete(named, &domain)?.to_string(),
         };
-        let from = if sender.is_empty() { author.to_string() } else { sender.clone() };
+        let from = if sender.is_empty() { author()? } else { sender.clone() };
         let mut text = String::new();
         add_missing(&mut text, octets, &From { address: &from, name: arguments }, now);
         let mut content = text.into_bytes();
-        content.extend_from_slice(&without_bcc(octets, arguments.reads_recipients));
+        content.extend_from_slice(&without_bcc(octets));
         Ok(Self { reverse_path: sender, recipients, content })
     }
 
@@ -64,7 +66,10 @@ impl Submission {
     pub(super) fn commands(&self) -> Vec<String> {
         let is_8bit = !self.content.is_ascii();
         let body = if is_8bit { " BODY=8BITMIME" } else { "" };
-        let mail = format!("MAIL FROM:<{}>{body}", self.reverse_path);
+        let is_utf8 = !self.reverse_path.is_ascii()
+            || self.recipients.iter().any(|to| !to.to_string().is_ascii());
+        let utf8 = if is_utf8 { " SMTPUTF8" } else { "" };
+        let mail = format!("MAIL FROM:<{}>{body}{utf8}", self.reverse_path);
         let mut commands = vec!["EHLO localhost".to_owned(), mail];
         commands.extend(self.recipients.iter().map(|to| format!("RCPT TO:<{to}>")));
         commands.push("DATA".to_owned());
@@ -88,11 +93,33 @@ fn complete(text: &str, domain: &Domain) -> Result<Mailbox, String> {
     Mailbox::parse(&format!("{named}@{domain}")).map_err(|why| wrong(&why))
 }
 
-/// The recipients of To, Cc and Bcc.
+/// The recipients of an argument: one, or several with commas, also as a header field has them.
+fn listed(words: &str, domain: &Domain) -> Result<Vec<Mailbox>, String> {
+    if let Ok(one) = complete(words, domain) {
+        return Ok(vec![one]);
+    }
+    match address::parse_header_list(words.as_bytes()) {
+        Ok(all) if !all.is_empty() => Ok(all.into_iter().map(|one| one.mailbox).collect()),
+        Ok(_) | Err(_) => words.split(',').map(|one| complete(one, domain)).collect(),
+    }
+}
+
+/// Without the line with which a mail of an mbox begins.
+fn without_mbox_line(octets: &[u8]) -> &[u8] {
+    if !octets.starts_with(b"From ") {
+        return octets;
+    }
+    let end = octets.iter().position(|octet| *octet == b'\n').map_or(0, |at| at + 1);
+    octets.get(end..).unwrap_or_default()
+}
+
+/// The recipients of To, Cc and Bcc; of Resent-To and its kin where it is resent (RFC 5322 §3.6.6).
 fn named_in(octets: &[u8]) -> Result<Vec<Mailbox>, String> {
     let mut all = Vec::new();
+    let is_resent = header::fields(octets).any(|field| RESENT.iter().any(|name| field.is(name)));
+    let wanted = if is_resent { RESENT } else { ["To", "Cc", "Bcc"] };
     for field in header::fields(octets) {
-        if !["To", "Cc", "Bcc"].iter().any(|name| field.is(name)) {
+        if !wanted.iter().any(|name| field.is(name)) {
             continue;
         }
         if field.unfolded().trim().is_empty() {
@@ -140,18 +167,18 @@ fn add_missing(text: &mut String, octets: &[u8], from: &From<'_>, now: Time) {
     }
 }
 
-/// The message without Bcc, where its recipients were taken from there.
-fn without_bcc(octets: &[u8], is_read: bool) -> Vec<u8> {
+/// The message without what others must not see (RFC 5322 §3.6.3).
+fn without_bcc(octets: &[u8]) -> Vec<u8> {
     let mut kept = octets.to_vec();
-    if is_read {
-        let gone: Vec<_> =
-            header::fields(octets).filter(|f| f.is("Bcc")).map(|f| f.range).collect();
-        for range in gone.into_iter().rev() {
-            kept.drain(range);
-        }
+    let is_hidden = |field: &header::Field<'_>| field.is("Bcc") || field.is("Resent-Bcc");
+    let gone: Vec<_> = header::fields(octets).filter(is_hidden).map(|field| field.range).collect();
+    for range in gone.into_iter().rev() {
+        kept.drain(range);
     }
     kept
 }
+
+const RESENT: [&str; 3] = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
 
 #[cfg(test)]
 mod tests {
@@ -194,6 +221,20 @@ mod tests {
         let batch = String::from_utf8(made.batch()).unwrap();
         assert!(batch.contains("From: \"A\\\"ni\" <ani@box.example>\r\n"), "{batch}");
         assert!(batch.ends_with("\r\n\r\n..dot\r\n.\r\nQUIT\r\n"), "{batch}");
+    }
+
+    #[test]
+    fn what_is_hidden_is_hidden_whoever_names_the_recipients() {
+        let text =
+            "From x@y Mon\nResent-To: e@e.example\nTo: b@b.example\nBcc: d@d.example\n\nhi\n";
+        for (line, to) in
+            [("-t", "RCPT TO:<e@e.example>"), ("c@c.example,f@f.example", "RCPT TO:<c@")]
+        {
+            let made = submission(line, text).unwrap();
+            assert!(made.commands()[2].starts_with(to), "{:?}", made.commands());
+            let content = String::from_utf8(made.content).unwrap();
+            assert!(!content.contains("Bcc") && !content.contains("From x@y"), "{content}");
+        }
     }
 
     #[test]
