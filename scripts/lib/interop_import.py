@@ -99,6 +99,35 @@ CONFIGURATIONS = {
             f"nobody@sub.{OURS}", "budi@foreign.example",
         ],
     },
+    "aliases": {
+        "main": """
+            myhostname = mail.ours.example
+            myorigin = ours.example
+            mydestination =
+            mynetworks = 127.26.0.8/29
+            relay_domains = ours.example
+            recipient_delimiter = +
+            smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+            relay_recipient_maps = inline:{{ani@ours.example=x, dewi@ours.example=x}}
+            virtual_alias_domains = old.example
+            virtual_alias_maps = texthash:{tables}/virtual
+            transport_maps = inline:{{{{ ours.example = :{inside} }}}}
+            relayhost = {hub}
+        """,
+        "tables": {
+            "virtual": """
+                info@ours.example   ani@ours.example
+                away@ours.example   budi@foreign.example
+                help@ours.example   info@ours.example
+                sales@old.example   dewi@ours.example
+            """,
+        },
+        "recipients": [
+            f"info@{OURS}", f"Info@{OURS}", f"info+tag@{OURS}", f"away@{OURS}", f"help@{OURS}",
+            f"ani@{OURS}", f"nobody@{OURS}", "sales@old.example", "nobody@old.example",
+            "budi@foreign.example",
+        ],
+    },
     "backup MX": {
         "main": """
             myhostname = mx2.ours.example

@@ -65,9 +65,11 @@ fn postfix(arguments: &PostfixArguments, output: &mut Output) -> Result<ExitCode
         }
     };
     let postfix = Postfix::new(&main, master.as_deref());
-    let files = files(dir, &postfix);
+    let named = files(dir, &postfix, postfix.paths());
+    let postfix = postfix.with_files(named);
+    let included = files(dir, &postfix, postfix.included_paths());
     let passwords = if is_standard_output { Passwords::Hidden } else { Passwords::Shown };
-    let imported = postfix.with_files(files).import(&dir.display().to_string(), passwords);
+    let imported = postfix.with_files(included).import(&dir.display().to_string(), passwords);
     let source = Source { name: file.display().to_string(), text: imported.toml.clone() };
     Config::of(vec![source], &BTreeMap::new(), &[]).map_err(|why| {
         Failure::Other(format!("{why}\nThis is an error of merpati import: nothing is written."))
@@ -122,9 +124,9 @@ fn tell(file: &Path, imported: &Imported, is_standard_output: bool, output: &mut
 }
 
 /// The texts of the files that the configuration names.
-fn files(dir: &Path, postfix: &Postfix) -> Files {
+fn files(dir: &Path, postfix: &Postfix, paths: Vec<String>) -> Files {
     let folder = postfix.folder();
-    let texts = postfix.paths().into_iter().map(|path| {
+    let texts = paths.into_iter().map(|path| {
         let place = place(dir, &folder, &path);
         let read = match &place {
             Some(place) => text(place).map_err(|why| reason(place, &why)),

@@ -117,3 +117,19 @@ fn a_copy_of_the_folder_is_read_in_place_of_the_folder_itself() {
         assert_eq!(found, want.map(PathBuf::from), "{path}");
     }
 }
+
+#[test]
+fn lists_that_a_file_of_aliases_includes_are_read_too() {
+    let folder = folder();
+    let main = "compatibility_level = 3.6\nmyhostname = mx.ours.example\n\
+                mydestination = mx.ours.example\nalias_maps = hash:/etc/postfix/aliases\n";
+    fs::write(folder.path().join("main.cf"), main).unwrap();
+    let text = "team: :include:/etc/postfix/members\nlost: :include:/etc/postfix/gone\n";
+    fs::write(folder.path().join("aliases"), text).unwrap();
+    fs::write(folder.path().join("members"), "ani@far.example\n").unwrap();
+    let (done, out, told) = import(folder.path(), Path::new("-"));
+    done.unwrap();
+    assert!(out.contains("addresses = [\"team@mx.ours.example\"]"), "{out}");
+    assert!(out.contains("to = [\"ani@far.example\"]"), "{out}");
+    assert!(told.contains("/etc/postfix/aliases:2 alias_maps: /etc/postfix/gone: "), "{told}");
+}

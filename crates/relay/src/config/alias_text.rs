@@ -14,7 +14,7 @@ use super::{
 
 /// What stands in a file.
 #[derive(Debug, Default)]
-pub(super) struct AliasText {
+pub(crate) struct AliasText {
     /// Its entries.
     pub lines: Vec<AliasLine>,
     /// What is wrong, and where.
@@ -23,7 +23,7 @@ pub(super) struct AliasText {
 
 /// One entry.
 #[derive(Debug)]
-pub(super) struct AliasLine {
+pub(crate) struct AliasLine {
     pub key: Key,
     /// Where the key stands.
     pub at: Range<usize>,
@@ -34,14 +34,14 @@ pub(super) struct AliasLine {
 
 /// What a key stands for.
 #[derive(Debug, PartialEq)]
-pub(super) enum Member {
+pub(crate) enum Member {
     /// The addresses in this file.
     Included(PathBuf, Range<usize>),
     Target(Target),
 }
 
 /// Reads a file.
-pub(super) fn read(text: &str, format: AliasFormat) -> AliasText {
+pub(crate) fn read(text: &str, format: AliasFormat) -> AliasText {
     let mut read = AliasText::default();
     let mut has_key = false;
     for (line, start) in lines(text) {
@@ -87,7 +87,7 @@ pub(super) fn read(text: &str, format: AliasFormat) -> AliasText {
 }
 
 /// Reads a list of members that another file includes.
-pub(super) fn read_list(text: &str) -> (Vec<Target>, Vec<(Wrong, Range<usize>)>) {
+pub(crate) fn read_list(text: &str) -> (Vec<Target>, Vec<(Wrong, Range<usize>)>) {
     let (mut targets, mut wrong) = (Vec::new(), Vec::new());
     for (line, start) in lines(text) {
         if line.trim_start().starts_with('#') {

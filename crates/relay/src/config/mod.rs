@@ -10,7 +10,7 @@
 //! what reads as documentation ([`mod@reference`], [`schema`]).
 
 pub mod access;
-mod alias_text;
+pub(crate) mod alias_text;
 pub mod aliases;
 mod check;
 mod check_access;
@@ -26,7 +26,7 @@ pub mod reference;
 pub mod schema;
 pub mod section;
 pub mod setting;
-mod setting_aliases;
+pub(crate) mod setting_aliases;
 mod setting_strangers;
 pub mod source;
 pub mod strangers;

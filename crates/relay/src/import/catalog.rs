@@ -172,7 +172,7 @@ const LOST: &[Known] = &[
     ("fallback_transport", "", Loud("there are no mailboxes on this machine, so none fall back")),
     ("header_checks", "", Loud(CONTENT)),
     ("header_size_limit", "102400", Left("headers have no limit but that of the whole message")),
-    ("luser_relay", "", Loud("unknown recipients are refused, and go to nobody")),
+    ("luser_relay", "", Loud("it is for mydestination, which is not delivered locally here")),
     ("local_header_rewrite_clients", "permit_inet_interfaces", Nothing(SHORT)),
     ("masquerade_domains", "", Loud(REWRITTEN)),
     ("mime_header_checks", "", Loud(CONTENT)),
@@ -181,7 +181,7 @@ const LOST: &[Known] = &[
     ("non_smtpd_milters", "", Loud(MILTERS)),
     ("notify_classes", "resource, software", Left(NOTICES)),
     ("permit_mx_backup_networks", "", Nothing("permit_mx_backup itself was not carried over")),
-    ("propagate_unmatched_extensions", "canonical, virtual", Nothing(NO_REWRITING)),
+    ("propagate_unmatched_extensions", "canonical, virtual", Nothing(EXTENSIONS)),
     ("receive_override_options", "", Left("there are no filters whose doubling it would avoid")),
     ("recipient_bcc_maps", "", Loud(COPIES)),
     ("recipient_canonical_maps", "", Loud(REWRITTEN)),
@@ -397,6 +397,7 @@ const PASSWORDS: &str = "a password is said under TLS only, unless route.auth_cl
 const SHORT: &str = "addresses without a full domain are not completed but refused";
 const SHORT_LOST: &str = "addresses without a domain are not completed but refused: programs on \
                           this machine must write whole addresses";
+const EXTENSIONS: &str = "there are no aliases with extensions";
 const NO_REWRITING: &str = "addresses are not rewritten";
 const REWRITTEN: &str = "addresses are not rewritten: let the program that sends, or the next hop, \
                          do it";

@@ -118,7 +118,8 @@ pub(super) fn hop_of(postfix: &Postfix, class: Class) -> Hop {
     let transport = transport_of(postfix, class);
     let has_next_hop = transport.split_once(':').is_some_and(|(_, next_hop)| !next_hop.is_empty());
     match class {
-        Class::Alias => Hop::Lost("addresses are not rewritten to others".to_owned()),
+        // What is no alias there is nobody.
+        Class::Alias => hop(postfix, "error:there is no such address here"),
         Class::Default | Class::Relay if !has_next_hop => {
             relayhost(postfix, &postfix.scope().value("relayhost"), &transport)
         }
@@ -194,7 +195,7 @@ mod tests {
                 Class::Mailbox,
                 "\"lmtp:/var/spool/postfix/p/l\"",
             ),
-            ("", Class::Alias, "lost"),
+            ("", Class::Alias, "\"refuse there is no such address here\""),
         ] {
             let postfix = postfix(text, "", &[]);
             let shown = match hop_of(&postfix, class) {

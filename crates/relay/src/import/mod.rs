@@ -7,9 +7,12 @@
 //! what a parameter is worth ([`scope`], [`catalog`]), what it means ([`networks`], [`domains`],
 //! [`restrictions`], [`hop`], [`classes`]), what becomes of it here ([`access`], [`listeners`],
 //! [`recipients`], [`checks`], [`rules`], [`routes`], [`ways`], [`egress`], [`limits`],
-//! [`aliases`]), and what is told ([`report`], [`fates`], [`document`], [`names`]).
+//! [`alias_rows`], [`aliases`], [`alias_tables`]), and what is told ([`report`], [`fates`],
+//! [`document`], [`names`]).
 
 mod access;
+mod alias_rows;
+mod alias_tables;
 mod aliases;
 mod catalog;
 mod checks;
@@ -41,6 +44,7 @@ use merpati_mail::Domain;
 
 use self::{
     access::Doors,
+    aliases::Aliases,
     classes::{Class, Classes},
     document::{Table, comment, wrapped},
     main_cf::MainCf,
@@ -117,10 +121,20 @@ impl Postfix {
         self.scope().value("config_directory")
     }
 
-    /// Takes the texts of the files.
+    /// The paths of the files that its files of aliases include, once those are there.
+    pub fn included_paths(&self) -> Vec<String> {
+        let names = self.scope().words("alias_maps");
+        let mut paths: Vec<String> =
+            names.iter().flat_map(|name| alias_rows::included(&self.files, name)).collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+
+    /// Takes the texts of files, beside those that it has.
     #[must_use]
     pub fn with_files(mut self, files: Files) -> Self {
-        self.files = files;
+        self.files.texts.extend(files.texts);
         self
     }
 
@@ -131,6 +145,7 @@ impl Postfix {
         let transports = Transports::of(self, &mut report);
         let ways = Ways { postfix: self, classes: &classes, transports: &transports };
         let mut ours = recipients::domains(&ways, &transports, &mut report);
+        let aliases = Aliases::of(&ways, &mut ours);
         let doors = access::doors(self, !ours.is_empty(), &mut report);
         if doors.is_closed && !ours.is_empty() {
             let text = "no listener takes mail from anybody, so no domain is ours: strangers may \
@@ -145,7 +160,8 @@ impl Postfix {
             recipients::tell_of_those_below(&ways, &ours, &mut report);
         }
         let mut tables = vec![self.server(&mut report), self.relay(&doors, &ours, &mut report)];
-        tables.push(recipients::table(&ways, &doors, &ours, &mut report));
+        tables.push(recipients::table(&ways, (&doors, &aliases), &ours, &mut report));
+        tables.extend(aliases.tables(&ways, &ours, &mut report));
         tables.extend(checks::tables(self, &doors, &mut report));
         tables.extend(listeners::tables(self, &doors, &mut report));
         if doors.all.iter().any(|door| door.has_auth) {
@@ -156,7 +172,6 @@ impl Postfix {
         tables.extend(egress::tables(self, &transports, &mut report));
         tables.push(limits::delivery(&self.scope(), &mut report));
         tables.push(limits::retry(&self.scope(), &mut report));
-        aliases::tell(self, &mut report);
         self.used_by_routes(&classes, &mut report);
         let fates = fates::settle(self, &transports, &mut report);
         let needless = needless(&fates, &report);
@@ -217,7 +232,12 @@ impl Postfix {
         let scope = self.scope();
         let mut table = Table::new("[relay]");
         if !ours.is_empty() {
-            let names = ["mydestination", "virtual_mailbox_domains", "relay_domains"];
+            let names = [
+                "mydestination",
+                "virtual_alias_domains",
+                "virtual_mailbox_domains",
+                "relay_domains",
+            ];
             let from: Vec<String> = names
                 .iter()
                 .filter(|name| scope.has(name))

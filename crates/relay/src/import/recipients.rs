@@ -11,6 +11,7 @@ use merpati_mail::{Domain, Mailbox};
 use super::{
     Postfix,
     access::Doors,
+    aliases::{self, Aliases},
     classes::Class,
     document::Table,
     hop::Hop,
@@ -101,7 +102,7 @@ struct Known {
 /// `[recipients]`.
 pub(super) fn table(
     ways: &Ways<'_>,
-    doors: &Doors<'_>,
+    (doors, aliases): (&Doors<'_>, &Aliases),
     ours: &[Domain],
     report: &mut Report,
 ) -> Table {
@@ -116,6 +117,9 @@ pub(super) fn table(
         let text = "every recipient in our domains is taken, and returned later, to senders who \
                     may be forged: see [recipients]";
         report.left(&scope, "smtpd_reject_unlisted_recipient", Weight::Loud, text);
+        if !aliases.is_empty() && !ours.is_empty() {
+            separator(&mut table, ways.postfix, report);
+        }
         return table;
     }
     report.nothing(&scope, "smtpd_reject_unlisted_recipient", "recipients are always looked up");
@@ -123,6 +127,9 @@ pub(super) fn table(
     for class in OURS {
         let domains: BTreeSet<&Domain> =
             ours.iter().filter(|domain| ways.classes.class(domain) == class).collect();
+        // Where only aliases lead somewhere, nobody else exists.
+        let domains: BTreeSet<&Domain> =
+            domains.into_iter().filter(|domain| ways.is_delivered(domain)).collect();
         if !domains.is_empty() {
             of_class(ways, class, &domains, &mut known, report);
         }
@@ -131,16 +138,25 @@ pub(super) fn table(
         let lists = super::restrictions::LISTS.into_iter();
         lists.flat_map(|list| items(&door.scope, list)).any(|item| item.name == UNVERIFIED)
     };
+    // Of a domain with aliases alone, only a list can say that the others are nobody; where there
+    // is a catch-all, nobody is nobody.
+    let is_alone = |domain: &&Domain| !ways.is_delivered(domain) && !aliases.has_catch_all(domain);
+    let alone: Vec<Domain> = ours.iter().filter(is_alone).cloned().collect();
+    known.has_list |= !alone.is_empty();
     // Those that need not be asked about are listed.
     known.has_list |= known.is_asked && !known.all.is_empty();
     known.is_asked |= doors.all.iter().any(asks);
+    tell_of_aliases(ways.postfix, aliases, (&known, &alone), report);
     if known.has_list && known.all.is_empty() {
         // An empty list would be none, and let everybody exist.
-        let postmaster = ours.first().and_then(|d| Mailbox::new("postmaster", d.clone()).ok());
+        let some = alone.first().or_else(|| ours.first());
+        let postmaster = some.and_then(|d| Mailbox::new("postmaster", d.clone()).ok());
         known.all.extend(postmaster.map(KnownRecipient::Address));
     }
     if known.has_list {
         table.list("known", &known.all, &known.from.join(", "));
+        separator(&mut table, ways.postfix, report);
+    } else if !aliases.is_empty() && !ours.is_empty() {
         separator(&mut table, ways.postfix, report);
     } else {
         report.nothing(&scope, "recipient_delimiter", "all recipients exist");
@@ -150,6 +166,38 @@ pub(super) fn table(
         table.set("call_ahead", &CallAhead::OrDefer, from);
     }
     table
+}
+
+/// Where who is listed, or nobody, comes to another place than before.
+fn tell_of_aliases(
+    postfix: &Postfix,
+    aliases: &Aliases,
+    (known, alone): (&Known, &[Domain]),
+    report: &mut Report,
+) {
+    let scope = postfix.scope();
+    let listed = known.all.iter().filter_map(|one| match one {
+        KnownRecipient::Address(mailbox) => Some(mailbox),
+        KnownRecipient::Domain(_) => None,
+    });
+    let caught = aliases.caught(listed, aliases::separator(postfix));
+    if !caught.is_empty() {
+        let text = format!(
+            "a catch-all took the mail for {} as well, who are listed and have no alias of their \
+             own; here it goes to their mailboxes",
+            few(&caught)
+        );
+        report.left(&scope, "virtual_alias_maps", Weight::Loud, &text);
+    }
+    if known.is_asked && !alone.is_empty() {
+        let alone: Vec<String> = alone.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "in {} only aliases exist, and there is no next hop to ask about others: with \
+             recipients.call_ahead mail for them is taken, and returned",
+            few(&alone)
+        );
+        report.left(&scope, "virtual_alias_maps", Weight::Loud, &text);
+    }
 }
 
 fn of_class(
@@ -229,8 +277,7 @@ fn separator(table: &mut Table, postfix: &Postfix, report: &mut Report) {
     let scope = postfix.scope();
     let name = "recipient_delimiter";
     let value = scope.value(name);
-    let usable = |c: &char| c.is_ascii_punctuation() && *c != '@' && *c != '"';
-    let first = value.chars().next().filter(usable);
+    let first = aliases::separator(postfix);
     let from = report.carried(&scope, name);
     table.set("separator", &first.map(Separator), &from);
     if value.chars().count() > 1 {
@@ -259,9 +306,10 @@ mod tests {
         let classes = Classes::of(&postfix, &mut report);
         let transports = Transports::of(&postfix, &mut report);
         let ways = Ways { postfix: &postfix, classes: &classes, transports: &transports };
-        let ours = domains(&ways, &transports, &mut report);
+        let mut ours = domains(&ways, &transports, &mut report);
+        let aliases = Aliases::of(&ways, &mut ours);
         let doors = doors(&postfix, true, &mut report);
-        let table = text(&[table(&ways, &doors, &ours, &mut report)]);
+        let table = text(&[table(&ways, (&doors, &aliases), &ours, &mut report)]);
         let lines = table.lines().filter(|line| !line.starts_with(['#', '[']));
         let names: Vec<String> = ours.iter().map(ToString::to_string).collect();
         (names.join(" "), lines.collect::<Vec<_>>().join("; "))

@@ -77,18 +77,19 @@ fn lost(table: &mut Table, postfix: &Postfix, rule: &Rule, why: &str, report: &m
         }
         When::SenderBelow(domain) => format!("mail from {domain}"),
     };
-    let text = format!("{for_whom} is refused: {why}; write where it goes into `to` of its route");
+    let but = if rule.name == "this-machine" { ", but for its aliases" } else { "" };
+    let text =
+        format!("{for_whom} is refused{but}: {why}; write where it goes into `to` of its route");
     let scope = postfix.scope();
     match rule.name.as_str() {
         "this-machine" => {
             let weight = if scope.has("mydestination") { Weight::Loud } else { Weight::Plain };
             let text = format!(
                 "{text}, such as lmtp:/run/dovecot/lmtp, and add the domains to \
-                                relay.local_domains"
+                 relay.local_domains"
             );
             report.left(&scope, "mydestination", weight, &text);
         }
-        "aliases" => report.left(&scope, "virtual_alias_domains", Weight::Loud, &text),
         "mailboxes" => report.left(&scope, "virtual_mailbox_domains", Weight::Loud, &text),
         _ => {
             let place = Place { file: rule.from.as_str().into(), line: 0 };

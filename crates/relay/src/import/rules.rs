@@ -145,6 +145,16 @@ impl Ways<'_> {
         }
     }
 
+    /// The domains whose mail the local delivery agent takes, which looks up `alias_maps`.
+    pub(super) fn local_domains(&self) -> Vec<Domain> {
+        let transport = self.postfix.scope().value("local_transport");
+        if transport.split(':').next() != Some("local") {
+            return Vec::new();
+        }
+        let named = self.classes.named(Class::Local).iter();
+        named.filter(|domain| self.transports.row(domain).is_none()).cloned().collect()
+    }
+
     fn of_row(&self, row: &Row, class: Class) -> Hop {
         let (transport, next_hop) = row.value.split_once(':').unwrap_or((&row.value, ""));
         match (transport.trim(), next_hop.trim()) {

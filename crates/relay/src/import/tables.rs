@@ -103,7 +103,8 @@ impl Files {
         Ok(entries.collect())
     }
 
-    fn text(&self, path: &str) -> Result<&str, String> {
+    /// The text of a file.
+    pub(super) fn text(&self, path: &str) -> Result<&str, String> {
         match self.texts.get(path) {
             Some(Ok(text)) => Ok(text),
             Some(Err(why)) => Err(format!("{path}: {why}")),
