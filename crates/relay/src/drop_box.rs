@@ -141,7 +141,7 @@ fn settle(file: &Path, left: &Left) {
         let batch = batch_for(&octets, recipients);
         if let Err(error) = fs::write(&of_them, batch) {
             // Better twice for some than never for these.
-            tracing::error!(file = %file.display(), %error, "recipients that are left cannot be kept");
+            tracing::error!(file = %file.display(), %error, "what is left cannot be kept");
             rename(file, "mail");
             return;
         }

@@ -32,8 +32,8 @@ section! {
             "`MERPATI_DATA`; else `$XDG_DATA_HOME/merpati`; else `~/.local/share/merpati`; for \
              root, or without a home, `/var/lib/merpati`",
         );
-        /// Where the HTTP API listens: health, metrics, status, the sandbox and the queue. It has no
-        /// passwords yet, so anybody who reaches it may read captured mail, see the envelopes of
+        /// Where the HTTP API listens: health, metrics, status, the sandbox and the queue. It has
+        /// no passwords yet, so anybody who reaches it may read captured mail, see the envelopes of
         /// what waits, and hold, cancel or retry it. What was said, what became of mail and its
         /// content are told at `server.control_socket` alone. An empty list: nowhere.
         http_listen: Vec<SocketAddr> = Default::Value("127.0.0.1:8025");
