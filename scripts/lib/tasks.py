@@ -20,6 +20,7 @@ import threading
 sys.dont_write_bytecode = True
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "tasks.md"
 PROVIDER = ("smtp.provider.example", "127.0.0.9")
+ADDRESSES = {PROVIDER[0]: PROVIDER[1], "example.org": "192.0.2.25", "example.net": "192.0.2.26"}
 COMMANDS_MAX = 10
 MARK = "that was all of it:"
 
@@ -56,7 +57,7 @@ def pattern(lines):
 
 
 class Names(threading.Thread):
-    """A name server that knows the provider and nothing else (RFC 1035)."""
+    """A name server that knows the addresses of the page's hosts and nothing else (RFC 1035)."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -69,10 +70,10 @@ class Names(threading.Thread):
             end = query.index(b"\0", 12) + 5
             name = b".".join(self.labels(query[12:])).decode().lower()
             is_address = query[end - 4:end - 2] == b"\0\1"
-            known = name == PROVIDER[0]
+            known = name in ADDRESSES
             answer = b""
             if known and is_address:
-                answer = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 60, 4) + socket.inet_aton(PROVIDER[1])
+                answer = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 60, 4) + socket.inet_aton(ADDRESSES[name])
             flags = 0x8180 if known else 0x8183
             head = query[:2] + struct.pack(">HHHHH", flags, 1, 1 if answer else 0, 0, 0)
             self.socket.sendto(head + query[12:end] + answer, whom)
@@ -172,7 +173,7 @@ def play(title, blocks, folder):
         lmtp = "/run/dovecot/lmtp"
         if any(lmtp in command for block in blocks for command, _ in block):
             from peers import Dovecot
-            dovecot = Dovecot(folder, "example.org", "127.0.0.1", ["ani"])
+            dovecot = Dovecot(folder / "dovecot", "example.org", "127.0.0.1", ["ani"])
             lmtp_here = str(dovecot.lmtp_socket)
         for number, block in enumerate(blocks):
             if waits and number == 1:
