@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import statistics
 import subprocess
 import time
 
@@ -13,6 +14,8 @@ from servers import end_process, free_port
 WAITING_MAX_MIB = 250
 RESTART_MAX_SECONDS = 5
 IDLE_MAX_MIB = 25
+SCRAPE_MAX_MS = 20
+SCRAPES = 21
 SIZE = 1_024
 SESSIONS = 50
 # So many deliveries fail often before the others come: a fifth of them.
@@ -49,6 +52,7 @@ def restart(rig, merpati, place, queued):
             sent = place / f"part-{part}"
             rates.append(rig.load(relay.port, messages, SIZE, SESSIONS, sent)["accept_per_s"])
         told["waiting"] = settled_mib(relay)
+        told["scrape"] = scrape_ms(relay)
         octets = sum(f.stat().st_blocks * 512 for f in (place / "relay").rglob("*") if f.is_file())
         end_process(relay.process)
     filled = time.monotonic()
@@ -75,7 +79,7 @@ def restart(rig, merpati, place, queued):
         f"{OFTEN_ATTEMPTS} times or more; page cache {'dropped' if is_cold else 'NOT dropped'}\n"
         f"waiting: PSS {told['waiting']:.0f} MiB, on disk {octets / 2**20:,.0f} MiB; accepted a "
         f"second, by quarters of the filling: {', '.join(f'{rate:,.0f}' for rate in rates)}; "
-        f"by an empty relay {none:,.0f}\n"
+        f"by an empty relay {none:,.0f}; a scrape of the metrics {told['scrape']:.1f} ms\n"
         f"after the restart: listens at {told['ready']:.2f} s, {MEANWHILE:,} more taken by "
         f"{told['taken']:.2f} s, all read at {told['recovered']:.2f} s, first delivery "
         f"{told['first']:.2f} s, all delivered {told['drained']:.0f} s",
@@ -116,6 +120,16 @@ def deep(rig, merpati, place, queued):
         flush=True,
     )
     return told
+
+
+def scrape_ms(relay):
+    """What a scrape of the metrics costs in the middle, as whoever scrapes sees it."""
+    took = []
+    for _ in range(SCRAPES):
+        began = time.monotonic()
+        relay.ask("/metrics")
+        took.append((time.monotonic() - began) * 1_000)
+    return statistics.median(took)
 
 
 def queue_length(relay):

@@ -190,7 +190,7 @@ impl Committer {
     }
 
     /// Resolves when the thread has gone once through its work, with all that this means for the
-    /// disk: within [`IDLE_WAIT`] unless it hangs; false where it has ended.
+    /// disk: within `IDLE_WAIT` unless it hangs; false where it has ended.
     pub async fn beat(&self) -> bool {
         let (sender, beat) = oneshot::channel();
         if lock(&self.shared.waiting).stage != Stage::Open {

@@ -3,12 +3,11 @@
 //! Invariant: nobody may send to where Postfix did not let him; what is in doubt is left out and
 //! told. Every parameter that is set has exactly one [`Fate`]. Pure: the files are read before.
 //!
-//! In the order of the flow: how Postfix writes ([`text`], [`main_cf`], [`master_cf`], [`tables`]),
-//! what a parameter is worth ([`scope`], [`catalog`]), what it means ([`networks`], [`domains`],
-//! [`restrictions`], [`hop`], [`classes`]), what becomes of it here ([`access`], [`listeners`],
-//! [`recipients`], [`checks`], [`rules`], [`routes`], [`ways`], [`egress`], [`limits`],
-//! [`alias_rows`], [`aliases`], [`alias_tables`]), and what is told ([`report`], [`fates`],
-//! [`document`], [`names`]).
+//! In the order of the flow: how Postfix writes (`text`, `main_cf`, `master_cf`, `tables`), what a
+//! parameter is worth (`scope`, `catalog`), what it means (`networks`, `domains`, `restrictions`,
+//! `hop`, `classes`), what becomes of it here (`access`, `listeners`, `recipients`, `checks`,
+//! `rules`, `routes`, `ways`, `egress`, `limits`, `alias_rows`, `aliases`, `alias_tables`), and
+//! what is told (`report`, `fates`, `document`, `names`).
 
 mod access;
 mod alias_rows;
