@@ -41,7 +41,8 @@ pub fn dsn(octets: &[u8]) {
             Item { recipient, news, at: Time::from_secs(1_000_000) }
         })
         .collect();
-    let desk = Desk { by: Domain::parse("mx.example").expect("a domain"), postmaster: None };
+    let by = Domain::parse("mx.example").expect("a domain");
+    let desk = Desk { by, postmaster: None, aliases: None };
     let named = (QueueId::from_bits(6), Time::from_secs(2_000_000));
     message.size_bytes = header.len() as u64;
     let about = Loaded { accepted: message, header: header.into() };

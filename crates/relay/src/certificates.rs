@@ -70,6 +70,25 @@ impl Certificates {
         *self.slots.write().unwrap_or_else(PoisonError::into_inner) = slots;
     }
 
+    /// Takes over from `before` what could not be read now from the same files: a reload makes
+    /// all anew, and must not take TLS away either.
+    pub fn keep(&self, before: &[Arc<Self>]) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots.iter_mut().filter(|slot| slot.current.is_none()) {
+            slot.current = before.iter().find_map(|one| one.read_from(&slot.pair));
+            if slot.current.is_some() {
+                let chain = slot.pair.chain.display();
+                tracing::warn!(%chain, "the certificate that was read before stays in use");
+            }
+        }
+    }
+
+    /// What was read from these files and is in use.
+    fn read_from(&self, pair: &Pair) -> Option<Arc<CertifiedKey>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().find(|slot| slot.pair == *pair).and_then(|slot| slot.current.clone())
+    }
+
     /// Whether a handshake can succeed.
     pub fn are_usable(&self) -> bool {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
@@ -208,6 +227,14 @@ mod tests {
         fs::write(&pair.chain, "nonsense").unwrap();
         certificates.refresh();
         assert_eq!(chosen(&certificates, None, &all), ["second.example"]);
+        // Made anew, as by a reload.
+        let other = certify(folder.path(), "other", &["first.example"]);
+        let again = Certificates::load(pair.clone(), [other]);
+        let before = [Arc::new(certificates)];
+        assert_eq!(chosen(&again, None, &all), ["first.example"]);
+        again.keep(&before);
+        assert_eq!(chosen(&again, None, &all), ["second.example"]);
+        let [certificates] = before;
         fs::remove_file(&pair.key).unwrap();
         certificates.refresh();
         assert_eq!(chosen(&certificates, None, &all), ["second.example"]);

@@ -137,7 +137,11 @@ impl Node {
             routes: outbound::route_facts(&config),
             aliases: aliases.clone(),
         }));
-        signals.certificates = opened.certificates();
+        let certificates = opened.certificates();
+        for one in &certificates {
+            one.keep(&signals.certificates);
+        }
+        signals.certificates = certificates;
         let gone = std::mem::replace(&mut self.gates, opened.gates.clone());
         // Who is inside of a listener that is no more is waited for at the end.
         for (name, gate) in gone {
