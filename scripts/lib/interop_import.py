@@ -14,7 +14,7 @@ import time
 from conformance_peers import Dns, Peer
 from interop_mails import HEADER
 from peers import free_ports
-from servers import Postfix, Server, end_process, wait_until
+from servers import Postfix, Server, serve
 
 NETWORK = "127.26.0."
 POSTFIX, MERPATI = NETWORK + "1", NETWORK + "2"
@@ -177,18 +177,7 @@ class Imported(Server):
             f"listener.{listener}.listen={MERPATI}:0",
         ):
             command += ["--set", setting]
-        with open(folder / "output", "wb") as output:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
-        listening = folder / "data/listening"
-        try:
-            wait_until("merpati", listening.exists, self.process)
-        except RuntimeError:
-            end_process(self.process)
-            print((folder / "output").read_text())
-            raise
-        places = dict(line.split() for line in listening.read_text().splitlines())
+        self.process, places = serve(command, folder)
         self.port = int(places[listener].rsplit(":", 1)[1])
 
 

@@ -101,6 +101,22 @@ class Server:
         end_process(self.process)
 
 
+def serve(command, folder):
+    """Starts a relay with its data in folder/data; the process, and the address by name where it listens."""
+    with open(folder / "output", "wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    listening = folder / "data" / "listening"
+    try:
+        wait_until("merpati", listening.exists, process)
+    except RuntimeError:
+        end_process(process)
+        print((folder / "output").read_text())
+        raise
+    return process, dict(line.split() for line in listening.read_text().splitlines())
+
+
 class Merpati(Server):
     """`merpati serve` with one sandbox."""
 
@@ -121,18 +137,7 @@ class Merpati(Server):
         )
         for setting in everywhere + tuple(settings):
             command += ["--set", setting]
-        with open(folder / "output", "wb") as output:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
-        listening = data / "listening"
-        try:
-            wait_until("merpati", listening.exists, self.process)
-        except RuntimeError:
-            end_process(self.process)
-            print((folder / "output").read_text())
-            raise
-        places = dict(line.split() for line in listening.read_text().splitlines())
+        self.process, places = serve(command, folder)
         self.http = f"http://{places.pop('http')}"
         self.ports = {name: int(place.rsplit(":", 1)[1]) for name, place in places.items()}
         self.port = self.ports["sandbox"]

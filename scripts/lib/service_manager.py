@@ -148,30 +148,25 @@ def activation(folder):
     host, port = free_address()
     command = [tool, "-l", f"{host}:{port}"]
     with relay(folder, [f"listener.sandbox.listen={host}:{port}"], command=command):
-        end = time.monotonic() + PATIENCE
-        while True:
-            # The tool starts the relay with the first connection, which waits for it.
-            try:
-                send(host, port)
-                break
-            except ConnectionRefusedError:
-                if time.monotonic() > end:
-                    check(False, "systemd-socket-activate listens")
-                time.sleep(0.05)
+        send_to_tool(host, port)
         check(True, "a socket of systemd-socket-activate is used by its address")
     other, _ = free_address()
     command = [tool, "-l", f"{host}:{port}", "--fdname=sandbox"]
     with relay(folder, [f"listener.sandbox.listen={other}:25"], command=command):
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                send(host, port)
-                break
-            except ConnectionRefusedError:
-                if time.monotonic() > end:
-                    check(False, "systemd-socket-activate listens")
-                time.sleep(0.05)
+        send_to_tool(host, port)
         check(not listens(other, 25), "and by its name, in place of the address of the listener")
+
+
+def send_to_tool(host, port):
+    """One mail, once systemd-socket-activate listens: it starts the relay with this connection."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return send(host, port)
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                check(False, "systemd-socket-activate listens")
+            time.sleep(0.05)
 
 
 def listens(host, port):
