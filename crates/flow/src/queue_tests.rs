@@ -363,5 +363,5 @@ fn an_operator_may_send_at_once_what_was_to_be_released_later() {
 fn sizes() {
     assert!(size_of::<Message>() <= 48, "{}", size_of::<Message>());
     assert!(size_of::<Delivery>() <= 40, "{}", size_of::<Delivery>());
-    assert!(size_of::<(Time, DeliveryId)>() <= 24);
+    assert!(size_of::<lane::Entry>() <= 20);
 }

@@ -282,7 +282,7 @@ impl Disk {
             return Err(SpoolError::Io { what: "begin a segment".to_owned(), source });
         }
         let segment = Segment::new(sequence, slot.number, slot.octets, Arc::clone(&slot.file));
-        self.shared.index().segments.push_back(segment);
+        self.shared.index().begin(segment);
         self.newest =
             Some(Sealed { sequence, mark, slot: slot.number, end: FRAMES_AT, next: self.next });
         self.tail =

@@ -77,6 +77,21 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// A segment begins; what was written before lies in the others.
+    pub(crate) fn begin(&mut self, segment: Segment) {
+        if let Some(newest) = self.segments.back_mut() {
+            newest.opened.shrink_to_fit();
+        }
+        self.segments.push_back(segment);
+    }
+
+    /// All of this segment was read.
+    pub(crate) fn read(&mut self, sequence: u64) {
+        if let Some(segment) = self.segment_mut(low(sequence)) {
+            segment.opened.shrink_to_fit();
+        }
+    }
+
     /// Takes note of a record. Gives the message whose large content is not needed any more.
     pub(crate) fn apply(&mut self, keeping: Keeping, place: Place, lsn: Lsn) -> Option<QueueId> {
         match keeping {

@@ -127,6 +127,7 @@ impl<'a> Replay<'a> {
             self.next = self.next.max(next);
         }
         self.newest = Some(Sealed { sequence, mark: segment.mark, slot, end, next: self.next });
+        self.shared.index().read(sequence);
         self.shared.segments_unread.fetch_sub(1, Ordering::Relaxed);
         Ok(ControlFlow::Continue(()))
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use merpati_mail::{DeliveryId, Priority, Time};
+use merpati_mail::{DeliveryId, Priority, QueueId, Time};
 
 use super::{LaneId, LaneKey, Parking};
 
@@ -17,14 +17,27 @@ use super::{LaneId, LaneKey, Parking};
 pub(super) struct Lane {
     pub(super) key: LaneKey,
     /// Those of normal priority.
-    waiting: BTreeSet<(Time, DeliveryId)>,
+    waiting: BTreeSet<Entry>,
     /// The others; no set is empty.
-    ranked: BTreeMap<Priority, BTreeSet<(Time, DeliveryId)>>,
+    ranked: BTreeMap<Priority, BTreeSet<Entry>>,
     /// Living deliveries, waiting or not; a lane without any is forgotten.
     pub(super) members: usize,
     /// Why nothing in it may be taken; `None` where it may.
     pub(super) parking: Option<Parking>,
 }
+
+/// When a delivery is due, and which: 20 octets in place of the 24 of a pair. The sets of a lane
+/// are half full where what waits came in the order of its times, so four octets more are ten each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry {
+    due: Halves,
+    message: Halves,
+    recipient: u32,
+}
+
+/// A number whose alignment is that of its halves; the upper one decides first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Halves(u32, u32);
 
 /// Where a delivery is indexed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +75,8 @@ impl Lane {
         let ranked = self.ranked.iter().map(|(priority, waiting)| (*priority, waiting));
         let all = std::iter::once((Priority::NORMAL, &self.waiting)).chain(ranked);
         all.filter_map(|(priority, waiting)| {
-            let (due, id) = *waiting.first()?;
-            Some((priority, due, id))
+            let first = waiting.first()?;
+            Some((priority, first.due(), first.delivery()))
         })
     }
 
@@ -72,18 +85,48 @@ impl Lane {
             Priority::NORMAL => &mut self.waiting,
             other => self.ranked.entry(other).or_default(),
         };
-        waiting.insert((place.due, id));
+        waiting.insert(Entry::new(place.due, id));
     }
 
     pub(super) fn remove(&mut self, place: Place, id: DeliveryId) {
         if place.priority == Priority::NORMAL {
-            self.waiting.remove(&(place.due, id));
+            self.waiting.remove(&Entry::new(place.due, id));
         } else if let Some(waiting) = self.ranked.get_mut(&place.priority) {
-            waiting.remove(&(place.due, id));
+            waiting.remove(&Entry::new(place.due, id));
             if waiting.is_empty() {
                 self.ranked.remove(&place.priority);
             }
         }
+    }
+}
+
+impl Entry {
+    const fn new(due: Time, id: DeliveryId) -> Self {
+        Self {
+            due: Halves::of(due.as_micros()),
+            message: Halves::of(id.message.bits()),
+            recipient: id.recipient,
+        }
+    }
+
+    const fn due(self) -> Time {
+        Time::from_micros(self.due.whole())
+    }
+
+    const fn delivery(self) -> DeliveryId {
+        let message = QueueId::from_bits(self.message.whole());
+        DeliveryId { message, recipient: self.recipient }
+    }
+}
+
+impl Halves {
+    #[expect(clippy::cast_possible_truncation, reason = "each half is what is wanted")]
+    const fn of(whole: u64) -> Self {
+        Self((whole >> 32) as u32, whole as u32)
+    }
+
+    const fn whole(self) -> u64 {
+        (self.0 as u64) << 32 | self.1 as u64
     }
 }
 
