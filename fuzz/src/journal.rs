@@ -62,7 +62,8 @@ impl State {
             | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
-            | Event::Released { .. } => {}
+            | Event::Released { .. }
+            | Event::Rerouted { .. } => {}
         }
     }
 }

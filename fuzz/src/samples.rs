@@ -98,14 +98,15 @@ pub(crate) fn carried(id: QueueId, size_bytes: u64, attempts: u32) -> Event {
     ];
     let deliveries = (0..).zip(waiting).map(|(recipient, waiting)| {
         let is_delay_told = recipient == 1;
-        (recipient, DeliveryState { attempts, waiting, is_delay_told })
+        let rule = (recipient == 0).then(|| "backup".into());
+        (recipient, DeliveryState { attempts, waiting, is_delay_told, rule })
     });
     let deliveries = deliveries.collect();
     Event::Carried(Box::new(Carried { accepted: accepted(id, size_bytes), deliveries }))
 }
 
 /// One event of each kind.
-pub(crate) fn events() -> [Event; 11] {
+pub(crate) fn events() -> [Event; 12] {
     let id = QueueId::from_bits(77);
     let delivery = DeliveryId { message: id, recipient: 1 };
     [
@@ -118,6 +119,11 @@ pub(crate) fn events() -> [Event; 11] {
         Event::Expired { delivery, cause: cause(Reply::bare(451, "later"), None) },
         Event::Held { delivery, hold: hold() },
         Event::Released { delivery, until: Time::from_secs(9) },
+        Event::Rerouted {
+            delivery,
+            rule: Some("backup".into()),
+            until: Time::from_secs(9),
+        },
         Event::Retired(id),
         Event::Delayed { message: id, recipients: vec![0, 1] },
     ]

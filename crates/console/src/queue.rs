@@ -48,8 +48,10 @@ pub struct EnvelopeFacts {
     pub listener: String,
     /// The credential that authenticated; `None` where nothing did.
     pub credential: Option<String>,
-    /// What the rules say about it; `None` where no rule covers it.
+    /// Where it goes; `None` where no rule covers it.
     pub route: Option<Route>,
+    /// Whether an operator chose the rule of this route.
+    pub is_rerouted: bool,
 }
 
 /// How a living delivery stands.
@@ -271,6 +273,8 @@ pub enum Verb {
     Hold(Hold),
     /// Let those that are held go, at once.
     Release,
+    /// Lead them by the rule of this name, at once; `None`: by the first that matches again.
+    Reroute(Option<String>),
     /// Try those that wait at once.
     Retry,
 }
@@ -282,6 +286,7 @@ impl Verb {
             Self::Cancel => "cancel",
             Self::Hold(_) => "hold",
             Self::Release => "release",
+            Self::Reroute(_) => "reroute",
             Self::Retry => "retry",
         }
     }
@@ -291,10 +296,12 @@ impl Verb {
         match (self, standing) {
             (Self::Hold(_), Standing::Held)
             | (Self::Release, Standing::Attempting | Standing::Waiting)
+            | (Self::Reroute(_), Standing::Attempting)
             | (Self::Retry, Standing::Attempting | Standing::Held) => false,
             (Self::Cancel, _)
             | (Self::Hold(_), Standing::Attempting | Standing::Waiting)
             | (Self::Release, Standing::Held)
+            | (Self::Reroute(_), Standing::Held | Standing::Waiting)
             | (Self::Retry, Standing::Waiting) => true,
         }
     }

@@ -255,7 +255,7 @@ fn meant(problem: Problem, near: Option<&str>) -> Problem {
 /// The longest wait for a message; ask again for more.
 pub const TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
-const PATHS: [&str; 20] = [
+const PATHS: [&str; 21] = [
     "/healthz",
     "/metrics",
     "/readyz",
@@ -266,6 +266,7 @@ const PATHS: [&str; 20] = [
     "/v1/queue/cancel",
     "/v1/queue/hold",
     "/v1/queue/release",
+    "/v1/queue/reroute",
     "/v1/queue/retry",
     "/v1/queue/shape",
     "/v1/reload",

@@ -23,6 +23,7 @@ fn delivery() -> Delivery {
             listener: "submission".to_owned(),
             credential: Some("Printer".to_owned()),
             route: None,
+            is_rerouted: false,
         }),
     }
 }

@@ -145,6 +145,7 @@ impl Exported<'_> {
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. }
+            | Event::Rerouted { .. }
             | Event::Retired(_) => None,
         }
     }

@@ -138,6 +138,11 @@ pub enum Happened {
         /// When it is tried.
         until: Time,
     },
+    /// An operator led it another way.
+    Rerouted {
+        /// The rule that decides since then; `None`: the first that matches.
+        rule: Option<String>,
+    },
 }
 
 /// How a delivery was tried.
@@ -438,7 +443,8 @@ impl Story {
                     Happened::Deferred { .. }
                     | Happened::Delayed
                     | Happened::Held { .. }
-                    | Happened::Released { .. },
+                    | Happened::Released { .. }
+                    | Happened::Rerouted { .. },
                 )
                 | None,
                 _,
@@ -531,6 +537,7 @@ impl Happened {
             Self::Failed { .. } => "failed",
             Self::Held { .. } => "held",
             Self::Released { .. } => "released",
+            Self::Rerouted { .. } => "rerouted",
         }
     }
 
@@ -562,6 +569,10 @@ impl Happened {
             Self::Released { until } => {
                 format!("Released, to be tried at {}.", whole_seconds(*until))
             }
+            Self::Rerouted { rule: Some(rule) } => {
+                format!("An operator led it another way: by the route {rule}.")
+            }
+            Self::Rerouted { rule: None } => "An operator let the rules lead it again.".to_owned(),
         }
     }
 
@@ -575,7 +586,8 @@ impl Happened {
             | Self::Delayed
             | Self::Expired(_)
             | Self::Held { .. }
-            | Self::Released { .. } => None,
+            | Self::Released { .. }
+            | Self::Rerouted { .. } => None,
         }
     }
 
@@ -589,7 +601,8 @@ impl Happened {
             | Self::Delayed
             | Self::Delivered { .. }
             | Self::Held { .. }
-            | Self::Released { .. } => None,
+            | Self::Released { .. }
+            | Self::Rerouted { .. } => None,
         }
     }
 }

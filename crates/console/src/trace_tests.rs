@@ -69,6 +69,7 @@ fn living(standing: Stands, class: Class, next: Option<Time>) -> Delivery {
             listener: "mx".to_owned(),
             credential: None,
             route: None,
+            is_rerouted: false,
         }),
     }
 }

@@ -417,6 +417,7 @@ fn waiting() -> Arc<Fake> {
             listener: "submission".to_owned(),
             credential: Some("shop".to_owned()),
             route: Some(Route { rule: "all".into(), next_hop: NextHop::Mx }),
+            is_rerouted: true,
         }),
     };
     let second = Delivery {
@@ -626,7 +627,11 @@ fn every_delivery_of_the_queue_shows_its_reason_and_its_next_time() {
                 200,
                 "\"next_at\":\"2026-11-23T20:51:30.000Z\",\"next_in_seconds\":30,\"attempts\":2",
             ),
-            ("GET /v1/queue", 200, "\"route\":{\"rule\":\"all\",\"next_hop\":\"mx\"}"),
+            (
+                "GET /v1/queue",
+                200,
+                "\"route\":{\"rule\":\"all\",\"next_hop\":\"mx\"},\"is_rerouted\":true",
+            ),
             (
                 "GET /v1/queue?query=status:held",
                 200,
@@ -671,6 +676,9 @@ fn a_verb_concerns_what_it_can_change_and_says_how_many() {
             (&release, 200, "\"deliveries\":0,\"passed_over\":1"),
             (&partly, 200, &partly_said),
             (&missing, 404, "\"code\":\"no_such_message\""),
+            ("POST /v1/queue/reroute?query=&route=b", 200, "\"deliveries\":3,\"passed_over\":0"),
+            ("POST /v1/queue/reroute?query=&route=", 200, "\"verb\":\"reroute\""),
+            ("POST /v1/queue/reroute?query=", 400, "`route` is missing"),
             ("POST /v1/queue/retry", 400, "`query` is missing"),
             ("POST /v1/queue/retry?query=&dry_run=maybe", 400, "`true` or `false` is wanted"),
             ("POST /v1/queue/hold?query=&why=a%0ab", 400, "one line of at most 200 octets"),
@@ -679,8 +687,14 @@ fn a_verb_concerns_what_it_can_change_and_says_how_many() {
     );
     let verbs = fake.verbs.lock().unwrap();
     let words: Vec<&str> = verbs.iter().map(Verb::word).collect();
-    assert_eq!(words, ["hold", "release", "retry", "retry"], "a dry run does nothing");
+    assert_eq!(
+        words,
+        ["hold", "release", "retry", "retry", "reroute", "reroute"],
+        "a dry run does nothing"
+    );
     assert!(matches!(&verbs[0], Verb::Hold(hold) if hold.value == "looks odd"), "{verbs:?}");
+    let ways = [Verb::Reroute(Some("b".to_owned())), Verb::Reroute(None)];
+    assert_eq!(verbs[4..], ways, "an empty name is none");
 }
 
 #[test]

@@ -139,6 +139,9 @@ pub enum Input {
     Loaded(JobId, Option<Arc<Loaded>>),
     /// An operator lets a held delivery go, or a waiting one at once.
     Release(DeliveryId),
+    /// An operator leads a delivery another way: by the rule of this name; `None`: by the first
+    /// that matches, as all others.
+    Reroute(DeliveryId, Option<Arc<str>>),
 }
 
 /// What the core wants done.
@@ -373,6 +376,15 @@ impl Core {
                     self.propose(now, vec![(Event::Released { delivery, until: now }, None)]);
                 }
             }
+            Input::Reroute(delivery, rule) => {
+                // What an attempt has may end there; and none begins before this is committed.
+                if self.lives(delivery) && self.queue.take_one(delivery) {
+                    // What it waited for was there; but not before its release (RFC 4865).
+                    let release = self.queue.released_at(delivery.message).unwrap_or(now);
+                    let until = release.max(now);
+                    self.propose(now, vec![(Event::Rerouted { delivery, rule, until }, None)]);
+                }
+            }
         }
     }
 
@@ -572,10 +584,13 @@ impl Core {
     }
 
     fn launch_with(&mut self, now: Time, id: JobId, answer: &MxAnswer) {
-        let lane = self.jobs.get(&id).and_then(|job| self.queue.lane_key(job.lane));
-        if lane == Some(&LaneKey::Stale) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        match self.queue.lane_key(job.lane) {
             // The rules have changed while DNS was asked.
-            return self.follow_rules(now, id);
+            Some(LaneKey::Stale) => return self.follow_rules(now, id),
+            Some(LaneKey::Hop(_) | LaneKey::Mx(..) | LaneKey::Unrouted(_)) => {}
+            // All its deliveries were given up meanwhile.
+            None => return self.give_back(now, id, now),
         }
         match answer {
             // RFC 8689 §4.2.1: a name from DNS must be proven, or a certificate for it proves

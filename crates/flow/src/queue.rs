@@ -18,7 +18,7 @@ use std::{
 
 use merpati_mail::{
     Cause, Class, DeliverBy, DeliveryId, Domain, Event, Hold, IdMap, NextHop, Outcome, Priority,
-    QueueId, Recipient, Requests, Time,
+    QueueId, Recipient, Requests, Route, Time,
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
 };
 
@@ -34,6 +34,8 @@ pub struct Queue {
     messages: IdMap<Message>,
     /// Of the few messages with which times were asked for.
     terms: BTreeMap<QueueId, Terms>,
+    /// Of the few deliveries that an operator leads another way: the name of the rule.
+    rerouted: BTreeMap<DeliveryId, Arc<str>>,
     lanes: BTreeMap<LaneId, Lane>,
     next_lane: u32,
     names: BTreeMap<LaneKey, LaneId>,
@@ -50,7 +52,8 @@ pub enum LaneKey {
     Hop(RulePlace),
     /// The hosts that DNS names for this domain, as this rule says.
     Mx(RulePlace, Domain),
-    /// Where rules led that are no more: what is in it finds its lane when it is due.
+    /// Where rules or an operator led that decide no more: what is in it finds its lane when it is
+    /// due.
     Stale,
     /// Nowhere: no rule covers this domain.
     Unrouted(Domain),
@@ -142,6 +145,7 @@ impl Queue {
             hostname,
             messages: IdMap::new(),
             terms: BTreeMap::new(),
+            rerouted: BTreeMap::new(),
             lanes: BTreeMap::new(),
             next_lane: 0,
             names: BTreeMap::new(),
@@ -157,7 +161,7 @@ impl Queue {
                 let release_at = accepted.envelope.requests.release_at;
                 let time = release_at.map_or(at, |release| release.max(at));
                 let waiting = Waiting::Until { time, cause: None };
-                Some(DeliveryState { attempts: 0, waiting, is_delay_told: false })
+                Some(DeliveryState { attempts: 0, waiting, is_delay_told: false, rule: None })
             }),
             Event::Carried(carried) => self.replace(carried),
             Event::Attempted(attempted) => self.attempted(attempted),
@@ -173,6 +177,9 @@ impl Queue {
             }
             Event::Released { delivery, until } => {
                 self.set(*delivery, |d| d.status = Status::Waiting(*until));
+            }
+            Event::Rerouted { delivery, rule, until } => {
+                self.reroute(*delivery, rule.as_ref(), *until);
             }
             Event::Retired(id) => self.forget(*id),
             Event::Captured(_) | Event::ConfigChanged { .. } => {}
@@ -203,7 +210,7 @@ impl Queue {
             else {
                 continue;
             };
-            let lane = self.join(self.key_of(accepted, of));
+            let lane = self.join(self.key_of(id, accepted, of));
             self.set(id, |delivery| delivery.lane = lane);
             self.leave(before);
         }
@@ -243,6 +250,14 @@ impl Queue {
             self.set(DeliveryId { message: first.message, recipient }, |d| d.is_taken = true);
         }
         Some((first.message, recipients))
+    }
+
+    /// Takes this delivery alone, due or not, for as long as a change of it is under way. False
+    /// where it is taken already, or does not live.
+    pub fn take_one(&mut self, delivery: DeliveryId) -> bool {
+        let is_free = self.delivery(delivery).is_some_and(|d| !d.is_taken);
+        self.set(delivery, |d| d.is_taken = true);
+        is_free
     }
 
     /// Gives back what was taken and not tried: it is due as it was.
@@ -287,6 +302,17 @@ impl Queue {
     /// The rules by which deliveries find their lanes.
     pub const fn router(&self) -> &Router {
         &self.router
+    }
+
+    /// Where a delivery of this queue goes: as an operator said, or as the rules say. `None` where
+    /// no rule covers it.
+    pub fn route(&self, delivery: DeliveryId, facts: &route::Facts<'_>) -> Option<Route> {
+        self.router.route_at(self.rule_place(delivery, facts)?)
+    }
+
+    /// Whether an operator chose the rule that decides for this delivery.
+    pub fn is_rerouted(&self, delivery: DeliveryId) -> bool {
+        self.chosen(delivery).is_some()
     }
 
     /// What a lane leads to.
@@ -378,7 +404,8 @@ impl Queue {
     pub fn carried(&self, accepted: &Accepted) -> Option<Carried> {
         let message = self.messages.get(accepted.id)?;
         let deliveries =
-            message.deliveries.as_slice().iter().map(|d| (d.recipient, d.state())).collect();
+            message.deliveries.as_slice().iter().map(|d| (d.recipient, self.state(accepted.id, d)));
+        let deliveries = deliveries.collect();
         Some(Carried { accepted: accepted.clone(), deliveries })
     }
 
@@ -442,7 +469,11 @@ impl Queue {
         let mut deliveries = Vec::new();
         for (recipient, of) in (0u32..).zip(&accepted.envelope.recipients) {
             let Some(state) = state(recipient) else { continue };
-            let lane = self.join(self.key_of(accepted, of));
+            let id = DeliveryId { message: accepted.id, recipient };
+            if let Some(rule) = &state.rule {
+                self.rerouted.insert(id, Arc::clone(rule));
+            }
+            let lane = self.join(self.key_of(id, accepted, of));
             let priority = accepted.envelope.requests.urgency();
             deliveries.push(Delivery::new(recipient, lane, state, priority));
         }
@@ -459,21 +490,49 @@ impl Queue {
         }
     }
 
-    /// Where the rules lead a delivery.
-    fn key_of(&self, accepted: &Accepted, recipient: &Recipient) -> LaneKey {
+    /// Where a delivery goes.
+    fn key_of(&self, id: DeliveryId, accepted: &Accepted, recipient: &Recipient) -> LaneKey {
         let domain = route::destination(&recipient.path, &self.hostname).clone();
         let facts = route::Facts {
             recipient: &domain,
             reverse_path: &accepted.envelope.reverse_path,
             credential: accepted.envelope.origin.credential.as_deref(),
         };
-        let place = self.router.place(&facts);
+        let place = self.rule_place(id, &facts);
         let rule = place.and_then(|place| Some((place, self.router.rule(place)?)));
         match rule {
             Some((place, Rule { then: NextHop::Mx, .. })) => LaneKey::Mx(place, domain),
             Some((place, _)) => LaneKey::Hop(place),
             None => LaneKey::Unrouted(domain),
         }
+    }
+
+    fn rule_place(&self, id: DeliveryId, facts: &route::Facts<'_>) -> Option<RulePlace> {
+        self.chosen(id).or_else(|| self.router.place(facts))
+    }
+
+    /// The rule that an operator chose. One that is no more decides nothing.
+    fn chosen(&self, id: DeliveryId) -> Option<RulePlace> {
+        self.router.place_of(self.rerouted.get(&id)?)
+    }
+
+    /// Leads a delivery another way. Envelopes are not at hand, so it finds its lane when it is
+    /// due.
+    fn reroute(&mut self, id: DeliveryId, rule: Option<&Arc<str>>, until: Time) {
+        let Some(before) = self.lane_of(id) else { return };
+        match rule {
+            Some(rule) => self.rerouted.insert(id, Arc::clone(rule)),
+            None => self.rerouted.remove(&id),
+        };
+        let stale = self.join(LaneKey::Stale);
+        self.set(id, |delivery| {
+            delivery.lane = stale;
+            delivery.is_taken = false;
+            if matches!(delivery.status, Status::Waiting(_)) {
+                delivery.status = Status::Waiting(until);
+            }
+        });
+        self.leave(before);
     }
 
     fn replace(&mut self, carried: &Carried) {
@@ -510,6 +569,7 @@ impl Queue {
 
     fn remove(&mut self, id: DeliveryId) {
         self.unindex(id);
+        self.rerouted.remove(&id);
         let Some(message) = self.messages.get_mut(id.message) else { return };
         let gone = message.deliveries.remove(id.recipient);
         if let Some(lane) = gone.map(|delivery| delivery.lane) {
@@ -524,6 +584,20 @@ impl Queue {
             change(delivery);
         }
         self.index(id);
+    }
+
+    fn state(&self, message: QueueId, delivery: &Delivery) -> DeliveryState {
+        let waiting = match &delivery.status {
+            Status::Held(hold) => Waiting::Held { hold: (**hold).clone(), cause: delivery.note },
+            Status::Waiting(time) => Waiting::Until { time: *time, cause: delivery.note },
+        };
+        let id = DeliveryId { message, recipient: delivery.recipient };
+        DeliveryState {
+            attempts: delivery.attempts,
+            waiting,
+            is_delay_told: delivery.is_delay_told,
+            rule: self.rerouted.get(&id).cloned(),
+        }
     }
 
     fn recipients(&self, id: QueueId) -> Vec<u32> {
@@ -583,7 +657,10 @@ impl Queue {
         lane.members = lane.members.saturating_sub(1);
         self.living = self.living.saturating_sub(1);
         if lane.members == 0 {
-            self.names.remove(&lane.key);
+            // Several lanes may be stale; the name is that of one.
+            if self.names.get(&lane.key) == Some(&id) {
+                self.names.remove(&lane.key);
+            }
             self.lanes.remove(&id);
         }
     }
@@ -671,15 +748,6 @@ impl Delivery {
             }
             Status::Held(_) | Status::Waiting(_) => None,
         }
-    }
-
-    fn state(&self) -> DeliveryState {
-        let waiting = match &self.status {
-            Status::Held(hold) => Waiting::Held { hold: (**hold).clone(), cause: self.note },
-            Status::Waiting(time) => Waiting::Until { time: *time, cause: self.note },
-        };
-        let is_delay_told = self.is_delay_told;
-        DeliveryState { attempts: self.attempts, waiting, is_delay_told }
     }
 }
 

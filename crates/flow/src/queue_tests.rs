@@ -207,6 +207,108 @@ fn no_route_is_a_lane_of_its_own() {
     assert_eq!(queue.lane_key(lane), Some(&LaneKey::Unrouted(domain("nowhere.test"))));
 }
 
+fn reroute(rule: Option<&str>, until: u64) -> Event {
+    Event::Rerouted {
+        delivery: DeliveryId { message: id(1), recipient: 0 },
+        rule: rule.map(Arc::from),
+        until: Time::from_secs(until),
+    }
+}
+
+/// The lane in which the first delivery of the first message is due, once it has found it.
+fn lane_found(queue: &mut Queue, secs: u64) -> LaneKey {
+    let (lane, message, _) = queue.take(Time::from_secs(secs), 1).unwrap();
+    assert_eq!((message, queue.lane_key(lane)), (id(1), Some(&LaneKey::Stale)));
+    queue.find_lanes(&accepted(1, &["a@x.example", "b@y.example"]));
+    let delivery = DeliveryId { message, recipient: 0 };
+    queue.untake(delivery);
+    queue.lane_key(queue.lane_of(delivery).unwrap()).unwrap().clone()
+}
+
+#[test]
+fn what_an_operator_leads_another_way_goes_there_alone_until_the_rules_lead_it_again() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example", "b@y.example"]);
+    queue.apply(Time::from_secs(11), &attempted(1, vec![(0, deferred(500)), (1, deferred(600))]));
+    let delivery = DeliveryId { message: id(1), recipient: 0 };
+    queue.apply(Time::from_secs(12), &reroute(Some("smart"), 12));
+    let (smart, direct) = (queue.router().place_of("smart"), queue.router().place_of("direct"));
+    assert_eq!(lane_found(&mut queue, 12), LaneKey::Hop(smart.unwrap()));
+    assert_eq!(queue.lanes().count(), 2, "nothing is stale");
+    let facts = route::Facts {
+        recipient: &domain("x.example"),
+        reverse_path: &ReversePath(None),
+        credential: None,
+    };
+    assert_eq!(queue.route(delivery, &facts).map(|route| route.rule), Some("smart".into()));
+    assert!(queue.is_rerouted(delivery));
+    let other = DeliveryId { message: id(1), recipient: 1 };
+    assert_eq!(queue.route(other, &facts).map(|route| route.rule), Some("direct".into()));
+    assert!(!queue.is_rerouted(other));
+    queue.apply(Time::from_secs(13), &reroute(None, 13));
+    let mx = LaneKey::Mx(direct.unwrap(), domain("x.example"));
+    assert_eq!(lane_found(&mut queue, 13), mx);
+    assert!(!queue.is_rerouted(delivery));
+}
+
+#[test]
+fn the_way_that_an_operator_chose_survives_a_restart_and_a_rule_that_is_gone_decides_nothing() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example", "b@y.example"]);
+    queue.apply(Time::from_secs(12), &reroute(Some("smart"), 12));
+    let carried = queue.carried(&accepted(1, &["a@x.example", "b@y.example"])).unwrap();
+    assert_eq!(carried.deliveries[0].1.rule.as_deref(), Some("smart"));
+    assert_eq!(carried.deliveries[1].1.rule, None);
+    let mut other = self::queue();
+    other.apply(Time::from_secs(99), &Event::Carried(Box::new(carried.clone())));
+    let delivery = DeliveryId { message: id(1), recipient: 0 };
+    let smart = LaneKey::Hop(other.router().place_of("smart").unwrap());
+    assert_eq!(other.lane_key(other.lane_of(delivery).unwrap()), Some(&smart));
+    let mut router = other.router().clone();
+    router.rules.remove(0);
+    other.set_rules(router, domain("mx.ours.example"));
+    assert!(!other.is_rerouted(delivery));
+    let direct = LaneKey::Mx(other.router().place_of("direct").unwrap(), domain("x.example"));
+    assert_eq!(lane_found(&mut other, 99), direct);
+    // What ends takes its way with it, and a name that comes again begins anew.
+    other.apply(Time::from_secs(100), &Event::Cancelled(delivery));
+    assert!(other.rerouted.is_empty());
+}
+
+#[test]
+fn what_is_held_stays_held_on_its_new_way() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example"]);
+    let delivery = DeliveryId { message: id(1), recipient: 0 };
+    let hold = Hold {
+        limit: "operator".to_owned(),
+        value: "on request".to_owned(),
+        source: "control socket".to_owned(),
+        until: None,
+    };
+    queue.apply(Time::from_secs(11), &Event::Held { delivery, hold });
+    queue.apply(Time::from_secs(12), &reroute(Some("smart"), 12));
+    assert_eq!(take(&mut queue, 1_000), None);
+    let until = Time::from_secs(20);
+    queue.apply(Time::from_secs(13), &Event::Released { delivery, until });
+    let smart = queue.router().place_of("smart").unwrap();
+    assert_eq!(lane_found(&mut queue, 20), LaneKey::Hop(smart));
+}
+
+#[test]
+fn a_stale_lane_that_empties_leaves_the_others_their_names() {
+    let mut queue = queue();
+    accept(&mut queue, 10, 1, &["a@x.example", "b@y.example"]);
+    let (router, hostname) = (queue.router().clone(), domain("mx.ours.example"));
+    queue.set_rules(router, hostname);
+    queue.apply(Time::from_secs(12), &reroute(Some("smart"), 12));
+    // The lane of x was stale by itself, and has gone; the second is that of the operator's.
+    queue.apply(Time::from_secs(13), &reroute(None, 13));
+    assert_eq!(queue.lanes().count(), 2);
+    let delivery = DeliveryId { message: id(1), recipient: 0 };
+    assert_eq!(queue.names.get(&LaneKey::Stale), queue.lane_of(delivery).as_ref());
+}
+
 #[test]
 fn a_carried_message_is_the_same_message() {
     let mut queue = queue();

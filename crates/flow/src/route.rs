@@ -65,13 +65,23 @@ pub struct Facts<'a> {
 impl Router {
     /// The route of a delivery, or `None` where no rule covers it: then it waits.
     pub fn route(&self, facts: &Facts<'_>) -> Option<Route> {
-        let rule = self.rule(self.place(facts)?)?;
+        self.route_at(self.place(facts)?)
+    }
+
+    /// The route that the rule at a place gives; `None` where there is none.
+    pub fn route_at(&self, place: RulePlace) -> Option<Route> {
+        let rule = self.rule(place)?;
         Some(Route { rule: Arc::clone(&rule.name), next_hop: rule.then.clone() })
     }
 
     /// The place of the rule that decides; `None` where no rule covers the delivery.
     pub fn place(&self, facts: &Facts<'_>) -> Option<RulePlace> {
         self.rules.iter().position(|rule| rule.when.iter().all(|c| c.holds(facts))).map(RulePlace)
+    }
+
+    /// The place of the rule with this name; `None` where there is none.
+    pub fn place_of(&self, name: &str) -> Option<RulePlace> {
+        self.rules.iter().position(|rule| &*rule.name == name).map(RulePlace)
     }
 
     /// The rule at a place; `None` where there is none.

@@ -3,7 +3,7 @@
 //! Invariant: an event records a decision, so replay never decides. The queue after a restart is
 //! the fold of these events and of nothing else. Pure; the encoding on disk belongs to `spool`.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     Attempt, Cause, Class, DeliveryId, Envelope, Hold, Lsn, NodeId, Outcome, Overlay, QueueId, Time,
@@ -68,6 +68,16 @@ pub enum Event {
         /// When it is tried next.
         until: Time,
     },
+    /// An operator leads a delivery another way.
+    Rerouted {
+        /// Which.
+        delivery: DeliveryId,
+        /// The name of the rule that decides for it from now on, whatever its conditions; `None`:
+        /// the first that matches, as for all others.
+        rule: Option<Arc<str>>,
+        /// When it is tried next; nothing of one that is held.
+        until: Time,
+    },
     /// Everything about a message is finished; its content may go.
     Retired(QueueId),
 }
@@ -86,6 +96,7 @@ impl Event {
             Self::Expired { .. } => "Expired",
             Self::Held { .. } => "Held",
             Self::Released { .. } => "Released",
+            Self::Rerouted { .. } => "Rerouted",
             Self::Retired(_) => "Retired",
         }
     }
@@ -110,7 +121,8 @@ impl Event {
             | Self::Delayed { .. }
             | Self::Expired { .. }
             | Self::Held { .. }
-            | Self::Released { .. } => Durability::Sync,
+            | Self::Released { .. }
+            | Self::Rerouted { .. } => Durability::Sync,
         }
     }
 
@@ -125,7 +137,8 @@ impl Event {
             Self::Cancelled(delivery)
             | Self::Expired { delivery, .. }
             | Self::Held { delivery, .. }
-            | Self::Released { delivery, .. } => Keeping::About(delivery.message),
+            | Self::Released { delivery, .. }
+            | Self::Rerouted { delivery, .. } => Keeping::About(delivery.message),
             Self::ConfigChanged { .. } => Keeping::Latest("config"),
             Self::Retired(id) => Keeping::Closes(*id),
         }
@@ -199,6 +212,8 @@ pub struct DeliveryState {
     pub waiting: Waiting,
     /// Whether the originator was told of its delay.
     pub is_delay_told: bool,
+    /// The name of the rule that an operator chose for it; `None`: the first that matches.
+    pub rule: Option<Arc<str>>,
 }
 
 /// What a living delivery waits for.

@@ -55,6 +55,8 @@ pub enum Verb {
     Hold(Hold),
     /// Let those that are held go, at once.
     Release,
+    /// Lead them by the rule of this name; `None`: by the first that matches.
+    Reroute(Option<Arc<str>>),
     /// Try those that wait at once; what is held stays held.
     Retry,
 }
@@ -456,6 +458,8 @@ impl Thread {
             let input = match verb {
                 Verb::Cancel => Input::Cancel(delivery),
                 Verb::Hold(hold) => Input::Hold(delivery, Box::new(hold.clone())),
+                Verb::Reroute(_) if view.is_taken => continue,
+                Verb::Reroute(rule) => Input::Reroute(delivery, rule.clone()),
                 Verb::Release if is_held => Input::Release(delivery),
                 Verb::Retry if !is_held => Input::Release(delivery),
                 Verb::Release | Verb::Retry => continue,
@@ -586,7 +590,8 @@ impl Thread {
                 | Event::Delayed { .. }
                 | Event::Expired { .. }
                 | Event::Held { .. }
-                | Event::Released { .. } => {}
+                | Event::Released { .. }
+                | Event::Rerouted { .. } => {}
             }
         }
     }

@@ -54,11 +54,11 @@ use crate::{
     health::{Health, Life},
     listen::{self, Shared},
     pressure::{Limits, watch::Watch},
-    process::{self, Notifier, Prepared, Sockets, watchdog},
+    process::{self, Confinement, Notifier, Prepared, Sockets, watchdog},
     resolve::Resolver,
     self_signed,
     sessions::Sessions,
-    sinks::{History, LogWriter, Metrics, Notice, Sinks, Target},
+    sinks::{History, JOURNAL_SOCKET, LogWriter, Metrics, Notice, Rotation, Sinks, Target},
     store::{Quota, Store},
     world::{Memory, World},
 };
@@ -131,7 +131,12 @@ struct Outbound {
 impl Node {
     /// Locks the spool, finds its end and starts the threads. Nothing listens yet.
     fn start(config: Config, again: Again, prepared: Prepared) -> anyhow::Result<Self> {
-        let Prepared { notifier, sockets } = prepared;
+        let Prepared { notifier, sockets, confinement } = prepared;
+        if confinement == Confinement::NotHeld {
+            tracing::warn!(
+                "this kernel cannot hold the relay to where it may write (Landlock), or not wholly"
+            );
+        }
         let aliases = aliases(&config)?;
         let data_dir = &config.server.data_dir;
         fs::DirBuilder::new()
@@ -573,7 +578,14 @@ fn quota(config: &Config) -> Quota {
 /// Where the mail log goes.
 fn target(config: &Config) -> Target {
     match &config.log.to {
-        LogTo::File(path) => Target::File(path.clone()),
+        LogTo::File(path) => Target::File(
+            path.clone(),
+            Rotation {
+                size_max: config.log.size_max.map(|size| size.0),
+                files_max: config.log.files_max.get(),
+            },
+        ),
+        LogTo::Journal => Target::Journal(JOURNAL_SOCKET.into()),
         LogTo::Off => Target::Off,
         LogTo::Stdout => Target::Stdout,
     }

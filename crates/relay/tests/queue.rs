@@ -226,6 +226,44 @@ fn what_is_cancelled_is_gone_without_a_report() {
 }
 
 #[test]
+fn what_waits_for_a_host_that_is_gone_is_led_another_way_also_after_a_restart() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    net.set("b.example", &["A $2"]);
+    let backup = net.host(3);
+    let to = format!("route.backup.to=smtp://$3:{}", net.port);
+    let settings = ["route.backup.recipient_domains=never.example", &to];
+    let relay = net.relay(&dir, &settings);
+    let mut smtp = client(&relay);
+    let first = send(&mut smtp, "me@a.example", &["one@b.example", "two@b.example"]);
+    let held = send(&mut smtp, "me@a.example", &["three@b.example"]);
+    for id in [&first, &held] {
+        deferred(&relay, id, 1);
+    }
+    check(&dir, &["hold", &held], 0, "held 1 delivery of 1 message");
+    let one = format!("{first}.0");
+    let to = ["--to", "backup"];
+    refused(&dir, &["reroute", &one, "--to", "bakup"], 2, "is `backup` meant?");
+    let would = "would reroute 3 deliveries of 2 messages";
+    check(&dir, &["reroute", "--all", "--dry-run", to[0], to[1]], 0, would);
+    let done = "1 delivery of 1 message led by the route backup";
+    check(&dir, &["reroute", &one, to[0], to[1]], 0, done);
+    assert_eq!(backup.wait_for(1)[0].to, ["one@b.example"]);
+    check(&dir, &["reroute", &held, to[0], to[1]], 0, done);
+    let (_, shown, _) = said(&merpati(&dir, &["queue", "show", &held]));
+    assert!(shown.contains("(rule backup, chosen by an operator)"), "{shown}");
+    let other = &list(&dir, &[&first])[0];
+    let route = (&other["envelope_to"], &other["route"]["rule"], &other["is_rerouted"]);
+    assert_eq!(route, (&"two@b.example".into(), &"mx".into(), &false.into()), "{other}");
+    assert!(relay.stop().success());
+    let relay = net.relay(&dir, &settings);
+    check(&dir, &["release", &held], 0, "released 1 delivery of 1 message");
+    ended(&relay, &held);
+    assert_eq!(backup.wait_for(2)[1].to, ["three@b.example"]);
+    let (_, trace, _) = said(&merpati(&dir, &["trace", &held]));
+    assert!(trace.contains("An operator led it another way: by the route backup."), "{trace}");
+}
+
+#[test]
 fn a_selection_selects_by_what_an_operator_sees() {
     let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
     net.set("b.example", &["A $2"]);
@@ -302,6 +340,9 @@ fn a_mistake_is_told_and_changes_nothing() {
         refused(&dir, &[verb, "--all", &id], 2, "--all");
         refused(&dir, &[verb, "colour:red"], 2, "colour");
     }
+    refused(&dir, &["reroute", &id], 2, "--to");
+    refused(&dir, &["reroute", &id, "--to", "mx", "--by-rules"], 2, "--by-rules");
+    refused(&dir, &["reroute", missing, "--to", "mx"], 1, &unknown);
     refused(&dir, &["ls", "staus:held"], 2, "status:");
     refused(&dir, &["ls", "age>old"], 2, "age");
     refused(&dir, &["hold", &id, "--why", "two\nlines"], 2, "one line");

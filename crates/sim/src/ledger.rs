@@ -135,6 +135,9 @@ impl Ledger {
                 Event::Released { .. } => {
                     self.marks.insert(Mark::Released);
                 }
+                Event::Rerouted { .. } => {
+                    self.marks.insert(Mark::Rerouted);
+                }
                 Event::Retired(id) => self.retired(now, relay, *id),
                 Event::Captured(_) | Event::Carried(_) | Event::ConfigChanged { .. } => {}
             }
@@ -421,7 +424,8 @@ impl Ledger {
             | Event::ConfigChanged { .. }
             | Event::Delayed { .. }
             | Event::Held { .. }
-            | Event::Released { .. } => {}
+            | Event::Released { .. }
+            | Event::Rerouted { .. } => {}
         }
     }
 

@@ -80,6 +80,8 @@ marks! {
     ProtocolBroken,
     /// A delivery was released by an operator.
     Released,
+    /// A delivery was led another way by an operator.
+    Rerouted,
     /// A stranger was refused as a relay client.
     RelayDenied,
     /// A journal took another segment.

@@ -310,6 +310,9 @@ impl World {
         let input = match (lot % 10, &view.hold) {
             (0, None) => Input::Cancel(delivery),
             (1..=6, None) => Input::Hold(delivery, Box::new(operator_hold())),
+            // By the next relay, or by the rules again.
+            (7, _) => Input::Reroute(delivery, Some("via".into())),
+            (8, _) => Input::Reroute(delivery, None),
             _ => Input::Release(delivery),
         };
         core.handle(self.now, input);

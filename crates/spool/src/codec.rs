@@ -3,6 +3,8 @@
 //! Invariant: `decode(encode(event)) == event`; a tag or number is never given a second meaning.
 //! Pure.
 
+use std::sync::Arc;
+
 use merpati_mail::{
     DeliveryId, Event, Overlay, QueueId, Time,
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
@@ -14,7 +16,9 @@ use crate::{
         envelope_version, put_attempt, put_cause, put_envelope, put_hold, put_outcome,
         read_attempt, read_cause, read_envelope, read_hold, read_outcome,
     },
-    wire::{CodecError, Reader, put_list, put_octets, put_option, put_u16, put_u32, put_u64},
+    wire::{
+        CodecError, Reader, put_list, put_octets, put_option, put_text, put_u16, put_u32, put_u64,
+    },
 };
 
 /// Writes the event behind what is already in `out`.
@@ -40,6 +44,9 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
                 put_u32(out, *recipient);
                 put_u32(out, state.attempts);
                 put_waiting(out, state);
+                if version >= ROUTED {
+                    put_option(out, state.rule.as_ref(), |out, rule| put_text(out, rule));
+                }
             });
         }
         Event::ConfigChanged { digest } => out.extend_from_slice(digest),
@@ -57,6 +64,11 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
         }
         Event::Released { delivery, until } => {
             put_delivery(out, *delivery);
+            put_u64(out, until.as_micros());
+        }
+        Event::Rerouted { delivery, rule, until } => {
+            put_delivery(out, *delivery);
+            put_option(out, rule.as_ref(), |out, rule| put_text(out, rule));
             put_u64(out, until.as_micros());
         }
         Event::Retired(id) => put_u64(out, id.bits()),
@@ -83,7 +95,7 @@ pub fn decode(octets: &[u8]) -> Result<Event, CodecError> {
             accepted: read_accepted(from, version)?,
             deliveries: from.list(9, |from| {
                 let recipient = from.u32()?;
-                Ok((recipient, read_state(from)?))
+                Ok((recipient, read_state(from, version)?))
             })?,
         })),
         CONFIG_CHANGED => Event::ConfigChanged { digest: from.array()? },
@@ -93,6 +105,11 @@ pub fn decode(octets: &[u8]) -> Result<Event, CodecError> {
         EXPIRED => Event::Expired { delivery: read_delivery(from)?, cause: read_cause(from)? },
         HELD => Event::Held { delivery: read_delivery(from)?, hold: read_hold(from)? },
         RELEASED => Event::Released { delivery: read_delivery(from)?, until: read_time(from)? },
+        REROUTED => Event::Rerouted {
+            delivery: read_delivery(from)?,
+            rule: read_rule(from)?,
+            until: read_time(from)?,
+        },
         RETIRED => Event::Retired(read_id(from)?),
         unknown => return Err(CodecError(format!("the event tag {unknown} is unknown"))),
     };
@@ -112,6 +129,7 @@ const fn tag(event: &Event) -> u8 {
         Event::Expired { .. } => EXPIRED,
         Event::Held { .. } => HELD,
         Event::Released { .. } => RELEASED,
+        Event::Rerouted { .. } => REROUTED,
         Event::Retired(_) => RETIRED,
     }
 }
@@ -123,13 +141,18 @@ fn version_of(event: &Event) -> u8 {
         Event::Accepted(accepted) | Event::Captured(accepted) => {
             envelope_version(&accepted.envelope)
         }
-        Event::Carried(carried) => envelope_version(&carried.accepted.envelope),
+        Event::Carried(carried) => {
+            let is_routed = carried.deliveries.iter().any(|(_, state)| state.rule.is_some());
+            let version = envelope_version(&carried.accepted.envelope);
+            if is_routed { ROUTED } else { version }
+        }
         Event::Attempted(_)
         | Event::Cancelled(_)
         | Event::ConfigChanged { .. }
         | Event::Expired { .. }
         | Event::Held { .. }
         | Event::Released { .. }
+        | Event::Rerouted { .. }
         | Event::Delayed { .. }
         | Event::Retired(_) => 0,
     }
@@ -138,7 +161,8 @@ fn version_of(event: &Event) -> u8 {
 /// The newest version of a tag that is read.
 const fn newest_of(tag: u8) -> u8 {
     match tag {
-        ACCEPTED | CAPTURED | CARRIED => 1,
+        ACCEPTED | CAPTURED => 1,
+        CARRIED => ROUTED,
         _ => 0,
     }
 }
@@ -183,7 +207,7 @@ fn put_waiting(out: &mut Vec<u8>, state: &DeliveryState) {
     }
 }
 
-fn read_state(from: &mut Reader<'_>) -> Result<DeliveryState, CodecError> {
+fn read_state(from: &mut Reader<'_>, version: u8) -> Result<DeliveryState, CodecError> {
     let attempts = from.u32()?;
     let tag = from.u8()?;
     let is_delay_told = tag > DELAY_TOLD;
@@ -193,7 +217,12 @@ fn read_state(from: &mut Reader<'_>) -> Result<DeliveryState, CodecError> {
         UNTIL => Waiting::Until { time: read_time(from)?, cause: read_note(from)? },
         _ => return Err(CodecError::new("it is unknown what a delivery waits for")),
     };
-    Ok(DeliveryState { attempts, waiting, is_delay_told })
+    let rule = if version >= ROUTED { read_rule(from)? } else { None };
+    Ok(DeliveryState { attempts, waiting, is_delay_told, rule })
+}
+
+fn read_rule(from: &mut Reader<'_>) -> Result<Option<Arc<str>>, CodecError> {
+    from.option(|from| from.text().map(Arc::from))
 }
 
 fn put_note(out: &mut Vec<u8>, note: Option<&CauseNote>) {
@@ -240,6 +269,10 @@ const HELD: u8 = 8;
 const RELEASED: u8 = 9;
 const RETIRED: u8 = 10;
 const DELAYED: u8 = 11;
+const REROUTED: u8 = 12;
+
+/// The version of `Carried` that can tell of rules that operators chose.
+const ROUTED: u8 = 2;
 
 /// A delivery is held.
 const HELD_NOW: u8 = 1;

@@ -69,6 +69,7 @@ impl Handle {
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. }
+            | Event::Rerouted { .. }
             | Event::Retired(_) => return Err(SpoolError::Missing(id)),
         };
         Ok(Stored { accepted, body })
@@ -152,6 +153,7 @@ pub(crate) fn accepted_of(event: &Event) -> Option<&Accepted> {
         | Event::Expired { .. }
         | Event::Held { .. }
         | Event::Released { .. }
+        | Event::Rerouted { .. }
         | Event::Retired(_) => None,
     }
 }

@@ -5,6 +5,7 @@
 use std::{
     fmt::Write,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use merpati_mail::{
@@ -200,6 +201,10 @@ fn attempted() -> BoxedStrategy<Attempted> {
         .boxed()
 }
 
+fn rule() -> impl Strategy<Value = Option<Arc<str>>> {
+    option::of(any::<String>().prop_map(Arc::from))
+}
+
 fn carried() -> BoxedStrategy<Carried> {
     let note = (select(Class::ALL.to_vec()), any::<u16>())
         .prop_map(|(class, code)| CauseNote { class, code });
@@ -207,10 +212,14 @@ fn carried() -> BoxedStrategy<Carried> {
         (hold(), option::of(note.clone())).prop_map(|(hold, cause)| Waiting::Held { hold, cause }),
         (time(), option::of(note)).prop_map(|(time, cause)| Waiting::Until { time, cause }),
     ];
-    let state =
-        (any::<u32>(), waiting, any::<bool>()).prop_map(|(attempts, waiting, is_delay_told)| {
-            DeliveryState { attempts, waiting, is_delay_told }
-        });
+    let state = (any::<u32>(), waiting, any::<bool>(), rule()).prop_map(
+        |(attempts, waiting, is_delay_told, rule)| DeliveryState {
+            attempts,
+            waiting,
+            is_delay_told,
+            rule,
+        },
+    );
     (accepted(), prop::collection::vec((any::<u32>(), state), 0..3))
         .prop_map(|(accepted, deliveries)| Carried { accepted, deliveries })
         .boxed()
@@ -230,6 +239,11 @@ fn event() -> BoxedStrategy<Event> {
         (delivery(), cause()).prop_map(|(delivery, cause)| Event::Expired { delivery, cause }),
         (delivery(), hold()).prop_map(|(delivery, hold)| Event::Held { delivery, hold }),
         (delivery(), time()).prop_map(|(delivery, until)| Event::Released { delivery, until }),
+        (delivery(), rule(), time()).prop_map(|(delivery, rule, until)| Event::Rerouted {
+            delivery,
+            rule,
+            until
+        }),
         any::<u64>().prop_map(|id| Event::Retired(QueueId::from_bits(id))),
     ]
     .boxed()
@@ -251,7 +265,7 @@ proptest! {
 
     #[test]
     fn no_octets_make_the_decoder_panic(
-        octets in any::<Vec<u8>>(), tag in 0u8..12, event in event(), at: u16, to: u8
+        octets in any::<Vec<u8>>(), tag in 0u8..13, event in event(), at: u16, to: u8
     ) {
         let _ = decode(&[&[tag, 0], octets.as_slice()].concat());
         let mut written = self::octets(&event);
@@ -382,7 +396,7 @@ fn the_octets_are_those_of_format_1() {
         edits: Overlay { prepend: b"X: y\r\n".to_vec(), remove: vec![5..9, 12..13] },
         size_bytes: 77,
     };
-    let state = |waiting| DeliveryState { attempts: 2, waiting, is_delay_told: false };
+    let state = |waiting| DeliveryState { attempts: 2, waiting, is_delay_told: false, rule: None };
     let carried = Carried {
         accepted: accepted.clone(),
         deliveries: vec![
@@ -396,6 +410,8 @@ fn the_octets_are_those_of_format_1() {
             ),
         ],
     };
+    let mut rerouted = carried.clone();
+    rerouted.deliveries[1].1.rule = Some("r".into());
     let mut told = carried.clone();
     for (_, state) in &mut told.deliveries {
         state.is_delay_told = true;
@@ -431,6 +447,9 @@ fn the_octets_are_those_of_format_1() {
         Event::Retired(QueueId::from_bits(0x0102)),
         Event::Carried(Box::new(told)),
         Event::Delayed { message: QueueId::from_bits(0x0102), recipients: vec![1, 3] },
+        Event::Rerouted { delivery, rule: Some("r".into()), until: Time::from_micros(6) },
+        Event::Rerouted { delivery, rule: None, until: Time::from_micros(6) },
+        Event::Carried(Box::new(rerouted)),
     ];
     let golden = include_str!("format1.hex");
     let mut lines = golden.lines();

@@ -412,6 +412,7 @@ fn opened(group: &Group) -> Vec<QueueId> {
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. }
+            | Event::Rerouted { .. }
             | Event::Retired(_) => None,
         })
         .collect()

@@ -87,6 +87,8 @@ pub(crate) struct Delivery {
     listener: Option<String>,
     credential: Option<String>,
     route: Option<Route>,
+    /// Whether an operator chose the rule of the route.
+    is_rerouted: bool,
 }
 
 impl Delivery {
@@ -112,6 +114,7 @@ impl Delivery {
             listener: envelope.map(|envelope| envelope.listener.clone()),
             credential: envelope.and_then(|envelope| envelope.credential.clone()),
             route: route.map(Route::from),
+            is_rerouted: envelope.is_some_and(|envelope| envelope.is_rerouted),
             reason: Reason {
                 id: reason.id.to_owned(),
                 code: delivery.code,

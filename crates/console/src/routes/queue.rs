@@ -38,6 +38,7 @@ pub(super) fn routes<A: Admin>(guarded_by: &Guard) -> Router<Arc<A>> {
         .route("/v1/queue/cancel", post(cancel::<A>))
         .route("/v1/queue/hold", post(hold::<A>))
         .route("/v1/queue/release", post(release::<A>))
+        .route("/v1/queue/reroute", post(reroute::<A>))
         .route("/v1/queue/retry", post(retry::<A>))
         .route("/v1/queue/shape", get(shape::<A>))
         .route("/v1/queue/{id}", get(show::<A>))
@@ -111,6 +112,16 @@ async fn hold<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<jso
 async fn release<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<json::Done>> {
     let parameters = Parameters::of(&uri, &VERB_PARAMETERS)?;
     operate(&*admin, &parameters, Verb::Release).await
+}
+
+async fn reroute<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<json::Done>> {
+    let parameters = Parameters::of(&uri, &["query", "after", "dry_run", "route"])?;
+    let route = parameters.value("route").ok_or_else(|| {
+        Problem::new(Code::BadParameter, "`route` is missing: which way?")
+            .advise("Write route=NAME; an empty `route=` leads them by the rules again.")
+    })?;
+    let route = (!route.is_empty()).then(|| route.to_owned());
+    operate(&*admin, &parameters, Verb::Reroute(route)).await
 }
 
 async fn retry<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<json::Done>> {

@@ -51,6 +51,67 @@ fn what_no_rule_covers_any_more_waits_with_its_reason_and_goes_when_one_does() {
 }
 
 #[test]
+fn an_operator_leads_what_waits_another_way_at_once() {
+    let mut world = World::new();
+    let id = world.accept(1, "a@ours.example", &["x@one.example", "y@two.example"]);
+    let mut options = leading("direct", NextHop::Mx);
+    let never = vec![Condition::RecipientBelow(domain("test"))];
+    let smart = Rule { name: "smart".into(), when: never, then: smart_host(), attempts_max: None };
+    options.router.rules.push(smart);
+    world.core.reconfigure(options);
+    world.run(&one_host(), &|_| says(451, (4, 7, 1)));
+    world.log();
+    let delivery = DeliveryId { message: id, recipient: 1 };
+    world.core.handle(world.now, Input::Reroute(delivery, Some("smart".into())));
+    world.run(&one_host(), &|_| says(250, (2, 0, 0)));
+    let log = world.log();
+    assert_eq!(log, ["Rerouted", "attempt smart.example:587 for 1", "Attempted"]);
+    assert_eq!(world.core.queue().len(), 1);
+}
+
+#[test]
+fn what_is_being_tried_is_not_led_elsewhere_and_what_is_led_elsewhere_is_not_tried_before() {
+    let mut world = World::new();
+    let id = world.accept(1, "a@ours.example", &["x@one.example"]);
+    let delivery = DeliveryId { message: id, recipient: 0 };
+    let reroute = || Input::Reroute(delivery, Some("direct".into()));
+    // While DNS is asked.
+    let Some(Output::Load(job, _)) = world.core.poll(world.now) else { panic!() };
+    let loaded = Loaded { accepted: world.messages[&id].clone(), header: Bytes::new() };
+    world.core.handle(world.now, Input::Loaded(job, Some(Arc::new(loaded))));
+    let Some(Output::Ask(question)) = world.core.poll(world.now) else { panic!() };
+    world.core.handle(world.now, reroute());
+    assert!(world.core.poll(world.now).is_none());
+    world.core.handle(world.now, Input::Answered(question, Answer::Mx(one_host())));
+    world.run(&one_host(), &|_| says(451, (4, 7, 1)));
+    assert_eq!(world.log(), ["attempt mx.there.example:25 for 1", "Attempted"]);
+    // It is due, and the journal takes its time.
+    world.now = world.now + Duration::from_hours(1);
+    world.core.handle(world.now, reroute());
+    let Some(Output::Commit(token, group)) = world.core.poll(world.now) else { panic!() };
+    assert!(world.core.poll(world.now).is_none());
+    world.core.handle(world.now, reroute());
+    assert!(world.core.poll(world.now).is_none(), "one change at a time");
+    world.commit(token, &group);
+    world.run(&one_host(), &|_| says(250, (2, 0, 0)));
+    assert_eq!(world.log().last().unwrap(), "Attempted+Retired");
+    assert!(world.core.queue().is_empty() && world.core.jobs() == 0);
+}
+
+#[test]
+fn what_is_to_be_held_for_a_time_is_not_tried_before_on_another_way_either() {
+    let mut world = World::new();
+    let release_at = Some(world.now + Duration::from_hours(2));
+    let requests = Requests { release_at, ..Requests::default() };
+    let id = world.accept_with(1, "a@ours.example", &["x@one.example"], requests);
+    let delivery = DeliveryId { message: id, recipient: 0 };
+    world.core.handle(world.now, Input::Reroute(delivery, Some("direct".into())));
+    world.run(&one_host(), &|_| says(250, (2, 0, 0)));
+    assert_eq!(world.log(), ["Rerouted"]);
+    assert_eq!(world.core.views().next().unwrap().next, release_at);
+}
+
+#[test]
 fn an_attempt_that_goes_on_ends_as_it_began_while_the_rules_change() {
     let mut world = World::new();
     let id = world.accept(1, "a@ours.example", &["x@one.example"]);

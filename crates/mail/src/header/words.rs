@@ -47,8 +47,8 @@ pub fn decode_words(value: &str) -> String {
     shown
 }
 
-/// A word without blanks as encoded words in UTF-8 and Q, one a line, for a folded field; as it is
-/// where it is ASCII.
+/// A word, or a phrase (RFC 5322 §3.2.5), as encoded words in UTF-8 and Q, one a line, for a folded
+/// field; as it is where it is ASCII.
 pub fn encode_word(word: &str) -> String {
     if word.is_ascii() {
         return word.to_owned();

@@ -119,6 +119,7 @@ fn queued((_, told): &(QueueId, Result<Told, SpoolError>)) -> Option<Accepted> {
         | Event::Expired { .. }
         | Event::Held { .. }
         | Event::Released { .. }
+        | Event::Rerouted { .. }
         | Event::Retired(_) => None,
     }
 }

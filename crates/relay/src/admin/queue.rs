@@ -4,12 +4,16 @@
 //! whole queue, and it never waits for the disk: envelopes are read by threads that may block. A
 //! page and a verb look at a bounded part of the queue and say where to go on. Not pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use merpati_console::{
     AdminError, Selection, Summary,
     admin::bare,
+    near::nearest,
     queue::{
         Delivery, EnvelopeFacts, Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape,
         Standing, Verb,
@@ -21,7 +25,7 @@ use merpati_flow::{
     route,
 };
 use merpati_mail::{
-    Class, DeliveryId, Domain, QueueId, Recipient, Route, Time,
+    Class, DeliveryId, Domain, NextHop, QueueId, Recipient, Route, Time,
     event::{Accepted, Waiting},
     header,
 };
@@ -167,6 +171,9 @@ impl Control {
         after: Option<QueueId>,
         mode: Mode,
     ) -> Result<Operated, AdminError> {
+        if let Verb::Reroute(Some(route)) = verb {
+            self.check_route(route).await?;
+        }
         let mut ids = self.candidates(selection, after).await?;
         ids.retain(|id| after.is_none_or(|after| *id > after));
         let mut done = Operated::default();
@@ -195,11 +202,33 @@ impl Control {
                 Verb::Cancel => conductor::Verb::Cancel,
                 Verb::Hold(hold) => conductor::Verb::Hold(hold.clone()),
                 Verb::Release => conductor::Verb::Release,
+                Verb::Reroute(route) => conductor::Verb::Reroute(route.as_deref().map(Arc::from)),
                 Verb::Retry => conductor::Verb::Retry,
             };
+            let wanted = done.deliveries;
             done.deliveries = self.conductor.operate(concerned, order).await.map_err(refused)?;
+            // What began to be tried meanwhile, or has ended.
+            done.passed_over += wanted.saturating_sub(done.deliveries);
         }
         Ok(done)
+    }
+
+    /// Refuses a route that there is not, and one that would return everything at once.
+    async fn check_route(&self, name: &str) -> Result<(), AdminError> {
+        let rules = |core: &Core| core.queue().router().rules.clone();
+        let rules = self.look(rules).await?;
+        if let Some(rule) = rules.iter().find(|rule| &*rule.name == name) {
+            return match rule.then {
+                NextHop::Refuse(_) => Err(AdminError::Refused(format!(
+                    "the route `{name}` refuses all mail; what is to be given up is cancelled"
+                ))),
+                NextHop::Hosts(_) | NextHop::Lmtp(_) | NextHop::Mx => Ok(()),
+            };
+        }
+        let names: Vec<&str> = rules.iter().map(|rule| &*rule.name).collect();
+        let meant = nearest(name, names.iter().copied());
+        let meant = meant.map_or_else(String::new, |meant| format!("; is `{meant}` meant?"));
+        Err(AdminError::Refused(format!("no route is called `{name}`{meant}")))
     }
 
     /// The messages among which the selection may find something, the oldest first, from this one
@@ -268,6 +297,7 @@ impl Control {
                 delivery.code = note.code;
                 if let Some(envelope) = &mut delivery.envelope {
                     envelope.route = note.route;
+                    envelope.is_rerouted = note.is_rerouted;
                 }
             }
         }
@@ -306,6 +336,7 @@ type Envelopes = BTreeMap<QueueId, Option<Accepted>>;
 struct Note {
     code: Option<u16>,
     route: Option<Route>,
+    is_rerouted: bool,
 }
 
 fn notes(
@@ -328,8 +359,12 @@ fn notes(
             reverse_path: &envelope.reverse_path,
             credential: envelope.origin.credential.as_deref(),
         };
-        let route = core.queue().router().route(&facts);
-        notes.push((id, Note { code: cause.map(|cause| cause.code), route }));
+        let note = Note {
+            code: cause.map(|cause| cause.code),
+            route: core.queue().route(id, &facts),
+            is_rerouted: core.queue().is_rerouted(id),
+        };
+        notes.push((id, note));
     }
     notes
 }
@@ -384,6 +419,7 @@ fn fill(delivery: &mut Delivery, read: &Envelopes) -> bool {
             listener: envelope.origin.listener.clone(),
             credential: envelope.origin.credential.clone(),
             route: None,
+            is_rerouted: false,
         })
     });
     true

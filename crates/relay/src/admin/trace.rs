@@ -165,6 +165,7 @@ struct Line<'a> {
     limit: String,
     value: String,
     until: Option<String>,
+    rule: Option<String>,
     refused: Vec<Refused>,
     transcript: Vec<String>,
 }
@@ -197,6 +198,7 @@ impl Default for Line<'_> {
             limit: String::new(),
             value: String::new(),
             until: None,
+            rule: None,
             refused: Vec::new(),
             transcript: Vec::new(),
         }
@@ -307,6 +309,7 @@ impl<'a> Line<'a> {
             "Expired" => Happened::Expired(trouble(&self.class, &self.reply)),
             "Held" => Happened::Held { limit: self.limit.clone(), value: self.value.clone() },
             "Released" => Happened::Released { until: until() },
+            "Rerouted" => Happened::Rerouted { rule: self.rule.clone() },
             _ => return None,
         };
         let many = self.recipients.as_array().into_iter().flatten();

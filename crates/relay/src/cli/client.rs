@@ -13,6 +13,7 @@ use super::{Failure, config_commands};
 use crate::config;
 
 /// A client of the relay at one control socket.
+#[derive(Clone)]
 pub(super) struct Client {
     socket: PathBuf,
 }

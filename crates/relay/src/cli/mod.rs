@@ -14,11 +14,13 @@ mod msg;
 mod output;
 mod queue;
 mod sandbox;
+mod screen;
 mod send;
 mod sendmail;
 mod serve;
 mod sessions;
 mod spool;
+mod top;
 mod trace;
 
 use std::{
@@ -125,7 +127,7 @@ enum Command {
     /// Look at a message: its header, its octets, or what was said about it.
     #[command(subcommand)]
     Msg(msg::MsgCommand),
-    /// Look at deliveries that wait, and try, hold, release or cancel them.
+    /// Look at deliveries that wait, and try, hold, release, reroute or cancel them.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
     /// Have the relay read its configuration again; where it has mistakes, nothing changes.
@@ -156,6 +158,8 @@ enum Command {
     },
     /// Show what is said in sessions while it is said; secrets are hidden, content is left out.
     Tap(sessions::TapArguments),
+    /// Show how the relay is doing, drawn anew every few seconds: rates, load, what waits and why.
+    Top(top::TopArguments),
     /// Tell where a message is, how it came there and what to do, or why it was refused.
     Trace(trace::TraceArguments),
 }
@@ -233,6 +237,7 @@ impl CommandLine {
             Command::Spool(command) => spool::run(&command, &client, output),
             Command::Status { format } => status(&client, format.format, output),
             Command::Tap(arguments) => sessions::tap(&arguments, &client, output),
+            Command::Top(arguments) => top::run(&arguments, &client, output),
             Command::Trace(arguments) => trace::run(&arguments, &client, output),
         }
     }
@@ -417,6 +422,10 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or could not beg
                           relay does not run, 75 time is up, 78 the configuration has mistakes.";
 
 #[cfg(test)]
+#[path = "documented_tests.rs"]
+mod documented;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
@@ -424,6 +433,13 @@ mod tests {
 
     const LINES: &[(&str, bool)] = &[
         ("serve", true),
+        ("top", true),
+        ("top -n 2 --every 5s -o jsonl", true),
+        ("top --every never", false),
+        ("queue reroute 028T5CY4TQKFF --to backup", true),
+        ("queue reroute --all --by-rules --dry-run", true),
+        ("queue reroute --all", false),
+        ("queue reroute --all --to=", false),
         ("serve --config a.toml --set server.hostname=x --set log.to=off", true),
         ("config check a.toml", true),
         ("config check", true),

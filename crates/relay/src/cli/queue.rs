@@ -7,7 +7,10 @@ mod shape;
 
 use std::{io, process::ExitCode};
 
-use clap::{Subcommand, builder::PossibleValuesParser};
+use clap::{
+    Subcommand,
+    builder::{NonEmptyStringValueParser, PossibleValuesParser},
+};
 use merpati_console::queue::Grouping;
 use merpati_mail::QueueId;
 use serde_json::Value;
@@ -59,6 +62,22 @@ pub(super) enum QueueCommand {
     Release {
         #[command(flatten)]
         which: Which,
+    },
+    /// Lead deliveries by another route from now on, and try them at once; held ones stay held.
+    Reroute {
+        #[command(flatten)]
+        which: Which,
+        /// The name of the route, whatever its conditions are.
+        #[arg(
+            long,
+            value_name = "ROUTE",
+            required_unless_present = "by_rules",
+            value_parser = NonEmptyStringValueParser::new()
+        )]
+        to: Option<String>,
+        /// By the first route whose conditions they meet, as all others.
+        #[arg(long, conflicts_with = "to")]
+        by_rules: bool,
     },
     /// Try waiting deliveries at once; held ones stay held.
     Retry {
@@ -116,7 +135,7 @@ pub(super) fn run(
 ) -> Result<ExitCode, Failure> {
     match command {
         QueueCommand::Cancel { which, yes } => {
-            let verb = Verb { name: "cancel", why: "" };
+            let verb = Verb::of("cancel");
             if !yes && !which.dry_run && !confirm(&verb, which, client, output)? {
                 output.line("nothing is cancelled")?;
                 return Ok(ExitCode::FAILURE);
@@ -126,14 +145,18 @@ pub(super) fn run(
         QueueCommand::Count { selection, format } => {
             shape::count(&query(selection), format.format, client, output)
         }
-        QueueCommand::Hold { which, why } => Verb { name: "hold", why }.run(which, client, output),
+        QueueCommand::Hold { which, why } => {
+            Verb { name: "hold", parameter: ("why", why) }.run(which, client, output)
+        }
         QueueCommand::Ls { selection, limit, format } => {
             list(&query(selection), *limit, format.format, client, output)
         }
-        QueueCommand::Release { which } => {
-            Verb { name: "release", why: "" }.run(which, client, output)
+        QueueCommand::Release { which } => Verb::of("release").run(which, client, output),
+        QueueCommand::Reroute { which, to, by_rules: _ } => {
+            let route = to.as_deref().unwrap_or_default();
+            Verb { name: "reroute", parameter: ("route", route) }.run(which, client, output)
         }
-        QueueCommand::Retry { which } => Verb { name: "retry", why: "" }.run(which, client, output),
+        QueueCommand::Retry { which } => Verb::of("retry").run(which, client, output),
         QueueCommand::Shape { selection, by, format } => {
             shape::run(&query(selection), by, format.format, client, output)
         }
@@ -196,7 +219,8 @@ fn is_id(word: &str) -> bool {
 /// A verb of the API, as it is told.
 struct Verb<'a> {
     name: &'static str,
-    why: &'a str,
+    /// What it takes besides a selection; no name where that is nothing.
+    parameter: (&'static str, &'a str),
 }
 
 /// How many a verb concerned.
@@ -209,6 +233,10 @@ struct Tally {
 }
 
 impl Verb<'_> {
+    const fn of(name: &'static str) -> Self {
+        Self { name, parameter: ("", "") }
+    }
+
     fn run(
         &self,
         which: &Which,
@@ -234,9 +262,11 @@ impl Verb<'_> {
         client: &Client,
     ) -> Result<Tally, Failure> {
         let query = encoded(&query(&which.selection));
-        let why =
-            if self.why.is_empty() { String::new() } else { format!("&why={}", encoded(self.why)) };
-        let target = format!("{QUEUE}/{}?query={query}&dry_run={is_dry_run}{why}", self.name);
+        let more = match self.parameter {
+            ("", _) => String::new(),
+            (name, value) => format!("&{name}={}", encoded(value)),
+        };
+        let target = format!("{QUEUE}/{}?query={query}&dry_run={is_dry_run}{more}", self.name);
         let mut tally = Tally::default();
         let mut after = String::new();
         loop {
@@ -269,11 +299,16 @@ impl Verb<'_> {
             ("cancel", false) => format!("cancelled {what}; no DSN is sent"),
             ("hold", false) => format!("held {what}"),
             ("release", false) => format!("released {what}"),
+            ("reroute", false) => match self.parameter.1 {
+                "" => format!("{what} led by the rules"),
+                route => format!("{what} led by the route {}", harmless_line(route)),
+            },
             (_, false) => format!("{what} tried now"),
         };
         let why = match self.name {
             "hold" => "held already",
             "release" => "not held",
+            "reroute" => "being tried",
             _ => "held, or being tried",
         };
         match passed_over {
@@ -452,7 +487,11 @@ fn show(message: &Value, output: &mut Output) -> Result<(), Failure> {
         output.line(&harmless_line(&to))?;
         let route = match delivery.get("route") {
             None | Some(Value::Null) => "no rule covers it".to_owned(),
-            Some(_) => format!("{} (rule {})", text("/route/next_hop"), text("/route/rule")),
+            Some(_) => {
+                let is_chosen = delivery.get("is_rerouted").and_then(Value::as_bool);
+                let by = if is_chosen == Some(true) { ", chosen by an operator" } else { "" };
+                format!("{} (rule {}{by})", text("/route/next_hop"), text("/route/rule"))
+            }
         };
         output.facts(&[
             ("  status", text("/status")),

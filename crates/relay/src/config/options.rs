@@ -34,8 +34,8 @@ section! {
         );
         /// Where the HTTP API listens: health, metrics, status, the sandbox and the queue. It has
         /// no passwords yet, so anybody who reaches it may read captured mail, see the envelopes of
-        /// what waits, and hold, cancel or retry it. What was said, what became of mail and its
-        /// content are told at `server.control_socket` alone. An empty list: nowhere.
+        /// what waits, and hold, cancel, retry or reroute it. What was said, what became of mail
+        /// and its content are told at `server.control_socket` alone. An empty list: nowhere.
         http_listen: Vec<SocketAddr> = Default::Value("127.0.0.1:8025");
         /// The Unix socket over which the command line speaks to the relay; mode 0600.
         control_socket: PathBuf = Default::Found("`control.sock` in `server.data_dir`");
@@ -48,6 +48,12 @@ section! {
         user: Option<String> = Default::Value("off");
         /// In which group the user works, by name or number from `/etc/group`. `off`: in its own.
         group: Option<String> = Default::Value("off");
+        /// Whether the kernel (Landlock, Linux 5.13; wholly 6.2) forbids the relay to write
+        /// anywhere but below `data_dir`, the directories of `control_socket` and of the log file,
+        /// and `writable`, whatever its user may. Holds from the start on; a reload widens nothing.
+        confine: bool = Default::Value("false");
+        /// Directories below which it may write besides, such as that of backups.
+        writable: Vec<PathBuf> = Default::Value("");
     }
 }
 
@@ -280,8 +286,14 @@ section! {
 section! {
     /// The mail log: a line of JSON for each thing that happened to mail.
     Once "log" Log {
-        /// Where the mail log goes.
+        /// Where the mail log goes. `journal` is that of systemd, in its native protocol: `MESSAGE`
+        /// is the line, and `MERPATI_EVENT`, `MERPATI_ID` and `MERPATI_LISTENER` are fields.
         to: LogTo = Default::Value("stdout");
+        /// Octets of a log file: with the line that would go beyond it becomes `FILE.1`, that
+        /// `FILE.2` and so on. `off`: any number, as where logrotate sees to it.
+        size_max: Option<Bytes> = Default::Value("off");
+        /// How many of these older files are kept.
+        files_max: NonZeroU32 = Default::Value("10");
     }
 }
 

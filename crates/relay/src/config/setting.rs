@@ -76,9 +76,9 @@ impl Wrong {
 }
 
 /// Reads one word of a few.
-pub(super) fn choose<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
+pub(super) fn choose<T: Clone>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-        return Ok(*value);
+        return Ok(value.clone());
     }
     let known: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
     let wrong = Wrong::new(format!("\"{text}\" is not one of {}", known.join(", ")));
@@ -442,23 +442,22 @@ impl Setting for AfterCapture {
 }
 
 impl Setting for LogTo {
-    const FORM: &'static str = "\"stdout\", \"off\" or an absolute path";
+    const FORM: &'static str = "\"stdout\", \"journal\", \"off\" or an absolute path";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if text.starts_with('/') || text.starts_with("./") {
             return PathBuf::parse(text).map(Self::File);
         }
-        match choose(text, &[("stdout", true), ("off", false)]) {
-            Ok(true) => Ok(Self::Stdout),
-            Ok(false) => Ok(Self::Off),
-            Err(wrong) if wrong.help.is_some() => Err(wrong),
-            Err(wrong) => Err(wrong.help("a path begins with / or ./")),
-        }
+        let words = [("stdout", Self::Stdout), ("journal", Self::Journal), ("off", Self::Off)];
+        choose(text, &words).map_err(|wrong| {
+            if wrong.help.is_some() { wrong } else { wrong.help("a path begins with / or ./") }
+        })
     }
 
     fn show(&self) -> String {
         match self {
             Self::File(path) => path.show(),
+            Self::Journal => quoted("journal"),
             Self::Off => quoted("off"),
             Self::Stdout => quoted("stdout"),
         }

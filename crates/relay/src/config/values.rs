@@ -280,6 +280,8 @@ pub enum MemoryMax {
 pub enum LogTo {
     /// Appended to this file.
     File(PathBuf),
+    /// To the journal of systemd.
+    Journal,
     /// Nowhere.
     Off,
     /// To standard output.

@@ -114,7 +114,8 @@ impl Fold {
             | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
-            | Event::Released { .. } => {}
+            | Event::Released { .. }
+            | Event::Rerouted { .. } => {}
         }
     }
 

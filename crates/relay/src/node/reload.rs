@@ -81,6 +81,8 @@ impl Node {
         config.server.http_listen.clone_from(&now.server.http_listen);
         config.server.user.clone_from(&now.server.user);
         config.server.group.clone_from(&now.server.group);
+        config.server.confine = now.server.confine;
+        config.server.writable.clone_from(&now.server.writable);
         config.spool = now.spool.clone();
         config.history = now.history.clone();
         config.greylist = now.greylist.clone();
@@ -188,14 +190,16 @@ fn is_for_restart(key: &str) -> bool {
 }
 
 /// Options, and sections with a dot, that hold only from the next start on.
-const FOR_RESTART: [&str; 8] = [
+const FOR_RESTART: [&str; 10] = [
     "greylist.",
     "history.",
+    "server.confine",
     "server.control_socket",
     "server.data_dir",
     "server.group",
     "server.http_listen",
     "server.user",
+    "server.writable",
     "spool.",
 ];
 /// The kind of the sockets of the HTTP API.

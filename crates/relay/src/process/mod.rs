@@ -5,6 +5,7 @@
 //! is a second thread; what is opened later is opened with the rights that stay, so that a reload
 //! can do whatever the start could. Not pure.
 
+mod confine;
 mod notify;
 mod privileges;
 mod sockets;
@@ -12,7 +13,7 @@ pub(crate) mod watchdog;
 
 use anyhow::Context;
 
-pub use self::{notify::Notifier, sockets::Sockets};
+pub use self::{confine::Confinement, notify::Notifier, sockets::Sockets};
 use crate::config::Config;
 
 /// What a process has that may begin to work.
@@ -22,6 +23,8 @@ pub struct Prepared {
     pub notifier: Notifier,
     /// The sockets on which it listens.
     pub sockets: Sockets,
+    /// Whether it is held to where it may write.
+    pub confinement: Confinement,
 }
 
 /// Opens all sockets, then gives up the rights that are not needed any more.
@@ -30,5 +33,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     let account = privileges::account(config)?;
     let sockets = Sockets::open(config)?;
     privileges::give_up(config, account.as_ref())?;
-    Ok(Prepared { notifier, sockets })
+    // The last one: accounts and sockets are had before.
+    let confinement = confine::confine(config).context("cannot be held by Landlock")?;
+    Ok(Prepared { notifier, sockets, confinement })
 }

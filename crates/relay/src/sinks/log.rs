@@ -5,10 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    fs::OpenOptions,
-    io::{self, Write},
-    path::PathBuf,
+    fmt, io,
     time::Duration,
 };
 
@@ -21,22 +18,14 @@ use merpati_smtp::server::{RefusedMail, SessionEnd};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
-use super::{History, Notice, SessionEnded};
-
-/// Where the mail log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// To the end of this file; made where it is missing, mode 0640 less the umask.
-    File(PathBuf),
-    /// Nowhere.
-    Off,
-    /// To standard output.
-    Stdout,
-}
+use super::{
+    History, Notice, SessionEnded,
+    target::{Place, Target},
+};
 
 /// Writes lines.
 pub struct LogWriter {
-    out: Option<Box<dyn Write + Send>>,
+    out: Option<Place>,
     history: Option<History>,
     /// Lines for the log, and those for the history, that are not written yet.
     lines: Vec<u8>,
@@ -52,21 +41,7 @@ impl fmt::Debug for LogWriter {
 impl LogWriter {
     /// Opens the target.
     pub fn open(target: &Target) -> io::Result<Self> {
-        let out: Option<Box<dyn Write + Send>> = match target {
-            Target::Off => None,
-            Target::Stdout => Some(Box::new(io::stdout())),
-            Target::File(path) => {
-                use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-                let mut options = OpenOptions::new();
-                // A FIFO without a reader would hold up everything.
-                options.create(true).append(true).mode(0o640).custom_flags(NONBLOCK);
-                let file = options.open(path)?;
-                if file.metadata()?.file_type().is_fifo() {
-                    return Err(io::Error::other("a FIFO is no place for a log"));
-                }
-                Some(Box::new(file))
-            }
-        };
+        let out = Place::open(target)?;
         Ok(Self { out, history: None, lines: Vec::new(), remembered: Vec::new() })
     }
 
@@ -80,7 +55,7 @@ impl LogWriter {
     /// Goes on where `next` leads; the history stays.
     pub(super) fn turn(&mut self, next: Self) {
         self.flush();
-        self.out = next.out;
+        self.out = next.out.map(Place::anew);
     }
 
     /// Adds the line for a notice; nothing where it has none.
@@ -110,7 +85,7 @@ impl LogWriter {
     /// Hands the lines to the operating system.
     pub fn flush(&mut self) {
         if let Some(out) = self.out.as_mut().filter(|_| !self.lines.is_empty()) {
-            report(out.write_all(&self.lines).and_then(|()| out.flush()));
+            report(out.write(&self.lines));
         }
         if let Some(history) = &mut self.history {
             report(history.write(&self.remembered));
@@ -156,7 +131,8 @@ fn is_remembered(notice: &Notice) -> bool {
             | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
-            | Event::Released { .. } => true,
+            | Event::Released { .. }
+            | Event::Rerouted { .. } => true,
             Event::Carried(_) | Event::ConfigChanged { .. } | Event::Retired(_) => false,
         },
         Notice::Session(ended) => !ended.summary.refused_mail.is_empty(),
@@ -289,6 +265,11 @@ fn add_record<M: SerializeMap>(to: &mut M, record: &Record) -> Result<(), M::Err
         }
         Event::Released { delivery, until } => {
             add_delivery(to, delivery)?;
+            to.serialize_entry("until", &Text(until))
+        }
+        Event::Rerouted { delivery, rule, until } => {
+            add_delivery(to, delivery)?;
+            to.serialize_entry("rule", &rule.as_deref())?;
             to.serialize_entry("until", &Text(until))
         }
         Event::Retired(id) => add_id(to, *id),
@@ -479,8 +460,6 @@ fn bare(path: &impl ToString) -> String {
 /// Recipients of one message that a line names; `recipients` counts all.
 const RECIPIENTS_SHOWN_MAX: usize = 1_000;
 const BUFFER_OCTETS: usize = 65_536;
-/// `O_NONBLOCK`; regular files do not mind.
-const NONBLOCK: i32 = 0o4000;
 
 #[cfg(test)]
 mod tests {

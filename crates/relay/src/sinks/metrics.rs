@@ -243,6 +243,7 @@ impl Metrics {
             | Event::Expired { .. }
             | Event::Held { .. }
             | Event::Released { .. }
+            | Event::Rerouted { .. }
             | Event::Retired(_) => {}
         }
     }

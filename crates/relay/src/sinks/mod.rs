@@ -10,6 +10,7 @@
 pub mod history;
 pub mod log;
 pub mod metrics;
+pub mod target;
 
 use std::{
     collections::BTreeSet,
@@ -23,8 +24,9 @@ use merpati_smtp::server::Summary;
 
 pub use self::{
     history::History,
-    log::{LogWriter, Target},
+    log::LogWriter,
     metrics::Metrics,
+    target::{JOURNAL_SOCKET, Rotation, Target},
 };
 use crate::pressure::{Load, Resource};
 

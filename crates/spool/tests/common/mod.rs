@@ -67,7 +67,10 @@ pub(crate) fn carried(id: QueueId, size_bytes: u64, attempts: u32) -> Event {
     let waiting = Waiting::Until { time: Time::from_secs(60), cause: None };
     Event::Carried(Box::new(Carried {
         accepted: accepted(id, size_bytes),
-        deliveries: vec![(0, DeliveryState { attempts, waiting, is_delay_told: false })],
+        deliveries: vec![(
+            0,
+            DeliveryState { attempts, waiting, is_delay_told: false, rule: None },
+        )],
     }))
 }
 
@@ -104,7 +107,8 @@ impl State {
             | Event::Delayed { .. }
             | Event::Expired { .. }
             | Event::Held { .. }
-            | Event::Released { .. } => {}
+            | Event::Released { .. }
+            | Event::Rerouted { .. } => {}
         }
     }
 

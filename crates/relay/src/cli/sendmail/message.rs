@@ -149,12 +149,15 @@ fn add_missing(text: &mut String, octets: &[u8], from: &From<'_>, now: Time) {
     if !has("From") {
         let name = from.name.full_name.as_deref().unwrap_or_default();
         let name: String = name.chars().filter(|c| !c.is_control()).collect();
-        if name.is_empty() {
-            let _ = write!(text, "From: <{}>\r\n", from.address);
-        } else {
+        let address = from.address;
+        let _ = if name.is_empty() {
+            write!(text, "From: <{address}>\r\n")
+        } else if name.is_ascii() {
             let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
-            let _ = write!(text, "From: \"{quoted}\" <{}>\r\n", from.address);
-        }
+            write!(text, "From: \"{quoted}\" <{address}>\r\n")
+        } else {
+            write!(text, "From: {}\r\n <{address}>\r\n", header::encode_word(&name))
+        };
     }
     if !has("Message-ID") {
         let domain = from.address.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
@@ -221,6 +224,9 @@ mod tests {
         let batch = String::from_utf8(made.batch()).unwrap();
         assert!(batch.contains("From: \"A\\\"ni\" <ani@box.example>\r\n"), "{batch}");
         assert!(batch.ends_with("\r\n\r\n..dot\r\n.\r\nQUIT\r\n"), "{batch}");
+        let made = submission("-F Änni root", "Subject: x\n\nx\n").unwrap();
+        let text = String::from_utf8(made.content).unwrap();
+        assert!(text.contains("From: =?utf-8?Q?=C3=84nni?=\r\n <ani@box.example>\r\n"), "{text}");
     }
 
     #[test]
