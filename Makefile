@@ -19,7 +19,9 @@ check: ## all that must hold before a commit: format, lints, tests, tidy, deny, 
 	scripts/setup.sh check
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p merpati-relay --all-targets --features opentelemetry -- -D warnings
 	$(MAKE) test
+	$(CARGO) test -p merpati-relay --lib --features opentelemetry -- traces collector
 	$(MAKE) tidy
 	$(MAKE) deny
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace

@@ -40,6 +40,8 @@ use self::{
     inbound::{Door, Found, Gates, Opened},
     recovery::Recovering,
 };
+#[cfg(feature = "opentelemetry")]
+use crate::sinks::traces::Traces;
 use crate::{
     admin::{Control, ReloadRequest, Setup, Setups, Socket},
     auth::Authenticator,
@@ -152,12 +154,7 @@ impl Node {
         let clock = Arc::new(Clock::start(unread.last_at()));
         let health = Arc::new(Health::default());
         let store = Arc::new(Store::new(quota(&config)));
-        let mut writer = LogWriter::open(&target(&config)).context("cannot open the mail log")?;
-        if let Some((directory, octets_max)) = history(&config) {
-            let history = History::open(&directory, octets_max);
-            writer = writer.remembering(history.context("cannot open the history")?);
-        }
-        let sinks = Sinks::start(Arc::new(Metrics::default()), writer)?;
+        let sinks = Sinks::start(Arc::new(Metrics::default()), writer(&config)?)?;
         let spool = disk.handle();
         let inbox = Arc::new(Inbox::default());
         let told = Told {
@@ -576,6 +573,21 @@ fn quota(config: &Config) -> Quota {
 }
 
 /// Where the mail log goes.
+/// Who writes down what happens.
+fn writer(config: &Config) -> anyhow::Result<LogWriter> {
+    let mut writer = LogWriter::open(&target(config)).context("cannot open the mail log")?;
+    if let Some((directory, octets_max)) = history(config) {
+        let history = History::open(&directory, octets_max);
+        writer = writer.remembering(history.context("cannot open the history")?);
+    }
+    #[cfg(feature = "opentelemetry")]
+    if let Some(collector) = &config.telemetry.traces_to {
+        let traces = Traces::start(collector.as_str(), &config.server.hostname.to_string());
+        writer = writer.tracing(traces.context("cannot begin to send traces")?);
+    }
+    Ok(writer)
+}
+
 fn target(config: &Config) -> Target {
     match &config.log.to {
         LogTo::File(path) => Target::File(

@@ -99,6 +99,8 @@ fn a_waiting_delivery_tells_its_reason_and_is_retried_until_its_host_is_there() 
         let shown = &jsonl(&dir, &["queue", "show", name])[0];
         assert_eq!(shown["deliveries"][0]["id"], format!("{id}.0"), "{shown}");
     }
+    let top = &jsonl(&dir, &["top", "-n", "1"])[0];
+    assert_eq!((&top["reasons"]["connection"], &top["waiting"]), (&1.into(), &1.0.into()), "{top}");
     check(&dir, &["retry", &id], 0, "1 delivery of 1 message tried now");
     deferred(&relay, &id, 2);
     let host = net.host(2);

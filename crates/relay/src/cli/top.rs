@@ -166,11 +166,13 @@ impl Sample {
         lines.push(format!("a second   {}", rates.join("   ")));
         let whole = |name| self.sum(name, "");
         lines.push(format!(
-            "now        connections {:.0}   attempts {:.0}   waiting {:.0}   memory {:.0} MiB   \
-             spool {:.0} MiB, {:.0} MiB free",
+            "now        connections {:.0}   attempts {:.0}   waiting {:.0}",
             whole("merpati_sessions_open"),
             whole("merpati_attempts_running"),
             whole("merpati_queue_deliveries"),
+        ));
+        lines.push(format!(
+            "           memory {:.0} MiB   spool {:.0} MiB, {:.0} MiB free",
             whole("merpati_memory_resident_bytes") / MIB,
             whole("merpati_spool_used_bytes") / MIB,
             whole("merpati_spool_free_bytes") / MIB,

@@ -52,7 +52,7 @@ fn the_lines_tell_rates_loads_and_the_largest_groups() {
     for part in [
         "merpati 1, up 2 min, then: ready  q: end\n",
         "taken 2.5   delivered 0.0   deferred 0.0   failed 0.0   refused 0.0\n",
-        "connections 5   attempts 0   waiting 0   memory 10 MiB",
+        "connections 5   attempts 0   waiting 0\n           memory 10 MiB",
         "\nshort of disk: new mail is refused\nshort of memory: reads are slow\n",
         "DELIVERIES  WHY IT WAITS\n        12  r1\n",
         "         3  r10\n            and 2 more\n",

@@ -52,7 +52,9 @@ use self::{
     check::Parts,
     diagnostic::Diagnostic,
     next_hop::To,
-    options::{CertificateEntry, History, Limits, Listener, Log, Relay, Sandbox, Server, Spool},
+    options::{
+        CertificateEntry, History, Limits, Listener, Log, Relay, Sandbox, Server, Spool, Telemetry,
+    },
     outbound::{Delivery, Dns, Egress, EgressEntry, Retry, RouteEntry},
     reader::Reader,
     section::SectionDoc,
@@ -65,8 +67,8 @@ pub use self::{
     setting_aliases::AliasFormat,
     source::Source,
     values::{
-        AfterCapture, AuthUse, Bytes, FromCheck, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
-        Recipients, RouteTls, TlsUse,
+        AfterCapture, AuthUse, Bytes, Collector, FromCheck, Kind, LogTo, MemoryMax, Name, Network,
+        Pipelining, Recipients, RouteTls, TlsUse,
     },
 };
 
@@ -117,6 +119,8 @@ pub struct Config {
     pub log: Log,
     /// What `trace` looks through.
     pub history: History,
+    /// What is told to other systems.
+    pub telemetry: Telemetry,
     /// Every option with its value and where that comes from, in the order of reading.
     pub effective: Vec<Effective>,
     /// What was read.
@@ -204,6 +208,7 @@ impl Config {
         let sandbox = reading.one(&Sandbox::DOC, Sandbox::read);
         let log = reading.one(&Log::DOC, Log::read);
         let history = reading.one(&History::DOC, History::read);
+        let telemetry = reading.one(&Telemetry::DOC, Telemetry::read);
         let parts = Parts {
             tree: &tree,
             server: server.as_ref(),
@@ -242,6 +247,7 @@ impl Config {
                 sandbox: sandbox?,
                 log: log?,
                 history: history?,
+                telemetry: telemetry?,
                 effective,
                 sources: Sources::default(),
             })

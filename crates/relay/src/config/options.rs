@@ -15,8 +15,8 @@ use super::{
     section::{Default, SectionDoc, section},
     strangers::{Greylist, ListEntry, Recipients, Strangers},
     values::{
-        AfterCapture, AuthUse, Bytes, FromCheck, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
-        TlsUse,
+        AfterCapture, AuthUse, Bytes, Collector, FromCheck, Kind, LogTo, MemoryMax, Name, Network,
+        Pipelining, TlsUse,
     },
 };
 
@@ -307,6 +307,16 @@ section! {
     }
 }
 
+section! {
+    /// What is told to other systems of the operator's.
+    Once "telemetry" Telemetry {
+        /// The collector of OpenTelemetry to which traces go, by OTLP over HTTP, such as
+        /// `http://127.0.0.1:4318/v1/traces`: a trace for each message, a span for each attempt,
+        /// without addresses of mail. Only in a build with the Cargo feature `opentelemetry`.
+        traces_to: Option<Collector> = Default::Value("off");
+    }
+}
+
 /// All sections, in the order of the reference.
 pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Server::DOC,
@@ -331,6 +341,7 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Sandbox::DOC,
     Log::DOC,
     History::DOC,
+    Telemetry::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 22;
+pub(super) const SECTIONS_COUNT: usize = 23;

@@ -17,8 +17,8 @@ use super::{
     schema::Shape,
     source::{Node, Span},
     values::{
-        AfterCapture, AuthUse, Bytes, FromCheck, Kind, LogTo, MemoryMax, Name, Network, Pipelining,
-        Recipients, RouteTls, TlsUse,
+        AfterCapture, AuthUse, Bytes, Collector, FromCheck, Kind, LogTo, MemoryMax, Name, Network,
+        Pipelining, Recipients, RouteTls, TlsUse,
     },
 };
 use crate::credential::Credential;
@@ -461,6 +461,25 @@ impl Setting for LogTo {
             Self::Off => quoted("off"),
             Self::Stdout => quoted("stdout"),
         }
+    }
+}
+
+impl Setting for Collector {
+    const FORM: &'static str = "a URL like \"http://127.0.0.1:4318/v1/traces\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if cfg!(not(feature = "opentelemetry")) {
+            let help = "leave it out, or build with `cargo build --features opentelemetry`";
+            return Err(Wrong::new("this build knows nothing of OpenTelemetry").help(help));
+        }
+        Self::parse(text).ok_or_else(|| {
+            Wrong::new(format!("`{text}` is not the URL of a collector"))
+                .help("it begins with http:// and names a host; put a proxy before one with TLS")
+        })
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
     }
 }
 

@@ -38,6 +38,24 @@ fn mistakes_are_shown_with_their_place_and_help() {
 }
 
 #[test]
+fn a_collector_is_a_url_where_the_build_knows_of_it() {
+    let set = |text: &str| read("", &[], &[&format!("telemetry.traces_to={text}")]);
+    let wrong = |text: &str| set(text).err().unwrap();
+    if cfg!(feature = "opentelemetry") {
+        let url = "http://127.0.0.1:4318/v1/traces";
+        assert_eq!(set(url).unwrap().telemetry.traces_to.unwrap().as_str(), url);
+        for text in ["https://a.example/v1/traces", "127.0.0.1:4318", "http://", "traces"] {
+            let said = wrong(text);
+            assert!(said.contains("is not the URL of a collector"), "{said}");
+        }
+    } else {
+        let said = wrong("http://127.0.0.1:4318/v1/traces");
+        assert!(said.contains("cargo build --features opentelemetry"), "{said}");
+    }
+    assert_eq!(set("off").unwrap().telemetry.traces_to, None);
+}
+
+#[test]
 fn without_any_configuration_there_is_a_sandbox_on_loopback() {
     let config = read("", &[("HOME", "/users/ani")], &[]).unwrap();
     let [listener] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };

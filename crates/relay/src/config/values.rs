@@ -275,6 +275,24 @@ pub enum MemoryMax {
     Upto(Bytes),
 }
 
+/// The URL of a collector of traces, without TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector(String);
+
+impl Collector {
+    /// Reads a URL of the scheme `http` with a host.
+    pub fn parse(text: &str) -> Option<Self> {
+        let uri: hyper::Uri = text.parse().ok()?;
+        let is_one = uri.scheme_str() == Some("http") && uri.host().is_some_and(|h| !h.is_empty());
+        is_one.then(|| Self(text.to_owned()))
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Where the mail log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTo {

@@ -85,6 +85,7 @@ impl Node {
         config.server.writable.clone_from(&now.server.writable);
         config.spool = now.spool.clone();
         config.history = now.history.clone();
+        config.telemetry = now.telemetry.clone();
         config.greylist = now.greylist.clone();
         config
     }
@@ -190,7 +191,7 @@ fn is_for_restart(key: &str) -> bool {
 }
 
 /// Options, and sections with a dot, that hold only from the next start on.
-const FOR_RESTART: [&str; 10] = [
+const FOR_RESTART: [&str; 11] = [
     "greylist.",
     "history.",
     "server.confine",
@@ -201,6 +202,7 @@ const FOR_RESTART: [&str; 10] = [
     "server.user",
     "server.writable",
     "spool.",
+    "telemetry.",
 ];
 /// The kind of the sockets of the HTTP API.
 const HTTP: &str = "http";

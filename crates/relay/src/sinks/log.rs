@@ -27,6 +27,8 @@ use super::{
 pub struct LogWriter {
     out: Option<Place>,
     history: Option<History>,
+    #[cfg(feature = "opentelemetry")]
+    traces: Option<super::traces::Traces>,
     /// Lines for the log, and those for the history, that are not written yet.
     lines: Vec<u8>,
     remembered: Vec<u8>,
@@ -42,7 +44,22 @@ impl LogWriter {
     /// Opens the target.
     pub fn open(target: &Target) -> io::Result<Self> {
         let out = Place::open(target)?;
-        Ok(Self { out, history: None, lines: Vec::new(), remembered: Vec::new() })
+        Ok(Self {
+            out,
+            history: None,
+            #[cfg(feature = "opentelemetry")]
+            traces: None,
+            lines: Vec::new(),
+            remembered: Vec::new(),
+        })
+    }
+
+    /// The same, and sends traces.
+    #[cfg(feature = "opentelemetry")]
+    #[must_use]
+    pub fn tracing(mut self, traces: super::traces::Traces) -> Self {
+        self.traces = Some(traces);
+        self
     }
 
     /// The same, and keeps what `trace` looks for.
@@ -60,6 +77,10 @@ impl LogWriter {
 
     /// Adds the line for a notice; nothing where it has none.
     pub fn line(&mut self, notice: &Notice) {
+        #[cfg(feature = "opentelemetry")]
+        if let Some(traces) = &mut self.traces {
+            traces.tell(notice);
+        }
         let is_logged = self.out.is_some() && has_line(notice);
         let is_remembered = self.history.is_some() && is_remembered(notice);
         let (first, second) = match (is_logged, is_remembered) {

@@ -11,6 +11,8 @@ pub mod history;
 pub mod log;
 pub mod metrics;
 pub mod target;
+#[cfg(feature = "opentelemetry")]
+pub mod traces;
 
 use std::{
     collections::BTreeSet,
