@@ -511,9 +511,12 @@ impl Queue {
         self.chosen(id).or_else(|| self.router.place(facts))
     }
 
-    /// The rule that an operator chose. One that is no more decides nothing.
+    /// The rule that an operator chose. One that is no more decides nothing, and one that has come
+    /// to refuse neither: nobody chose that.
     fn chosen(&self, id: DeliveryId) -> Option<RulePlace> {
-        self.router.place_of(self.rerouted.get(&id)?)
+        let place = self.router.place_of(self.rerouted.get(&id)?)?;
+        let refuses = matches!(self.router.rule(place)?.then, NextHop::Refuse(_));
+        (!refuses).then_some(place)
     }
 
     /// Leads a delivery another way. Envelopes are not at hand, so it finds its lane when it is

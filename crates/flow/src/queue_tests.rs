@@ -270,6 +270,12 @@ fn the_way_that_an_operator_chose_survives_a_restart_and_a_rule_that_is_gone_dec
     assert!(!other.is_rerouted(delivery));
     let direct = LaneKey::Mx(other.router().place_of("direct").unwrap(), domain("x.example"));
     assert_eq!(lane_found(&mut other, 99), direct);
+    // One of that name that refuses was not chosen either.
+    let mut router = other.router().clone();
+    let then = NextHop::Refuse(merpati_mail::route::Refusal { text: "no".to_owned() });
+    router.rules.push(Rule { name: "smart".into(), when: vec![], then, attempts_max: None });
+    other.set_rules(router, domain("mx.ours.example"));
+    assert!(!other.is_rerouted(delivery));
     // What ends takes its way with it, and a name that comes again begins anew.
     other.apply(Time::from_secs(100), &Event::Cancelled(delivery));
     assert!(other.rerouted.is_empty());

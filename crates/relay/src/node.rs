@@ -572,7 +572,6 @@ fn quota(config: &Config) -> Quota {
     }
 }
 
-/// Where the mail log goes.
 /// Who writes down what happens.
 fn writer(config: &Config) -> anyhow::Result<LogWriter> {
     let mut writer = LogWriter::open(&target(config)).context("cannot open the mail log")?;
@@ -588,6 +587,7 @@ fn writer(config: &Config) -> anyhow::Result<LogWriter> {
     Ok(writer)
 }
 
+/// Where the mail log goes.
 fn target(config: &Config) -> Target {
     match &config.log.to {
         LogTo::File(path) => Target::File(

@@ -131,6 +131,56 @@ fn each_end_has_its_sentence_in_trace_and_log_and_report() {
 }
 
 #[test]
+fn what_is_tried_delayed_and_given_up_in_the_end_tells_the_same_everywhere() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    let relay = net.relay(
+        &dir,
+        &[
+            "retry.first_wait=1 s",
+            "retry.longest_wait=1 s",
+            "retry.delay_report_after=1 s",
+            "retry.give_up_after=4 s",
+        ],
+    );
+    let (sender, host) = (net.host(3), net.host(2));
+    net.set("a.example", &["A $3"]);
+    net.set("b.example", &["A $2"]);
+    net.set("gone.example", &["A $4"]);
+    host.shut_gate();
+    let mut smtp = client(&relay);
+    let tried = send(&mut smtp, "ani@a.example", &["budi@b.example"]);
+    host.wait_at_gate(1);
+    let sentence = "An attempt goes on now.";
+    assert_eq!(in_state(&dir, &tried, "attempting")["sentence"], sentence);
+    let shown = text(&merpati(&dir, &["queue", "show", &tried]));
+    assert!(shown.contains(sentence), "{shown}");
+    host.open_gate();
+    in_state(&dir, &tried, "delivered");
+    // Nobody is there until the end.
+    let gone = send(&mut smtp, "ani@a.example", &["citra@gone.example"]);
+    relay.wait_for(|line| line["event"] == "Delayed" && line["id"] == *gone).unwrap();
+    let is_so = "No connection to the next hop could be made, or it was lost.";
+    let ended = |line: &Value| line["event"] == "Expired" && line["id"] == *gone;
+    let line = relay.wait_for(ended).unwrap();
+    let end = in_state(&dir, &gone, "expired");
+    for told in [&line, &end] {
+        let sentence = told["sentence"].as_str().unwrap();
+        assert!(sentence.starts_with("It waited for as long as the retry plan allows"), "{told}");
+    }
+    let story = text(&merpati(&dir, &["trace", &gone]));
+    for part in ["The sender was told that it is delayed.", is_so] {
+        assert!(story.contains(part), "{part}: {story}");
+    }
+    let reports = sender.wait_for(2);
+    for (report, words) in reports.iter().zip(["Action: delayed", "Action: failed"]) {
+        let report = &report.content;
+        for part in [words, "citra@gone.example", "4.4.1"] {
+            assert!(report.contains(part), "{part}: {report}");
+        }
+    }
+}
+
+#[test]
 fn refused_mail_is_found_with_its_reason() {
     let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
     let relay =

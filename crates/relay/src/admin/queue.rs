@@ -207,8 +207,10 @@ impl Control {
             };
             let wanted = done.deliveries;
             done.deliveries = self.conductor.operate(concerned, order).await.map_err(refused)?;
-            // What began to be tried meanwhile, or has ended.
-            done.passed_over += wanted.saturating_sub(done.deliveries);
+            if matches!(verb, Verb::Reroute(_)) {
+                // What began to be tried meanwhile, or has ended.
+                done.passed_over += wanted.saturating_sub(done.deliveries);
+            }
         }
         Ok(done)
     }

@@ -308,7 +308,7 @@ impl Verb<'_> {
         let why = match self.name {
             "hold" => "held already",
             "release" => "not held",
-            "reroute" => "being tried",
+            "reroute" => "being tried, or at their end",
             _ => "held, or being tried",
         };
         match passed_over {

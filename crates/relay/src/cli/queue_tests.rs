@@ -170,17 +170,19 @@ fn a_verb_goes_on_to_the_end_of_the_queue_and_tells_what_was_missing() {
         ),
         (
             "reroute to:one --to backup",
-            Ok("2 deliveries of 1 message led by the route backup; 1 passed over: being tried\n"),
+            Ok("2 deliveries of 1 message led by the route backup; 1 passed over: being tried, \
+                or at their end\n"),
         ),
         (
             "reroute to:one --by-rules",
-            Ok("2 deliveries of 1 message led by the rules; 1 passed over: being tried\n"),
+            Ok("2 deliveries of 1 message led by the rules; 1 passed over: being tried, or at \
+                their end\n"),
         ),
         (
             "reroute 028T5CY4TQKFF --to b",
-            Ok("4 deliveries of 2 messages led by the route b; 2 passed over: being tried\n\
-                no message in the queue is called `query=id%3a028T5CY4TQKFF&dry_run=false\
-                &route=b`\n"),
+            Ok("4 deliveries of 2 messages led by the route b; 2 passed over: being tried, or at \
+                their end\nno message in the queue is called \
+                `query=id%3a028T5CY4TQKFF&dry_run=false&route=b`\n"),
         ),
         ("retry 0000000000009", Err("gone")),
     ]);

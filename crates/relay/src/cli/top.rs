@@ -63,7 +63,7 @@ pub(super) fn run(
         let pause = arguments.every.max(sample.took * PAUSES_MIN);
         let next = match &screen {
             Some(screen) if screen.wait(pause)? => return Ok(ExitCode::SUCCESS),
-            Some(screen) => match take_beside(client, screen)? {
+            Some(screen) => match take_again(client, screen)? {
                 Some(next) => next,
                 None => return Ok(ExitCode::SUCCESS),
             },
@@ -73,6 +73,24 @@ pub(super) fn run(
             }
         };
         before = Some(std::mem::replace(&mut sample, next));
+    }
+}
+
+/// Takes a sample as soon as that can be had: a relay that has gone may come again, and whoever
+/// watches wants to see that. `None` where that wants the end.
+fn take_again(client: &Client, screen: &Screen) -> Result<Option<Sample>, Failure> {
+    loop {
+        match take_beside(client, screen) {
+            Err(failure) => {
+                let why = failure.to_string();
+                let lines = why.lines().chain(["", "q: end"]).map(str::to_owned);
+                screen.draw(&lines.collect::<Vec<String>>())?;
+                if screen.wait(PAUSE_WITHOUT_RELAY)? {
+                    return Ok(None);
+                }
+            }
+            taken => return taken,
+        }
     }
 }
 
@@ -280,6 +298,8 @@ const LOADS: [&str; 3] = ["disk", "memory", "queue"];
 const ROWS_MAX: usize = 10;
 /// The pause is at least so many times as long as the asking took.
 const PAUSES_MIN: u32 = 4;
+/// How long a relay that does not answer is left alone.
+const PAUSE_WITHOUT_RELAY: Duration = Duration::from_secs(1);
 /// How often keys are heard while the relay is asked.
 const KEYS_EVERY: Duration = Duration::from_millis(50);
 const MIB: f64 = 1_048_576.0;

@@ -474,7 +474,7 @@ impl Setting for Collector {
         }
         Self::parse(text).ok_or_else(|| {
             Wrong::new(format!("`{text}` is not the URL of a collector"))
-                .help("it begins with http:// and names a host; put a proxy before one with TLS")
+                .help("it begins with http://, and ends in /v1/traces; one with TLS needs a proxy")
         })
     }
 

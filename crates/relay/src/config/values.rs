@@ -280,10 +280,11 @@ pub enum MemoryMax {
 pub struct Collector(String);
 
 impl Collector {
-    /// Reads a URL of the scheme `http` with a host.
+    /// Reads a URL of the scheme `http` with a host and a path.
     pub fn parse(text: &str) -> Option<Self> {
         let uri: hyper::Uri = text.parse().ok()?;
-        let is_one = uri.scheme_str() == Some("http") && uri.host().is_some_and(|h| !h.is_empty());
+        let has_host = uri.host().is_some_and(|host| !host.is_empty());
+        let is_one = uri.scheme_str() == Some("http") && has_host && uri.path() != "/";
         is_one.then(|| Self(text.to_owned()))
     }
 

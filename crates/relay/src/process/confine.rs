@@ -37,11 +37,15 @@ pub(super) fn confine(config: &Config) -> anyhow::Result<Confinement> {
     let data = &config.server.data_dir;
     make(data).with_context(|| format!("cannot make {}", data.display()))?;
     for place in places(config) {
-        let path = PathFd::new(&place.path).map_err(|why| {
+        let wrong = |why: &str| {
             let why = format!("{}: cannot allow writing there: {why}", place.key);
-            let help = "make the directory, or take it out of the list";
+            let help = format!("make the directory {}", place.path.display());
             anyhow::anyhow!("{}", config.wrong_at(place.key, why, help).first())
-        })?;
+        };
+        let path = PathFd::new(&place.path).map_err(|why| wrong(&why.to_string()))?;
+        if !place.path.is_dir() {
+            return Err(wrong("it is no directory"));
+        }
         rules = rules.add_rule(PathBeneath::new(path, writing))?;
     }
     let status = rules.restrict_self()?.ruleset;

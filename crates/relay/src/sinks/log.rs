@@ -78,7 +78,7 @@ impl LogWriter {
     /// Adds the line for a notice; nothing where it has none.
     pub fn line(&mut self, notice: &Notice) {
         #[cfg(feature = "opentelemetry")]
-        if let Some(traces) = &mut self.traces {
+        if let Some(traces) = &self.traces {
             traces.tell(notice);
         }
         let is_logged = self.out.is_some() && has_line(notice);

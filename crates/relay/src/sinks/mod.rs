@@ -203,6 +203,8 @@ struct Waiting {
     /// telling, heard or not.
     is_asleep: bool,
     hurry: Hurry,
+    /// Whether the thread has let go of all that it wrote to.
+    has_ended: bool,
 }
 
 /// How soon what waits must be written.
@@ -223,9 +225,12 @@ impl Sinks {
         let shared = Arc::new(Shared::default());
         let sinks = Self { metrics, shared };
         let thread = sinks.clone();
-        std::thread::Builder::new()
-            .name("sinks".to_owned())
-            .spawn(move || while thread.write_some(&mut writer) {})?;
+        std::thread::Builder::new().name("sinks".to_owned()).spawn(move || {
+            while thread.write_some(&mut writer) {}
+            drop(writer);
+            thread.lock().has_ended = true;
+            thread.shared.idle.notify_all();
+        })?;
         Ok(sinks)
     }
 
@@ -287,11 +292,14 @@ impl Sinks {
         drop(self.shared.idle.wait_timeout_while(waiting, FLUSH_WAIT, busy));
     }
 
-    /// Ends the thread after everything is written.
+    /// Ends the thread after everything is written, and waits for that, at most for a few seconds.
     pub fn end(&self) {
         self.flush();
-        self.lock().hurry = Hurry::Ending;
+        let mut waiting = self.lock();
+        waiting.hurry = Hurry::Ending;
         self.shared.work.notify_one();
+        let goes_on = |waiting: &mut Waiting| !waiting.has_ended;
+        drop(self.shared.idle.wait_timeout_while(waiting, FLUSH_WAIT, goes_on));
     }
 
     /// Writes what waits; false at the end.

@@ -7,13 +7,13 @@
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     os::unix::{
         fs::{FileTypeExt, OpenOptionsExt},
         net::UnixDatagram,
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -44,7 +44,7 @@ pub struct Rotation {
 /// Takes lines.
 pub(super) enum Place {
     File(LogFile),
-    Journal(UnixDatagram, PathBuf),
+    Journal(Journal),
     Stdout,
 }
 
@@ -56,7 +56,7 @@ impl Place {
                 let opened = LogFile::open(&file.path, file.rotation);
                 Self::File(opened.unwrap_or(file))
             }
-            Self::Journal(..) | Self::Stdout => self,
+            Self::Journal(_) | Self::Stdout => self,
         }
     }
 
@@ -76,7 +76,8 @@ impl Place {
                 journal.set_write_timeout(Some(JOURNAL_WAIT))?;
                 // For the longest lines. What the machine allows has to do.
                 set_socket_send_buffer_size(&journal, JOURNAL_BUFFER).ok();
-                Some(Self::Journal(journal, socket.clone()))
+                let socket = socket.clone();
+                Some(Self::Journal(Journal { out: journal, socket, hangs_until: None }))
             }
             Target::Off => None,
             Target::Stdout => Some(Self::Stdout),
@@ -87,12 +88,7 @@ impl Place {
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write(lines),
-            Self::Journal(journal, socket) => {
-                // One that cannot be told is no reason to keep the others back.
-                let told = lines.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
-                told.map(|line| journal.send_to(&entry(line), &*socket).map(drop))
-                    .fold(Ok(()), io::Result::and)
-            }
+            Self::Journal(journal) => journal.write(lines),
             Self::Stdout => {
                 let mut out = io::stdout().lock();
                 out.write_all(lines)?;
@@ -102,12 +98,46 @@ impl Place {
     }
 }
 
+/// The journal of systemd.
+pub(super) struct Journal {
+    out: UnixDatagram,
+    socket: PathBuf,
+    /// Until then it is told nothing: it did not answer in time.
+    hangs_until: Option<Instant>,
+}
+
+impl Journal {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.hangs_until.is_some_and(|until| until > Instant::now()) {
+            return Ok(());
+        }
+        self.hangs_until = None;
+        let mut written = Ok(());
+        for line in lines.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
+            let Err(why) = self.out.send_to(&entry(line), &self.socket) else { continue };
+            if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+                self.hangs_until = Some(Instant::now() + JOURNAL_PAUSE);
+                let pause = JOURNAL_PAUSE.as_secs();
+                let why = format!("the journal hangs: for {pause} s its lines are lost");
+                return Err(io::Error::new(ErrorKind::TimedOut, why));
+            }
+            // One that cannot be told is no reason to keep the others back.
+            written = Err(why);
+        }
+        written
+    }
+}
+
 /// A log file and what is to become of it.
 pub(super) struct LogFile {
     path: PathBuf,
     file: File,
     octets: u64,
     rotation: Rotation,
+    /// Whether its last line was not written to its end.
+    is_torn: bool,
+    /// Until then it is not moved on: that failed.
+    stays_until: Option<Instant>,
 }
 
 impl LogFile {
@@ -124,7 +154,8 @@ impl LogFile {
         let is_ours = path.symlink_metadata().is_ok_and(|facts| facts.is_file());
         let size_max = rotation.size_max.filter(|_| is_ours);
         let rotation = Rotation { size_max, ..rotation };
-        Ok(Self { path: path.to_owned(), file, octets: facts.len(), rotation })
+        let (path, octets) = (path.to_owned(), facts.len());
+        Ok(Self { path, file, octets, rotation, is_torn: false, stays_until: None })
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
@@ -132,9 +163,13 @@ impl LogFile {
         while !rest.is_empty() {
             let mut fits = self.fitting(rest);
             if fits == 0 {
+                if self.stays_until.is_some_and(|until| until > Instant::now()) {
+                    return self.append(rest);
+                }
                 if self.octets > 0
                     && let Err(why) = self.move_on()
                 {
+                    self.stays_until = Some(Instant::now() + MOVE_PAUSE);
                     // Better in the wrong file than nowhere.
                     return self.append(rest).and(Err(why));
                 }
@@ -148,7 +183,11 @@ impl LogFile {
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.file.write_all(lines)?;
+        if std::mem::take(&mut self.is_torn) {
+            // What was cut, as by a full disk, must not take the next line with it.
+            self.file.write_all(b"\n").inspect_err(|_| self.is_torn = true)?;
+        }
+        self.file.write_all(lines).inspect_err(|_| self.is_torn = true)?;
         self.octets += lines.len() as u64;
         Ok(())
     }
@@ -227,7 +266,11 @@ fn entry(line: &[u8]) -> Vec<u8> {
 const NONBLOCK: i32 = 0o4000;
 
 /// How long a journal may take for a line.
-const JOURNAL_WAIT: Duration = Duration::from_secs(5);
+const JOURNAL_WAIT: Duration = Duration::from_secs(1);
+/// How long a journal that took longer is left alone.
+const JOURNAL_PAUSE: Duration = Duration::from_secs(30);
+/// How long a file that could not be moved on stays as it is.
+const MOVE_PAUSE: Duration = Duration::from_mins(1);
 /// Octets that may be on their way to the journal.
 const JOURNAL_BUFFER: usize = 8 << 20;
 

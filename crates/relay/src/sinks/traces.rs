@@ -6,7 +6,11 @@
 
 use std::{
     io,
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
 };
@@ -34,7 +38,8 @@ pub struct Traces {
     hostname: String,
     spans: Option<SyncSender<SpanData>>,
     sending: Option<JoinHandle<()>>,
-    lost: u64,
+    /// Spans that no collector will see, and of which nobody was told yet.
+    lost: Arc<AtomicU64>,
 }
 
 impl Traces {
@@ -59,24 +64,21 @@ impl Traces {
         let send = move |batch| {
             runtime.block_on(exporter.export(batch)).map_err(|error| error.to_string())
         };
+        let lost = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&lost);
         let sending = std::thread::Builder::new()
             .name("traces".to_owned())
-            .spawn(move || send_all(&taken, send))?;
+            .spawn(move || send_all(&taken, &counted, send))?;
         let hostname = hostname.to_owned();
-        Ok(Self { hostname, spans: Some(spans), sending: Some(sending), lost: 0 })
+        Ok(Self { hostname, spans: Some(spans), sending: Some(sending), lost })
     }
 
     /// Tells of this, where it is something for a trace.
-    pub(super) fn tell(&mut self, notice: &Notice) {
+    pub(super) fn tell(&self, notice: &Notice) {
         let Notice::Record(record, _) = notice else { return };
         let (Some(span), Some(spans)) = (self.span(record), &self.spans) else { return };
-        match spans.try_send(span) {
-            Ok(()) if self.lost > 0 => {
-                tracing::warn!(lost = self.lost, "the collector of traces was too slow");
-                self.lost = 0;
-            }
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost += 1,
+        if spans.try_send(span).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -117,8 +119,7 @@ impl Traces {
             .peer
             .as_ref()
             .map(|peer| ("network.peer.address", peer.address.ip().to_string()));
-        let credential = origin.credential.clone().map(|name| ("merpati.credential", name));
-        let more = [tls, peer, credential].into_iter().flatten();
+        let more = [tls, peer].into_iter().flatten();
         attributes.extend(more.map(|(key, value)| KeyValue::new(key, value)));
         let span = (name, SpanKind::Server, Status::Unset);
         self.data((*id, self.first(*id)), span, (origin.received_at, at), attributes)
@@ -216,7 +217,7 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        // The thread sends what waits, and ends; each sending has an end.
+        // The thread sends what waits, and ends; who ends the relay waits for it, yet not for ever.
         self.spans = None;
         if let Some(sending) = self.sending.take() {
             sending.join().ok();
@@ -224,27 +225,38 @@ impl Drop for Traces {
     }
 }
 
-/// Sends what comes, in batches, to the end.
-fn send_all(taken: &Receiver<SpanData>, send: impl Fn(Vec<SpanData>) -> Result<(), String>) {
-    let mut is_well = true;
-    while let Ok(first) = taken.recv() {
+/// Sends what comes, in batches, to the end. Of what is lost it tells once in a while.
+fn send_all(
+    taken: &Receiver<SpanData>,
+    lost: &AtomicU64,
+    send: impl Fn(Vec<SpanData>) -> Result<(), String>,
+) {
+    let mut told: Option<Instant> = None;
+    let mut is_last = false;
+    while let Some(first) = (!is_last).then(|| taken.recv().ok()).flatten() {
         let mut batch = vec![first];
         let end = Instant::now() + GATHER;
-        let mut is_over = false;
-        while batch.len() < BATCH_SPANS && !is_over {
+        while batch.len() < BATCH_SPANS {
             match taken.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(span) => batch.push(span),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => is_over = true,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    is_last = true;
+                    break;
+                }
             }
         }
-        let spans = batch.len();
-        match send(batch) {
-            Ok(()) => is_well = true,
-            // Said once until it goes again.
-            Err(error) => {
-                if std::mem::take(&mut is_well) {
-                    tracing::warn!(%error, spans, "traces cannot be sent; they are lost");
-                }
+        let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let outcome = send(batch);
+        if outcome.is_err() {
+            lost.fetch_add(spans, Ordering::Relaxed);
+        }
+        if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            let lost = lost.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                let why = outcome.err().unwrap_or_else(|| "the collector is too slow".to_owned());
+                tracing::warn!(lost, why, "spans for the collector of traces are lost");
+                told = Some(Instant::now());
             }
         }
     }
@@ -262,6 +274,8 @@ fn number(count: usize) -> i64 {
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 /// How long a span waits for others.
 const GATHER: Duration = Duration::from_millis(500);
+/// How often it is told at most that spans are lost.
+const TOLD_EVERY: Duration = Duration::from_mins(1);
 /// Spans that are sent at once.
 const BATCH_SPANS: usize = 512;
 /// Spans that wait to be sent.

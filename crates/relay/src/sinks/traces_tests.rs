@@ -1,7 +1,7 @@
 use std::{
     io::{Read, Write},
     net::TcpListener,
-    sync::{Arc, mpsc},
+    sync::mpsc,
 };
 
 use merpati_mail::{
@@ -17,7 +17,7 @@ fn record(lsn: u64, event: Event) -> Record {
 }
 
 fn traces(hostname: &str) -> Traces {
-    Traces { hostname: hostname.to_owned(), spans: None, sending: None, lost: 0 }
+    Traces { hostname: hostname.to_owned(), spans: None, sending: None, lost: Arc::default() }
 }
 
 fn accepted() -> Accepted {
@@ -121,7 +121,7 @@ fn collector() -> (String, Receiver<(String, Vec<u8>)>) {
 #[test]
 fn a_collector_is_told_and_one_that_is_not_there_holds_nobody_up() {
     let (url, posted) = collector();
-    let mut traces = Traces::start(&url, "mx.a.example").unwrap();
+    let traces = Traces::start(&url, "mx.a.example").unwrap();
     let notice = |record| Notice::Record(Arc::new(record), None);
     traces.tell(&notice(record(1, Event::Accepted(Box::new(accepted())))));
     traces.tell(&notice(record(2, attempted(Vec::new()))));
@@ -139,10 +139,24 @@ fn a_collector_is_told_and_one_that_is_not_there_holds_nobody_up() {
     for lsn in 0..3 {
         traces.tell(&notice(record(lsn, attempted(Vec::new()))));
     }
-    assert_eq!(traces.lost, 2);
+    let lost = || traces.lost.load(Ordering::Relaxed);
+    assert_eq!(lost(), 2);
     taken.recv().unwrap();
     traces.tell(&notice(record(9, attempted(Vec::new()))));
-    assert_eq!(traces.lost, 0, "it was said");
-    let mut absent = Traces::start("http://127.0.0.1:1/v1/traces", "mx.a.example").unwrap();
+    assert_eq!(lost(), 2, "there is room again");
+    let absent = Traces::start("http://127.0.0.1:1/v1/traces", "mx.a.example").unwrap();
     absent.tell(&notice(record(1, attempted(Vec::new()))));
+    drop(absent);
+    // What came before the end is sent, whole, and what fails is counted.
+    let (spans, taken) = sync_channel(2_000);
+    for lsn in 0..1_000 {
+        spans.send(self::traces("a").span(&record(lsn, attempted(Vec::new()))).unwrap()).unwrap();
+    }
+    drop(spans);
+    let (sent, lost) = (std::cell::RefCell::new(Vec::new()), AtomicU64::new(0));
+    send_all(&taken, &lost, |batch: Vec<SpanData>| {
+        sent.borrow_mut().push(batch.len());
+        Ok(())
+    });
+    assert_eq!((&*sent.borrow(), lost.load(Ordering::Relaxed)), (&vec![512, 488], 0));
 }
