@@ -78,6 +78,15 @@ fn urgent(priority: i8) -> Requests {
     Requests { priority: Priority::new(priority), ..Requests::default() }
 }
 
+fn hold() -> Hold {
+    Hold {
+        limit: "operator".to_owned(),
+        value: "on request".to_owned(),
+        source: "control socket".to_owned(),
+        until: None,
+    }
+}
+
 fn deferred(until: u64) -> Outcome {
     let cause = Cause {
         class: Class::Greylisted,
@@ -161,12 +170,7 @@ fn what_is_held_waits_until_it_is_released() {
     let mut queue = queue();
     accept(&mut queue, 10, 1, &["a@x.example"]);
     let delivery = DeliveryId { message: id(1), recipient: 0 };
-    let hold = Hold {
-        limit: "operator".to_owned(),
-        value: "on request".to_owned(),
-        source: "control socket".to_owned(),
-        until: None,
-    };
+    let hold = hold();
     take(&mut queue, 10);
     queue.apply(Time::from_secs(11), &Event::Held { delivery, hold: hold.clone() });
     queue.apply(Time::from_secs(12), &attempted(1, vec![(0, deferred(20))]));
@@ -184,12 +188,7 @@ fn what_is_held_and_released_during_its_attempt_is_not_tried_twice() {
     let mut queue = queue();
     accept(&mut queue, 10, 1, &["a@x.example"]);
     let delivery = DeliveryId { message: id(1), recipient: 0 };
-    let hold = Hold {
-        limit: "operator".to_owned(),
-        value: "on request".to_owned(),
-        source: "control socket".to_owned(),
-        until: None,
-    };
+    let hold = hold();
     take(&mut queue, 10);
     queue.apply(Time::from_secs(11), &Event::Held { delivery, hold });
     queue.apply(Time::from_secs(12), &Event::Released { delivery, until: Time::from_secs(12) });
@@ -286,12 +285,7 @@ fn what_is_held_stays_held_on_its_new_way() {
     let mut queue = queue();
     accept(&mut queue, 10, 1, &["a@x.example"]);
     let delivery = DeliveryId { message: id(1), recipient: 0 };
-    let hold = Hold {
-        limit: "operator".to_owned(),
-        value: "on request".to_owned(),
-        source: "control socket".to_owned(),
-        until: None,
-    };
+    let hold = hold();
     queue.apply(Time::from_secs(11), &Event::Held { delivery, hold });
     queue.apply(Time::from_secs(12), &reroute(Some("smart"), 12));
     assert_eq!(take(&mut queue, 1_000), None);

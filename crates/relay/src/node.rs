@@ -594,7 +594,7 @@ fn target(config: &Config) -> Target {
             path.clone(),
             Rotation {
                 size_max: config.log.size_max.map(|size| size.0),
-                files_max: config.log.files_max.get(),
+                files_max: config.log.files_max,
             },
         ),
         LogTo::Journal => Target::Journal(JOURNAL_SOCKET.into()),

@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
+    num::NonZeroU32,
     os::unix::{
         fs::{FileTypeExt, OpenOptionsExt},
         net::UnixDatagram,
@@ -38,7 +39,7 @@ pub struct Rotation {
     /// Octets that a file has at most; `None`: any number. A file has one write at least.
     pub size_max: Option<u64>,
     /// How many of the files before it are kept.
-    pub files_max: u32,
+    pub files_max: NonZeroU32,
 }
 
 /// Takes lines.
@@ -210,12 +211,9 @@ impl LogFile {
             name.into()
         };
         let exists = |path: &Path| path.symlink_metadata().is_ok();
-        let kept = self.rotation.files_max;
-        if !exists(&self.path) {
-            // Somebody else has moved it.
-        } else if kept == 0 {
-            fs::remove_file(&self.path)?;
-        } else {
+        let kept = self.rotation.files_max.get();
+        // Else somebody has moved it already.
+        if exists(&self.path) {
             // Only what stands in the way is moved: up to the first number that is free.
             let free = (1..kept).find(|number| !exists(&numbered(*number))).unwrap_or(kept);
             for number in (1..free).rev() {
