@@ -9,6 +9,7 @@
 //! longest due goes first, where a step of priority (RFC 6710) counts as much as [`PRIORITY_LEAD`]
 //! of waiting: whatever comes later and is more urgent overtakes, but not for ever.
 
+mod fold;
 mod lane;
 
 use std::{
@@ -22,8 +23,8 @@ use merpati_mail::{
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
 };
 
-pub use self::lane::PRIORITY_LEAD;
 use self::lane::{Lane, Place};
+pub use self::{fold::Fold, lane::PRIORITY_LEAD};
 use crate::route::{self, Router, Rule, RulePlace};
 
 /// All deliveries for which we are responsible.
@@ -43,6 +44,8 @@ pub struct Queue {
     living: usize,
     /// The earliest delivery of each lane that is not parked and has one waiting.
     agenda: BTreeSet<(Time, LaneId)>,
+    /// Whether deliveries find their places in the lanes later, all at once.
+    is_folding: bool,
 }
 
 /// What a lane leads to.
@@ -151,6 +154,7 @@ impl Queue {
             names: BTreeMap::new(),
             living: 0,
             agenda: BTreeSet::new(),
+            is_folding: false,
         }
     }
 
@@ -613,7 +617,7 @@ impl Queue {
     }
 
     fn index(&mut self, id: DeliveryId) {
-        let Some(place) = self.delivery(id).and_then(Delivery::place) else { return };
+        let Some(place) = self.indexed(id) else { return };
         self.unlist(place.lane);
         if let Some(lane) = self.lane_mut(place.lane) {
             lane.insert(place, id);
@@ -622,12 +626,20 @@ impl Queue {
     }
 
     fn unindex(&mut self, id: DeliveryId) {
-        let Some(place) = self.delivery(id).and_then(Delivery::place) else { return };
+        let Some(place) = self.indexed(id) else { return };
         self.unlist(place.lane);
         if let Some(lane) = self.lane_mut(place.lane) {
             lane.remove(place, id);
         }
         self.list(place.lane);
+    }
+
+    /// Where this delivery is, or is to be, in its lane; `None` where it does not wait there.
+    fn indexed(&self, id: DeliveryId) -> Option<Place> {
+        if self.is_folding {
+            return None;
+        }
+        self.delivery(id).and_then(Delivery::place)
     }
 
     fn list(&mut self, id: LaneId) {

@@ -5,6 +5,8 @@ use merpati_mail::{
     Requests, ReversePath, Scope, envelope::Utf8, route::HostPort,
 };
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::route::{Condition, Rule};
 
@@ -207,11 +209,11 @@ fn no_route_is_a_lane_of_its_own() {
 }
 
 fn reroute(rule: Option<&str>, until: u64) -> Event {
-    Event::Rerouted {
-        delivery: DeliveryId { message: id(1), recipient: 0 },
-        rule: rule.map(Arc::from),
-        until: Time::from_secs(until),
-    }
+    reroute_of(DeliveryId { message: id(1), recipient: 0 }, rule, until)
+}
+
+fn reroute_of(delivery: DeliveryId, rule: Option<&str>, until: u64) -> Event {
+    Event::Rerouted { delivery, rule: rule.map(Arc::from), until: Time::from_secs(until) }
 }
 
 /// The lane in which the first delivery of the first message is due, once it has found it.
@@ -459,6 +461,56 @@ fn an_operator_may_send_at_once_what_was_to_be_released_later() {
     queue.apply(Time::from_secs(110), &Event::Released { delivery, until });
     assert_eq!(queue.views().next().unwrap().hold, None);
     assert_eq!(take(&mut queue, 110), Some((id(1), vec![0])));
+}
+
+/// What may happen to the first messages: numbers are all that it takes.
+fn event(queue: &Queue, kind: u8, counter: u32, recipient: u32, secs: u64) -> Event {
+    let delivery = DeliveryId { message: id(counter), recipient };
+    let recipients = ["a@x.example", "b@two.smart", "c@elsewhere.test", "d@x.example"];
+    let mut told = accepted(counter, recipients.get(..=recipient as usize).unwrap_or_default());
+    match kind {
+        0..=3 => {
+            let requests = &mut told.envelope.requests;
+            requests.priority = Priority::new(i8::try_from(secs % 3).unwrap_or(0));
+            requests.release_at = secs.is_multiple_of(5).then(|| Time::from_secs(secs + 7));
+            Event::Accepted(Box::new(told))
+        }
+        4..=6 => attempted(counter, vec![(recipient, deferred(secs))]),
+        7 => attempted(counter, vec![(recipient, delivered()), (recipient + 1, deferred(secs))]),
+        8 => Event::Held { delivery, hold: hold() },
+        9 => Event::Released { delivery, until: Time::from_secs(secs) },
+        10 => reroute_of(delivery, (!secs.is_multiple_of(2)).then_some("smart"), secs),
+        11 => Event::Delayed { message: id(counter), recipients: vec![recipient] },
+        12 => Event::Cancelled(delivery),
+        13 => match queue.carried(&told) {
+            Some(carried) => Event::Carried(Box::new(carried)),
+            None => Event::ConfigChanged { digest: [0; 32] },
+        },
+        _ => Event::Retired(id(counter)),
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_fold_gives_the_queue_of_its_events(
+        script in prop::collection::vec((0_u8..15, 0_u32..6, 0_u32..4, 0_u64..50), 0..60),
+    ) {
+        let mut one_by_one = queue();
+        let mut fold = Fold::new(one_by_one.router.clone(), one_by_one.hostname.clone());
+        for (kind, counter, recipient, secs) in script {
+            let event = event(&one_by_one, kind, counter, recipient, secs);
+            one_by_one.apply(Time::from_secs(secs), &event);
+            fold.apply(Time::from_secs(secs), &event);
+            prop_assert_eq!(fold.len(), one_by_one.len());
+        }
+        let mut folded = fold.finish();
+        prop_assert_eq!(format!("{folded:?}"), format!("{one_by_one:?}"));
+        let late = Time::from_secs(1_000);
+        while let Some(taken) = one_by_one.take(late, 2) {
+            prop_assert_eq!(folded.take(late, 2), Some(taken));
+        }
+        prop_assert_eq!(folded.take(late, 2), None);
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::{
 use anyhow::Context;
 use aws_lc_rs::{digest, rand};
 use merpati_console::{Guard, router};
-use merpati_flow::{Core, alias::Aliases, queue::Queue};
+use merpati_flow::{Core, alias::Aliases, queue::Fold};
 use merpati_mail::{NodeId, Time};
 use merpati_spool::{Disk, Options as SpoolOptions, Spool, Unread};
 use tokio::{
@@ -241,7 +241,7 @@ impl Node {
         let recovering = Recovering {
             unread,
             spool: self.spool.clone(),
-            queue: Queue::new(options.router.clone(), options.hostname.clone()),
+            queue: Fold::new(options.router.clone(), options.hostname.clone()),
             committer: self.committer.clone(),
             clock: Arc::clone(&clock),
             health: Arc::clone(&self.health),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use merpati_flow::{Core, Input, JobId, Loaded, Output, Token, admit, trace};
+use merpati_flow::{Core, Input, JobId, Loaded, Output, Token, admit, queue::Fold, trace};
 use merpati_mail::{
     Answer, DeliveryId, Domain, Durability, Envelope, Event, Hold, NodeId, Overlay, Question,
     QueueId, Record, Time, Verdict,
@@ -172,15 +172,17 @@ impl World {
         };
         node.recovering = None;
         let number = node.spool.node();
-        let mut core = Core::new(plan::core_options(relay), number, recovery.epoch, seed);
+        let options = plan::core_options(relay);
+        let mut fold = Fold::new(options.router.clone(), options.hostname.clone());
         // In any order: what was taken meanwhile is about other messages.
         let late = records.split_off(records.len() / 2);
         let held = |record: Record| (record.at, record.event);
         let all = records.into_iter().map(held).chain(taken).chain(late.into_iter().map(held));
         for (at, event) in all {
             self.ledger.replayed(relay, &event);
-            core.durable(at, &event);
+            fold.apply(at, &event);
         }
+        let mut core = Core::with_queue(options, fold.finish(), (number, recovery.epoch), seed);
         if self.mutant == Some(Mutant::ReplayDecides) {
             let all: Vec<DeliveryId> = core.views().map(|view| view.delivery).collect();
             for delivery in all {

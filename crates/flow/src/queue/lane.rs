@@ -88,6 +88,15 @@ impl Lane {
         waiting.insert(Entry::new(place.due, id));
     }
 
+    /// Puts all of this priority in that wait, into a lane in which none of it does.
+    pub(super) fn fill(&mut self, priority: Priority, entries: Vec<Entry>) {
+        let entries = BTreeSet::from_iter(entries);
+        match priority {
+            Priority::NORMAL => self.waiting = entries,
+            other => drop(self.ranked.insert(other, entries)),
+        }
+    }
+
     pub(super) fn remove(&mut self, place: Place, id: DeliveryId) {
         if place.priority == Priority::NORMAL {
             self.waiting.remove(&Entry::new(place.due, id));
@@ -101,7 +110,7 @@ impl Lane {
 }
 
 impl Entry {
-    const fn new(due: Time, id: DeliveryId) -> Self {
+    pub(super) const fn new(due: Time, id: DeliveryId) -> Self {
         Self {
             due: Halves::of(due.as_micros()),
             message: Halves::of(id.message.bits()),

@@ -15,7 +15,10 @@ use std::{
 
 use clap::Subcommand;
 use merpati_console::spool::{BackedUp, Damaged, Measured, Verified};
-use merpati_flow::{queue::Queue, route::Router};
+use merpati_flow::{
+    queue::{Fold, Queue},
+    route::Router,
+};
 use merpati_mail::{Domain, NodeId, QueueId, Record, event::Carried};
 use merpati_spool::{Contents, Inspection, Options, SpoolError, Told};
 use serde_json::Value;
@@ -147,11 +150,11 @@ fn options(config: &Config, directory: PathBuf) -> Options {
 
 /// Looks at a spool; what is wrong with it is for the caller to tell.
 fn look(directory: &Path, contents: Contents) -> Result<Living, Failure> {
-    let mut queue = Queue::new(Router { rules: Vec::new() }, Domain::localhost());
-    let each = &mut |record: Record| queue.apply(record.at, &record.event);
+    let mut fold = Fold::new(Router { rules: Vec::new() }, Domain::localhost());
+    let each = &mut |record: Record| fold.apply(record.at, &record.event);
     let inspection =
         Inspection::open(directory, contents, each).map_err(|why| unable(&why, directory))?;
-    Ok(Living { inspection, queue })
+    Ok(Living { inspection, queue: fold.finish() })
 }
 
 /// A spool that nobody serves, and the state of the messages in it.

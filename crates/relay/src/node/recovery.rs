@@ -8,7 +8,10 @@
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc, time::Instant};
 
 use merpati_console::Summary;
-use merpati_flow::{Core, queue::Queue};
+use merpati_flow::{
+    Core,
+    queue::{self, Queue},
+};
 use merpati_mail::{Event, QueueId, Record};
 use merpati_spool::{Group, Handle, Recovery, SpoolError, Unread};
 
@@ -26,7 +29,7 @@ use crate::{
 pub(super) struct Recovering {
     pub(super) unread: Unread,
     pub(super) spool: Handle,
-    pub(super) queue: Queue,
+    pub(super) queue: queue::Fold,
     pub(super) committer: Committer,
     pub(super) clock: Arc<Clock>,
     pub(super) health: Arc<Health>,
@@ -71,6 +74,7 @@ impl Recovering {
         }
         self.clock.pass(recovery.last_at);
         let found = fold.summaries(&self.spool, inbox)?;
+        let queue = fold.queue.finish();
         self.store.recover(found);
         let at = self.clock.now();
         if fold.digest != Some(self.digest) {
@@ -82,14 +86,14 @@ impl Recovering {
         self.sinks.tell([Notice::Recovered { at, messages, damaged, took }]);
         self.committer.look();
         self.health.recover();
-        Some(core(fold.queue, epoch))
+        Some(core(queue, epoch))
     }
 }
 
 /// The queue, the names of the captured messages that live, and the configuration with which the
 /// relay ran last; `None` the first time.
 struct Fold {
-    queue: Queue,
+    queue: queue::Fold,
     sinks: Sinks,
     captured: BTreeSet<QueueId>,
     digest: Option<[u8; 32]>,

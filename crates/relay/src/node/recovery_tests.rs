@@ -206,7 +206,7 @@ impl Bench {
         let recovering = Recovering {
             unread: self.unread.take().unwrap(),
             spool: self.spool.clone(),
-            queue: Queue::new(options.router.clone(), hostname),
+            queue: queue::Fold::new(options.router.clone(), hostname),
             committer: self.committer.clone(),
             clock: Arc::new(Clock::start(NOW)),
             health: Arc::clone(&self.health),
