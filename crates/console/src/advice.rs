@@ -16,6 +16,18 @@ pub struct Advice {
     pub to_do: &'static str,
 }
 
+/// What is so of a delivery that this limit holds, for this reason.
+pub fn held(limit: &str, value: &str) -> String {
+    let end = if value.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("Held by {limit}: {value}{end}")
+}
+
+/// What is so of a delivery that was cancelled.
+pub const CANCELLED: &str = "An operator gave it up.";
+
+/// What is so when the originator has a delay report.
+pub const DELAYED: &str = "The sender was told that it is delayed.";
+
 /// The advice for a class.
 pub const fn advice(class: Class) -> Advice {
     match class {

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use merpati_mail::{Class, DeliveryId, Envelope, Hold, QueueId, Route, Time};
 
-use crate::{Summary, advice::advice};
+use crate::{
+    Summary,
+    advice::{advice, held},
+};
 
 /// A living delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,9 +106,7 @@ impl Delivery {
                 Reason { id, sentence, advice: "Nothing to do." }
             }
             (Standing::Held, Some(hold)) => {
-                let end = if hold.value.ends_with(['.', '!', '?']) { "" } else { "." };
-                let sentence = format!("Held by {}: {}{end}", hold.limit, hold.value);
-                Reason { id, sentence, advice: known.to_do }
+                Reason { id, sentence: held(&hold.limit, &hold.value), advice: known.to_do }
             }
             // Before its time a delivery waits for that, whatever its next hop is at.
             (Standing::Waiting, Some(hold)) if self.next.is_some_and(|next| next <= now) => {

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use merpati_mail::{Class, QueueId, Time};
 
 use crate::{
-    advice::advice,
+    advice::{self, advice},
     query::{self, Grammar, QueryError, Term},
     queue::Delivery,
 };
@@ -544,12 +544,12 @@ impl Happened {
     /// What happened, one sentence or two.
     pub fn sentence(&self) -> String {
         match self {
-            Self::Cancelled => "An operator gave it up.".to_owned(),
+            Self::Cancelled => advice::CANCELLED.to_owned(),
             Self::Deferred { trouble, attempt, until } => {
                 let why = trouble.sentence(attempt);
                 format!("Not delivered yet. {why} Tried again at {}.", whole_seconds(*until))
             }
-            Self::Delayed => "The sender was told that it is delayed.".to_owned(),
+            Self::Delayed => advice::DELAYED.to_owned(),
             Self::Delivered { reply, attempt } => {
                 let Attempt { host, address, tls, took, .. } = attempt;
                 let host = host.as_deref().unwrap_or("the next hop");
@@ -565,7 +565,7 @@ impl Happened {
             Self::Failed { trouble, attempt } => {
                 format!("Failed for good. {}", trouble.sentence(attempt))
             }
-            Self::Held { limit, value } => format!("Held by {limit}: {value}"),
+            Self::Held { limit, value } => advice::held(limit, value),
             Self::Released { until } => {
                 format!("Released, to be tried at {}.", whole_seconds(*until))
             }

@@ -89,10 +89,28 @@ impl Handle {
     /// The event that tells the message whole, as it lies in the journal, with its content; what
     /// was appended about it since is not in it. Blocks and fails as [`Self::read`] does.
     pub fn told(&self, id: QueueId) -> Result<Told, SpoolError> {
+        self.where_it_is(id, || self.told_once(id))
+    }
+
+    /// The message as it was accepted, captured or last carried, also where its content is lost or
+    /// damaged. Blocks and fails as [`Self::read`] does.
+    pub fn accepted(&self, id: QueueId) -> Result<Accepted, SpoolError> {
+        self.where_it_is(id, || {
+            let event = Self::event(&self.0.raw(id)?, id)?;
+            accepted_of(&event).cloned().ok_or(SpoolError::Missing(id))
+        })
+    }
+
+    /// Reads a record, wherever it lies by now.
+    fn where_it_is<T>(
+        &self,
+        id: QueueId,
+        read: impl Fn() -> Result<T, SpoolError>,
+    ) -> Result<T, SpoolError> {
         let mut seen = HashSet::new();
         loop {
             let place = self.0.index().place(id).ok_or(SpoolError::Missing(id))?;
-            match self.told_once(id) {
+            match read() {
                 // It was carried elsewhere while we read: look again, but not for ever.
                 Err(SpoolError::Corrupt { .. })
                     if seen.insert((place.sequence, place.offset))
@@ -105,6 +123,16 @@ impl Handle {
     fn told_once(&self, id: QueueId) -> Result<Told, SpoolError> {
         let raw = self.0.raw(id)?;
         raw.check_body()?;
+        let event = Self::event(&raw, id)?;
+        let body = match raw.body()? {
+            RawBody::Inline(bytes) => StoredBody::Bytes(bytes),
+            RawBody::File { octets, sum } => StoredBody::File(self.0.body_file(id, octets, sum)?),
+        };
+        Ok(Told { at: raw.at(), event, body })
+    }
+
+    /// The event of a record that is to tell this message whole.
+    fn event(raw: &Raw, id: QueueId) -> Result<Event, SpoolError> {
         let event = codec::decode(raw.event()).map_err(|why| raw.corrupt(why.to_string()))?;
         let Some(accepted) = accepted_of(&event) else {
             return Err(raw.corrupt("it does not tell a message".to_owned()));
@@ -113,11 +141,7 @@ impl Handle {
         if accepted.id != id {
             return Err(raw.corrupt(format!("it tells {} in place of {id}", accepted.id)));
         }
-        let body = match raw.body()? {
-            RawBody::Inline(bytes) => StoredBody::Bytes(bytes),
-            RawBody::File { octets, sum } => StoredBody::File(self.0.body_file(id, octets, sum)?),
-        };
-        Ok(Told { at: raw.at(), event, body })
+        Ok(event)
     }
 
     /// Octets of the file system that new messages leave to others.

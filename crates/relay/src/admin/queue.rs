@@ -312,8 +312,8 @@ impl Control {
         let ids: BTreeSet<QueueId> = deliveries.iter().map(|d| d.id.message).collect();
         let spool = self.spool.clone();
         let read = move || {
-            let one = |id| match spool.read(id) {
-                Ok(stored) => Some((id, Some(stored.accepted))),
+            let one = |id| match spool.accepted(id) {
+                Ok(accepted) => Some((id, Some(accepted))),
                 Err(SpoolError::Missing(_)) => None,
                 Err(_) => Some((id, None)),
             };
@@ -431,11 +431,18 @@ fn recipient_of(accepted: &Accepted, number: u32) -> Option<&Recipient> {
     accepted.envelope.recipients.get(usize::try_from(number).ok()?)
 }
 
-/// A message and the beginning of its content. Blocks for the disk.
+/// A message and the beginning of its content; that is empty where it cannot be read, which is a
+/// reason to look at the message. Blocks for the disk.
 fn beginning(spool: &Handle, id: QueueId) -> Result<(Accepted, Bytes), SpoolError> {
-    let stored = spool.read(id)?;
-    let beginning = content(&stored.body, HEADER_OCTETS_MAX)?;
-    Ok((stored.accepted, beginning))
+    let whole = spool.read(id).and_then(|stored| {
+        let beginning = content(&stored.body, HEADER_OCTETS_MAX)?;
+        Ok((stored.accepted, beginning))
+    });
+    match whole {
+        Ok(whole) => Ok(whole),
+        Err(missing @ SpoolError::Missing(_)) => Err(missing),
+        Err(_) => Ok((spool.accepted(id)?, Bytes::new())),
+    }
 }
 
 /// The last message that was looked at, where others follow.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use merpati_console::advice::advice;
+use merpati_console::advice::{self, advice};
 use merpati_mail::{
     DeliveryId, Envelope, Event, Outcome, QueueId, Recipient, Record, Time, TlsFacts,
     event::{Accepted, Attempted, Carried},
@@ -257,7 +257,10 @@ fn add_record<M: SerializeMap>(to: &mut M, record: &Record) -> Result<(), M::Err
     match &record.event {
         Event::Accepted(accepted) | Event::Captured(accepted) => add_accepted(to, accepted),
         Event::Attempted(attempted) => add_attempted(to, attempted),
-        Event::Cancelled(delivery) => add_delivery(to, delivery),
+        Event::Cancelled(delivery) => {
+            add_delivery(to, delivery)?;
+            to.serialize_entry("sentence", advice::CANCELLED)
+        }
         Event::Carried(carried) => {
             let Carried { accepted, deliveries: _ } = &**carried;
             add_id(to, accepted.id)
@@ -269,7 +272,8 @@ fn add_record<M: SerializeMap>(to: &mut M, record: &Record) -> Result<(), M::Err
         }
         Event::Delayed { message, recipients } => {
             add_id(to, *message)?;
-            to.serialize_entry("recipients", recipients)
+            to.serialize_entry("recipients", recipients)?;
+            to.serialize_entry("sentence", advice::DELAYED)
         }
         Event::Expired { delivery, cause } => {
             add_delivery(to, delivery)?;
@@ -282,6 +286,7 @@ fn add_record<M: SerializeMap>(to: &mut M, record: &Record) -> Result<(), M::Err
             to.serialize_entry("limit", &hold.limit)?;
             to.serialize_entry("value", &hold.value)?;
             to.serialize_entry("source", &hold.source)?;
+            to.serialize_entry("sentence", &advice::held(&hold.limit, &hold.value))?;
             to.serialize_entry("until", &hold.until.map(Text))
         }
         Event::Released { delivery, until } => {

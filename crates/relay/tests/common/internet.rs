@@ -2,6 +2,7 @@
 //! a relay that sends by MX.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Write},
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
@@ -168,6 +169,12 @@ struct State {
     open_most: usize,
     /// Transactions whose content is there and whose reply waits for the gate.
     at_gate: usize,
+    /// What is said to RCPT for these recipients.
+    answers: BTreeMap<String, String>,
+    /// After a content for one of these the connection ends without a reply.
+    cuts: BTreeSet<String>,
+    /// Whether internationalised mail is taken.
+    lacks_smtputf8: bool,
     is_shut: bool,
     is_over: bool,
 }
@@ -212,6 +219,22 @@ impl Host {
     /// The most connections that were open at once.
     pub fn open_most(&self) -> usize {
         self.heard.state.lock().unwrap().open_most
+    }
+
+    /// From now on this is said to RCPT for this recipient; all others are taken.
+    pub fn answers(&self, recipient: &str, reply: &str) {
+        let mut state = self.heard.state.lock().unwrap();
+        state.answers.insert(recipient.to_owned(), reply.to_owned());
+    }
+
+    /// From now on a content for this recipient is not answered: the connection ends.
+    pub fn cuts_after(&self, recipient: &str) {
+        self.heard.state.lock().unwrap().cuts.insert(recipient.to_owned());
+    }
+
+    /// From now on SMTPUTF8 is not offered.
+    pub fn lacks_smtputf8(&self) {
+        self.heard.state.lock().unwrap().lacks_smtputf8 = true;
     }
 
     /// From now on no message is answered after its content.
@@ -307,7 +330,9 @@ impl Heard {
             match said.get(..4).unwrap_or_default() {
                 "EHLO" => {
                     said[5..].clone_into(&mut mail.hello);
-                    say("250-host\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n")?;
+                    let lacks_smtputf8 = self.state.lock().unwrap().lacks_smtputf8;
+                    let more = if lacks_smtputf8 { "250 HELP" } else { "250 SMTPUTF8" };
+                    say(&format!("250-host\r\n250-PIPELINING\r\n250-8BITMIME\r\n{more}\r\n"))?;
                 }
                 "MAIL" => {
                     path(said).clone_into(&mut mail.from);
@@ -315,14 +340,19 @@ impl Heard {
                     say("250 ok\r\n")?;
                 }
                 "RCPT" => {
-                    mail.to.push(path(said).to_owned());
-                    say("250 ok\r\n")?;
+                    let to = path(said).to_owned();
+                    let answer = self.state.lock().unwrap().answers.get(&to).cloned();
+                    if answer.is_none() {
+                        mail.to.push(to);
+                    }
+                    say(&format!("{}\r\n", answer.as_deref().unwrap_or("250 ok")))?;
                 }
+                "DATA" if mail.to.is_empty() => say("554 nobody to take it\r\n")?,
                 "DATA" => {
                     say("354 go\r\n")?;
                     let Some(content) = content(&mut lines)? else { return Ok(End::Cut) };
                     mail.content = content;
-                    if !self.pass_gate() {
+                    if !self.pass_gate() || self.is_cut_after(&mail) {
                         return Ok(End::Cut);
                     }
                     self.state.lock().unwrap().mails.push(mail.clone());
@@ -338,6 +368,11 @@ impl Heard {
                 _ => say("250 ok\r\n")?,
             }
         }
+    }
+
+    fn is_cut_after(&self, mail: &Mail) -> bool {
+        let state = self.state.lock().unwrap();
+        mail.to.iter().any(|to| state.cuts.contains(to))
     }
 
     /// Waits until the gate is open; false where the host ends.
