@@ -17,6 +17,7 @@ if [ "$what" = test ]; then
     want ca-certificates -- roots
     want python3 -- has python3
     want swaks -- has swaks
+    want curl -- has curl
     want libnet-ssleay-perl -- perl -MNet::SSLeay -e 1
     want xz-utils -- has xz
 fi

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use merpati_mail::Class;
+use merpati_mail::{Class, Time};
 
 /// What is so, and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,19 @@ pub struct Advice {
 pub fn held(limit: &str, value: &str) -> String {
     let end = if value.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("Held by {limit}: {value}{end}")
+}
+
+/// What was done to a delivery that is released, to be tried at this time.
+pub fn released(until: Time) -> String {
+    format!("Released, to be tried at {}.", Time::from_secs(until.as_secs()))
+}
+
+/// What was done to a delivery that is led by this rule from now on; `None`: as all others.
+pub fn rerouted(rule: Option<&str>) -> String {
+    match rule {
+        Some(rule) => format!("An operator led it another way: by the route {rule}."),
+        None => "An operator let the rules lead it again.".to_owned(),
+    }
 }
 
 /// What is so of a delivery that was cancelled.

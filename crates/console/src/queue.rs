@@ -259,6 +259,8 @@ pub struct Queued {
     pub summary: Summary,
     /// The `Date` field; `None` where there is none.
     pub date: Option<String>,
+    /// Why its content cannot be read, where it cannot: then nothing is known of its header.
+    pub content_error: Option<String>,
     /// Its envelope.
     pub envelope: Envelope,
     /// Its living deliveries; the other recipients are finished.

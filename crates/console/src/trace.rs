@@ -566,13 +566,8 @@ impl Happened {
                 format!("Failed for good. {}", trouble.sentence(attempt))
             }
             Self::Held { limit, value } => advice::held(limit, value),
-            Self::Released { until } => {
-                format!("Released, to be tried at {}.", whole_seconds(*until))
-            }
-            Self::Rerouted { rule: Some(rule) } => {
-                format!("An operator led it another way: by the route {rule}.")
-            }
-            Self::Rerouted { rule: None } => "An operator let the rules lead it again.".to_owned(),
+            Self::Released { until } => advice::released(*until),
+            Self::Rerouted { rule } => advice::rerouted(rule.as_deref()),
         }
     }
 

@@ -194,7 +194,8 @@ impl Admin for Fake {
         let message = captured(1, "Subject: Waits\r\nDate: today\r\n\r\nx\r\n");
         let summary = Summary::of(id, &message.envelope, &message.content);
         let date = Some("today".to_owned());
-        Ok(Some(Queued { summary, date, envelope: message.envelope, deliveries }))
+        let envelope = message.envelope;
+        Ok(Some(Queued { summary, date, content_error: None, envelope, deliveries }))
     }
 
     async fn operate(

@@ -388,7 +388,7 @@ impl Core {
         }
     }
 
-    /// Takes in an event that others committed, or that recovery read.
+    /// Takes in an event that others committed.
     pub fn durable(&mut self, at: Time, event: &Event) {
         self.queue.apply(at, event);
     }

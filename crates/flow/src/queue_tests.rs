@@ -89,14 +89,17 @@ fn hold() -> Hold {
     }
 }
 
-fn deferred(until: u64) -> Outcome {
-    let cause = Cause {
+fn cause() -> Cause {
+    Cause {
         class: Class::Greylisted,
         scope: Scope::Recipient,
         reply: Reply::new(450, (4, 2, 0), "greylisted"),
         remote: None,
-    };
-    Outcome::Deferred { cause, until: Time::from_secs(until) }
+    }
+}
+
+fn deferred(until: u64) -> Outcome {
+    Outcome::Deferred { cause: cause(), until: Time::from_secs(until) }
 }
 
 fn delivered() -> Outcome {
@@ -481,7 +484,8 @@ fn event(queue: &Queue, kind: u8, counter: u32, recipient: u32, secs: u64) -> Ev
         9 => Event::Released { delivery, until: Time::from_secs(secs) },
         10 => reroute_of(delivery, (!secs.is_multiple_of(2)).then_some("smart"), secs),
         11 => Event::Delayed { message: id(counter), recipients: vec![recipient] },
-        12 => Event::Cancelled(delivery),
+        12 if secs.is_multiple_of(2) => Event::Cancelled(delivery),
+        12 => Event::Expired { delivery, cause: cause() },
         13 => match queue.carried(&told) {
             Some(carried) => Event::Carried(Box::new(carried)),
             None => Event::ConfigChanged { digest: [0; 32] },
@@ -494,6 +498,7 @@ proptest! {
     #[test]
     fn a_fold_gives_the_queue_of_its_events(
         script in prop::collection::vec((0_u8..15, 0_u32..6, 0_u32..4, 0_u64..50), 0..60),
+        then in prop::collection::vec((0_u8..15, 0_u32..6, 0_u32..4, 0_u64..50), 0..20),
     ) {
         let mut one_by_one = queue();
         let mut fold = Fold::new(one_by_one.router.clone(), one_by_one.hostname.clone());
@@ -506,6 +511,18 @@ proptest! {
         let mut folded = fold.finish();
         prop_assert_eq!(format!("{folded:?}"), format!("{one_by_one:?}"));
         let late = Time::from_secs(1_000);
+        for (kind, counter, recipient, secs) in then {
+            let event = event(&one_by_one, kind, counter, recipient, secs);
+            for queue in [&mut one_by_one, &mut folded] {
+                queue.apply(Time::from_secs(secs), &event);
+                let lane = queue.lanes().nth(recipient as usize);
+                if let Some(lane) = lane {
+                    queue.park(lane, secs.is_multiple_of(2).then_some(Parking::Full));
+                }
+                queue.find_lanes(&accepted(counter, &["a@x.example", "b@two.smart"]));
+            }
+        }
+        prop_assert_eq!(format!("{folded:?}"), format!("{one_by_one:?}"));
         while let Some(taken) = one_by_one.take(late, 2) {
             prop_assert_eq!(folded.take(late, 2), Some(taken));
         }

@@ -170,7 +170,7 @@ impl World {
         let dir = &self.dir;
         let view = until(reason, || {
             let view = jsonl(dir, &["queue", "ls", id]).pop();
-            view.filter(|view| view["reason"]["id"] == reason)
+            view.filter(|view| view["reason"]["id"] == reason && view["status"] == "waiting")
         });
         let sentence = view["reason"]["sentence"].as_str().unwrap();
         assert!(reference.starts_with(sentence), "{reason}: {sentence} {reference}");
@@ -304,4 +304,10 @@ fn what_the_spool_cannot_give_waits_with_its_reason() {
     let bodies = data_dir(&world.dir).join("spool/bodies");
     std::fs::remove_file(bodies.join(&id)).unwrap();
     world.waits(&id, "unreadable", &reference()["unreadable"]);
+    let shown = text(&world.dir, &["queue", "show", &id]);
+    assert!(shown.contains("the content cannot be read: cannot open"), "{shown}");
+    // Its envelope is there, so it is found by that, too.
+    let cancel = ["queue", "cancel", "to:x@gone.example"];
+    assert!(merpati(&world.dir, &cancel).status.success());
+    in_state(&world.dir, &id, "cancelled");
 }

@@ -59,19 +59,7 @@ impl Handle {
     /// read any more.
     pub fn read(&self, id: QueueId) -> Result<Stored, SpoolError> {
         let Told { event, body, .. } = self.told(id)?;
-        let accepted: Accepted = match event {
-            Event::Accepted(accepted) | Event::Captured(accepted) => *accepted,
-            Event::Carried(carried) => carried.accepted,
-            Event::Attempted(_)
-            | Event::Cancelled(_)
-            | Event::ConfigChanged { .. }
-            | Event::Delayed { .. }
-            | Event::Expired { .. }
-            | Event::Held { .. }
-            | Event::Released { .. }
-            | Event::Rerouted { .. }
-            | Event::Retired(_) => return Err(SpoolError::Missing(id)),
-        };
+        let accepted = into_accepted(event).ok_or(SpoolError::Missing(id))?;
         Ok(Stored { accepted, body })
     }
 
@@ -97,7 +85,7 @@ impl Handle {
     pub fn accepted(&self, id: QueueId) -> Result<Accepted, SpoolError> {
         self.where_it_is(id, || {
             let event = Self::event(&self.0.raw(id)?, id)?;
-            accepted_of(&event).cloned().ok_or(SpoolError::Missing(id))
+            into_accepted(event).ok_or(SpoolError::Missing(id))
         })
     }
 
@@ -170,6 +158,23 @@ pub(crate) fn accepted_of(event: &Event) -> Option<&Accepted> {
     match event {
         Event::Accepted(accepted) | Event::Captured(accepted) => Some(accepted),
         Event::Carried(carried) => Some(&carried.accepted),
+        Event::Attempted(_)
+        | Event::Cancelled(_)
+        | Event::ConfigChanged { .. }
+        | Event::Delayed { .. }
+        | Event::Expired { .. }
+        | Event::Held { .. }
+        | Event::Released { .. }
+        | Event::Rerouted { .. }
+        | Event::Retired(_) => None,
+    }
+}
+
+/// The same, without a copy.
+fn into_accepted(event: Event) -> Option<Accepted> {
+    match event {
+        Event::Accepted(accepted) | Event::Captured(accepted) => Some(*accepted),
+        Event::Carried(carried) => Some(carried.accepted),
         Event::Attempted(_)
         | Event::Cancelled(_)
         | Event::ConfigChanged { .. }

@@ -172,6 +172,9 @@ pub(crate) struct Message {
     #[serde(flatten)]
     summary: super::MessageSummary,
     date: Option<String>,
+    /// Only where the content cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_error: Option<String>,
     envelope: Envelope,
     received: Received,
     deliveries: Vec<Delivery>,
@@ -190,6 +193,7 @@ impl Message {
             finished: finished.collect(),
             summary: (&message.summary).into(),
             date: message.date.clone(),
+            content_error: message.content_error.clone(),
             envelope: Envelope::from(&message.envelope),
             received: Received::from(&message.envelope.origin),
             deliveries: message.deliveries.iter().map(|d| Delivery::of(d, now)).collect(),

@@ -48,9 +48,9 @@ impl Fold {
                 let Some(place) = delivery.place() else { continue };
                 let id = DeliveryId { message, recipient: delivery.recipient };
                 let of_lane = places.entry((place.lane, place.priority)).or_default();
-                if of_lane.is_empty() {
-                    let members = queue.lane(place.lane).map_or(0, |lane| lane.members);
-                    of_lane.reserve_exact(members);
+                if of_lane.is_empty() && place.priority == Priority::NORMAL {
+                    // Almost all of them, almost always.
+                    of_lane.reserve_exact(queue.lane(place.lane).map_or(0, |lane| lane.members));
                 }
                 of_lane.push(Entry::new(place.due, id));
             }

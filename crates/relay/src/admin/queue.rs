@@ -134,17 +134,22 @@ impl Control {
         let deliveries = self.complete(deliveries).await?;
         let spool = self.spool.clone();
         let read = spawn_blocking(move || beginning(&spool, id)).await.map_err(crashed)?;
-        let (accepted, header) = match read {
+        let (accepted, content) = match read {
             Ok(read) => read,
             // The last delivery ended meanwhile.
             Err(SpoolError::Missing(_)) => return Ok(None),
             Err(error) => return Err(AdminError::Storage(error.to_string())),
         };
-        let header: Vec<u8> = accepted.edits.slices(&header).flatten().copied().collect();
+        let (content, content_error) = match content {
+            Ok(content) => (content, None),
+            Err(why) => (Bytes::new(), Some(why.to_string())),
+        };
+        let header: Vec<u8> = accepted.edits.slices(&content).flatten().copied().collect();
         let mut summary = Summary::of(id, &accepted.envelope, &header);
         summary.size_bytes = accepted.size_bytes;
         let date = header::first(&header, "Date").map(|field| field.unfolded().trim().to_owned());
-        Ok(Some(Queued { summary, date, envelope: accepted.envelope, deliveries }))
+        let envelope = accepted.envelope;
+        Ok(Some(Queued { summary, date, content_error, envelope, deliveries }))
     }
 
     /// The content of a message of the queue, with what was changed in its header.
@@ -431,17 +436,20 @@ fn recipient_of(accepted: &Accepted, number: u32) -> Option<&Recipient> {
     accepted.envelope.recipients.get(usize::try_from(number).ok()?)
 }
 
-/// A message and the beginning of its content; that is empty where it cannot be read, which is a
-/// reason to look at the message. Blocks for the disk.
-fn beginning(spool: &Handle, id: QueueId) -> Result<(Accepted, Bytes), SpoolError> {
+/// A message and the beginning of its content. Where that cannot be read, it is a reason to look at
+/// the message. Blocks for the disk.
+fn beginning(
+    spool: &Handle,
+    id: QueueId,
+) -> Result<(Accepted, Result<Bytes, SpoolError>), SpoolError> {
     let whole = spool.read(id).and_then(|stored| {
         let beginning = content(&stored.body, HEADER_OCTETS_MAX)?;
         Ok((stored.accepted, beginning))
     });
     match whole {
-        Ok(whole) => Ok(whole),
+        Ok((accepted, beginning)) => Ok((accepted, Ok(beginning))),
         Err(missing @ SpoolError::Missing(_)) => Err(missing),
-        Err(_) => Ok((spool.accepted(id)?, Bytes::new())),
+        Err(why) => Ok((spool.accepted(id)?, Err(why))),
     }
 }
 

@@ -478,6 +478,10 @@ fn show(message: &Value, output: &mut Output) -> Result<(), Failure> {
         ("Date", text("/date")),
         ("Message-ID", text("/message_id")),
     ])?;
+    if message.get("content_error").is_some() {
+        let why = harmless_line(&text("/content_error"));
+        output.line(&format!("the content cannot be read: {why}"))?;
+    }
     for delivery in message.get("deliveries").and_then(Value::as_array).into_iter().flatten() {
         output.line("")?;
         let text = |pointer: &str| plain(delivery.pointer(pointer));

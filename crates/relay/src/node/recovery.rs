@@ -74,8 +74,8 @@ impl Recovering {
         }
         self.clock.pass(recovery.last_at);
         let found = fold.summaries(&self.spool, inbox)?;
-        let queue = fold.queue.finish();
         self.store.recover(found);
+        let queue = fold.queue.finish();
         let at = self.clock.now();
         if fold.digest != Some(self.digest) {
             let event = Event::ConfigChanged { digest: self.digest };

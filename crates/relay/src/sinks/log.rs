@@ -291,12 +291,14 @@ fn add_record<M: SerializeMap>(to: &mut M, record: &Record) -> Result<(), M::Err
         }
         Event::Released { delivery, until } => {
             add_delivery(to, delivery)?;
-            to.serialize_entry("until", &Text(until))
+            to.serialize_entry("until", &Text(until))?;
+            to.serialize_entry("sentence", &advice::released(*until))
         }
         Event::Rerouted { delivery, rule, until } => {
             add_delivery(to, delivery)?;
             to.serialize_entry("rule", &rule.as_deref())?;
-            to.serialize_entry("until", &Text(until))
+            to.serialize_entry("until", &Text(until))?;
+            to.serialize_entry("sentence", &advice::rerouted(rule.as_deref()))
         }
         Event::Retired(id) => add_id(to, *id),
     }
