@@ -1,10 +1,12 @@
 """Acts as the service manager of a relay: what it is told, what it passes, and with whose rights the relay works.
 
-usage: service_manager.py BINARY. Ends with 1 at the first thing that is not as it should be.
+usage: service_manager.py BINARY [--journal FOLDER]. Ends with 1 at the first thing that is not as it should be.
+With --journal it is in namespaces of its own, and is the one check that needs them.
 """
 
 import contextlib
 import ctypes
+import json
 import os
 import random
 import re
@@ -157,6 +159,69 @@ def activation(folder):
         check(not listens(other, 25), "and by its name, in place of the address of the listener")
 
 
+def journal(folder):
+    """systemd's own journal, in namespaces with nothing else in them."""
+    if os.geteuid() != 0:
+        print("  skipped: only root can make namespaces for a journal")
+        return
+    words = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    words += [sys.executable, os.path.abspath(__file__), BINARY, "--journal", folder]
+    if subprocess.run(words, timeout=2 * PATIENCE).returncode != 0:
+        sys.exit(1)
+
+
+def journal_inside(folder):
+    run = lambda *words: subprocess.run(words, check=True)  # noqa: E731
+    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    os.makedirs("/run/systemd/journal")
+    os.makedirs("/run/log/journal")
+    with open("/run/machine-id", "w") as name:
+        name.write("0123456789abcdef0123456789abcdef\n")
+    # A machine that has not started yet has an empty one, or none.
+    is_new = not os.path.exists("/etc/machine-id")
+    if is_new:
+        open("/etc/machine-id", "w").close()
+    run("mount", "--bind", "/run/machine-id", "/etc/machine-id")
+    with subprocess.Popen(["/lib/systemd/systemd-journald"], stderr=subprocess.DEVNULL) as journald:
+        try:
+            wait_for("the journal", lambda: os.path.exists("/run/systemd/journal/socket"))
+            host, port = free_address()
+            settings = [f"listener.sandbox.listen={host}:{port}", "log.to=journal"]
+            with relay(folder, settings) as process:
+                wait_for("the relay", lambda: listens(host, port))
+                send(host, port)
+                process.send_signal(signal.SIGTERM)
+                process.wait(PATIENCE)
+            wait_for("the end in the journal", lambda: entries("MERPATI_EVENT=Stopped"))
+            captured = entries("MERPATI_EVENT=Captured")
+            check(len(captured) == 1 and captured[0]["MERPATI_LISTENER"] == "sandbox", "a mail is one entry")
+            check(captured[0]["SYSLOG_IDENTIFIER"] == "merpati" and captured[0]["_COMM"] == "merpati", "of merpati")
+            line = json.loads(captured[0]["MESSAGE"])
+            check(line["from"] == "a@a.example" and line["id"] == captured[0]["MERPATI_ID"], "whose text is the line")
+            named = entries(f"MERPATI_ID={line['id']}")
+            check([entry["MERPATI_EVENT"] for entry in named] == ["Captured"], "and which is found by its id")
+        finally:
+            journald.terminate()
+            run("umount", "/etc/machine-id")
+            if is_new:
+                os.remove("/etc/machine-id")
+
+
+def entries(*matches):
+    """What `journalctl` finds in the journal of these namespaces."""
+    words = ["journalctl", "--directory", "/run/log/journal", "--output", "json", "--no-pager", *matches]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def wait_for(what, holds):
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        if time.monotonic() > end:
+            check(False, what)
+        time.sleep(0.05)
+
+
 def send_to_tool(host, port):
     """One mail, once systemd-socket-activate listens: it starts the relay with this connection."""
     end = time.monotonic() + PATIENCE
@@ -287,6 +352,7 @@ def main():
             ("told at a path", lambda one: notifications(one, f"{one}/notify")),
             ("told at an abstract name", lambda one: notifications(one, f"@merpati-{os.getpid()}-{random.random()}")),
             ("sockets", activation),
+            ("journal", journal),
             ("system calls", system_calls),
             ("rights", privileges),
         ]:
@@ -299,4 +365,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    journal_inside(sys.argv[3]) if sys.argv[2:3] == ["--journal"] else main()
