@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::{
     History, Notice, SessionEnded,
-    target::{Place, Target},
+    target::{Place, Target, Trouble},
 };
 
 /// Writes lines.
@@ -32,6 +32,8 @@ pub struct LogWriter {
     /// Lines for the log, and those for the history, that are not written yet.
     lines: Vec<u8>,
     remembered: Vec<u8>,
+    /// Lines that the log could not take since this was asked for.
+    lost: u64,
 }
 
 impl fmt::Debug for LogWriter {
@@ -51,6 +53,7 @@ impl LogWriter {
             traces: None,
             lines: Vec::new(),
             remembered: Vec::new(),
+            lost: 0,
         })
     }
 
@@ -103,10 +106,18 @@ impl LogWriter {
         }
     }
 
+    /// How many lines the log could not take since this was asked last.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
     /// Hands the lines to the operating system.
     pub fn flush(&mut self) {
-        if let Some(out) = self.out.as_mut().filter(|_| !self.lines.is_empty()) {
-            report(out.write(&self.lines));
+        if let Some(out) = self.out.as_mut().filter(|_| !self.lines.is_empty())
+            && let Err(Trouble { lost, why }) = out.write(&self.lines)
+        {
+            self.lost += lost;
+            report(why.map_or(Ok(()), Err));
         }
         if let Some(history) = &mut self.history {
             report(history.write(&self.remembered));
@@ -491,12 +502,44 @@ const BUFFER_OCTETS: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, num::NonZeroU32, path::Path, sync::Arc};
 
     use merpati_mail::{Domain, Lsn, NodeId};
     use merpati_smtp::server::Summary;
 
     use super::*;
+    use crate::{
+        sinks::{Rotation, Sinks},
+        store::{Quota, Store},
+    };
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_counted_and_told_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mail.log");
+        let writer = |path: &Path| {
+            let rotation = Rotation { size_max: None, files_max: NonZeroU32::MIN };
+            LogWriter::open(&Target::File(path.to_owned(), rotation)).unwrap()
+        };
+        let sinks = Sinks::start(Arc::default(), writer(Path::new("/dev/full"))).unwrap();
+        let tell = || {
+            sinks.spool_failed(Time::EPOCH, "odd".to_owned());
+            sinks.flush();
+        };
+        // With the second one goes the line that tells of the first.
+        tell();
+        tell();
+        let metrics = sinks.metrics().text(&Store::new(Quota::default()));
+        assert!(metrics.contains("merpati_log_lines_lost_total 3\n"), "{metrics}");
+        sinks.turn_log(writer(&path));
+        tell();
+        sinks.end();
+        let written = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<Value> =
+            written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["event"], "SpoolFailed", "{written}");
+        assert_eq!((&lines[1]["event"], &lines[1]["lines"]), (&json!("LogLost"), &json!(3)));
+    }
 
     #[test]
     fn what_a_peer_said_can_forge_neither_a_line_nor_a_field() {
@@ -532,7 +575,7 @@ mod tests {
             node: NodeId::default(),
             event: Event::Retired(QueueId::from_bits(1)),
         };
-        let notice = Notice::Record(std::sync::Arc::new(record), None);
+        let notice = Notice::Record(Arc::new(record), None);
         let line = Line(&notice);
         let fields = serde_json::to_value(&line).unwrap();
         assert_eq!(fields["lsn"], 7);

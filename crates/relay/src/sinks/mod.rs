@@ -272,6 +272,7 @@ impl Sinks {
                 waiting.notices.push(notice);
             } else {
                 waiting.lost += 1;
+                self.metrics.log_lost(1);
             }
         }
         let is_asleep = std::mem::take(&mut waiting.is_asleep);
@@ -337,10 +338,15 @@ impl Sinks {
             writer.line(notice);
         }
         if lost > 0 {
-            self.metrics.log_lost(lost);
             writer.line(&Notice::LogLost(lost));
         }
         writer.flush();
+        let unwritten = writer.take_lost();
+        if unwritten > 0 {
+            self.metrics.log_lost(unwritten);
+            // The log tells it once it takes lines again, with what it could not tell now.
+            self.lock().lost += lost + unwritten;
+        }
         true
     }
 

@@ -10,7 +10,7 @@ use std::{
     io::{self, ErrorKind, Write},
     num::NonZeroU32,
     os::unix::{
-        fs::{FileTypeExt, OpenOptionsExt},
+        fs::{FileExt, FileTypeExt, OpenOptionsExt},
         net::UnixDatagram,
     },
     path::{Path, PathBuf},
@@ -40,6 +40,22 @@ pub struct Rotation {
     pub size_max: Option<u64>,
     /// How many of the files before it are kept.
     pub files_max: NonZeroU32,
+}
+
+/// What went wrong with lines.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    /// How many of them are written nowhere; 0 where only something beside them went wrong.
+    pub(super) lost: u64,
+    /// `None` where it was told before.
+    pub(super) why: Option<io::Error>,
+}
+
+impl Trouble {
+    /// None of these lines is written.
+    fn losing(lines: &[u8], why: io::Error) -> Self {
+        Self { lost: count(lines), why: Some(why) }
+    }
 }
 
 /// Takes lines.
@@ -86,14 +102,14 @@ impl Place {
     }
 
     /// Writes whole lines.
-    pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Trouble> {
         match self {
             Self::File(file) => file.write(lines),
             Self::Journal(journal) => journal.write(lines),
             Self::Stdout => {
                 let mut out = io::stdout().lock();
-                out.write_all(lines)?;
-                out.flush()
+                let written = out.write_all(lines).and_then(|()| out.flush());
+                written.map_err(|why| Trouble::losing(lines, why))
             }
         }
     }
@@ -108,24 +124,28 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    fn write(&mut self, lines: &[u8]) -> Result<(), Trouble> {
         if self.hangs_until.is_some_and(|until| until > Instant::now()) {
-            return Ok(());
+            return Err(Trouble { lost: count(lines), why: None });
         }
         self.hangs_until = None;
-        let mut written = Ok(());
+        let mut trouble = Trouble { lost: 0, why: None };
+        let mut left = count(lines);
         for line in lines.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
+            left -= 1;
             let Err(why) = self.out.send_to(&entry(line), &self.socket) else { continue };
+            trouble.lost += 1;
             if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
                 self.hangs_until = Some(Instant::now() + JOURNAL_PAUSE);
                 let pause = JOURNAL_PAUSE.as_secs();
                 let why = format!("the journal hangs: for {pause} s its lines are lost");
-                return Err(io::Error::new(ErrorKind::TimedOut, why));
+                let why = Some(io::Error::new(ErrorKind::TimedOut, why));
+                return Err(Trouble { lost: trouble.lost + left, why });
             }
             // One that cannot be told is no reason to keep the others back.
-            written = Err(why);
+            trouble.why = Some(why);
         }
-        written
+        if trouble.lost == 0 { Ok(()) } else { Err(trouble) }
     }
 }
 
@@ -155,11 +175,13 @@ impl LogFile {
         let is_ours = path.symlink_metadata().is_ok_and(|facts| facts.is_file());
         let size_max = rotation.size_max.filter(|_| is_ours);
         let rotation = Rotation { size_max, ..rotation };
-        let (path, octets) = (path.to_owned(), facts.len());
-        Ok(Self { path, file, octets, rotation, is_torn: false, stays_until: None })
+        let octets = facts.len();
+        // A process before us may have ended in the middle of a line, with the disk full.
+        let is_torn = facts.is_file() && octets > 0 && !ends_a_line(path, octets);
+        Ok(Self { path: path.to_owned(), file, octets, rotation, is_torn, stays_until: None })
     }
 
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    fn write(&mut self, lines: &[u8]) -> Result<(), Trouble> {
         let mut rest = lines;
         while !rest.is_empty() {
             let mut fits = self.fitting(rest);
@@ -172,24 +194,38 @@ impl LogFile {
                 {
                     self.stays_until = Some(Instant::now() + MOVE_PAUSE);
                     // Better in the wrong file than nowhere.
-                    return self.append(rest).and(Err(why));
+                    return self.append(rest).and(Err(Trouble { lost: 0, why: Some(why) }));
                 }
                 fits = self.fitting(rest).max(first_line(rest));
             }
             let (now, later) = rest.split_at(fits);
-            self.append(now)?;
+            let behind = count(later);
+            self.append(now).map_err(|why| Trouble { lost: why.lost + behind, ..why })?;
             rest = later;
         }
         Ok(())
     }
 
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if std::mem::take(&mut self.is_torn) {
+    fn append(&mut self, lines: &[u8]) -> Result<(), Trouble> {
+        if self.is_torn {
             // What was cut, as by a full disk, must not take the next line with it.
-            self.file.write_all(b"\n").inspect_err(|_| self.is_torn = true)?;
+            self.file.write_all(b"\n").map_err(|why| Trouble::losing(lines, why))?;
+            self.is_torn = false;
         }
-        self.file.write_all(lines).inspect_err(|_| self.is_torn = true)?;
-        self.octets += lines.len() as u64;
+        let mut rest = lines;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Ok(0) => return Err(Trouble::losing(rest, ErrorKind::WriteZero.into())),
+                Err(why) => return Err(Trouble::losing(rest, why)),
+                Ok(written) => {
+                    self.octets += written as u64;
+                    let (now, later) = rest.split_at(written);
+                    self.is_torn = !now.ends_with(b"\n");
+                    rest = later;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -224,6 +260,19 @@ impl LogFile {
         *self = Self::open(&self.path, self.rotation)?;
         Ok(())
     }
+}
+
+/// Whether a file of so many octets ends with the end of a line; one that cannot be read does.
+fn ends_a_line(path: &Path, octets: u64) -> bool {
+    let mut last = [b'\n'];
+    File::open(path).and_then(|file| file.read_at(&mut last, octets - 1)).ok();
+    last == *b"\n"
+}
+
+/// How many lines these are, the last one with or without its end.
+fn count(lines: &[u8]) -> u64 {
+    let parts = lines.split(|octet| *octet == b'\n');
+    parts.filter(|line| !line.is_empty()).count() as u64
 }
 
 /// Octets of the first line, with its end.

@@ -54,7 +54,8 @@ fn what_cannot_be_moved_on_is_written_where_it_is_and_said() {
     fs::create_dir_all(numbered(&path, 1).join("in the way")).unwrap();
     let mut place = open(&path, Some(4), 1);
     place.write(b"1\n").unwrap();
-    assert!(place.write(b"2\n3\n4\n").is_err());
+    let moved = place.write(b"2\n3\n4\n").unwrap_err();
+    assert!(moved.why.is_some() && moved.lost == 0);
     // It was said, and is not tried with each line.
     assert!(place.write(b"5\n").is_ok());
     assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n3\n4\n5\n");
@@ -78,6 +79,23 @@ fn a_file_that_somebody_took_away_is_made_anew_and_a_device_is_left_where_it_is(
     std::os::unix::fs::symlink("/dev/null", &link).unwrap();
     open(&link, Some(4), 2).write(b"7\n8\n9\n").unwrap();
     assert!(link.is_symlink() && !numbered(&link, 1).exists());
+}
+
+#[test]
+fn a_line_that_another_process_left_torn_does_not_take_the_next_one_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mail.log");
+    fs::write(&path, "{\"whole\":1}\n{\"to").unwrap();
+    open(&path, None, 1).write(b"{}\n").unwrap();
+    open(&path, None, 1).write(b"{}\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"whole\":1}\n{\"to\n{}\n{}\n");
+}
+
+#[test]
+fn lines_that_a_full_disk_does_not_take_are_counted() {
+    let lost = open(Path::new("/dev/full"), Some(4), 1).write(b"1\n22\n333\n").unwrap_err();
+    assert_eq!(lost.lost, 3);
+    assert_eq!(lost.why.unwrap().kind(), ErrorKind::StorageFull);
 }
 
 #[test]
@@ -113,6 +131,12 @@ fn the_journal_hears_each_line_with_what_one_looks_for() {
     // One that reads no more is waited for once, not once a line.
     let began = Instant::now();
     let hung = place.write("{}\n".repeat(10_000).as_bytes()).unwrap_err();
-    assert!(hung.to_string().contains("the journal hangs"), "{hung}");
-    assert!(place.write(b"{}\n").is_ok() && began.elapsed() < 20 * JOURNAL_WAIT);
+    let why = hung.why.unwrap().to_string();
+    assert!(why.contains("the journal hangs"), "{why}");
+    // What it took before is on its way to it.
+    journal.set_nonblocking(true).unwrap();
+    let taken = std::iter::from_fn(|| journal.recv(&mut octets).ok()).count() as u64;
+    assert_eq!(hung.lost + taken, 10_000);
+    let silent = place.write(b"{}\n{}\n").unwrap_err();
+    assert!(silent.why.is_none() && silent.lost == 2 && began.elapsed() < 20 * JOURNAL_WAIT);
 }
