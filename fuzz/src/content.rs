@@ -113,6 +113,7 @@ fn taken(whole: &[u8], kind: ListenerKind, is_own: bool) -> Option<Vec<u8>> {
         original: (id, &accepted.envelope.reverse_path),
         at: Time::from_secs(1_000_000_000),
         longest_line_octets,
+        provenance: None,
     };
     let head = Head::of(&whole, whole.len() as u64);
     let edits = content::decide(&taking, &head).ok()?;

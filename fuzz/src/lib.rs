@@ -12,6 +12,7 @@ mod journal;
 mod mail;
 pub mod mutate;
 mod plan;
+mod provenance;
 mod samples;
 mod smtp_client;
 mod smtp_server;
@@ -22,6 +23,7 @@ pub use self::event_codec::event_codec;
 pub use self::introduction::{proxy, xclient};
 pub use self::journal::journal;
 pub use self::mail::{address, header, reply, transfer};
+pub use self::provenance::provenance;
 pub use self::smtp_client::client_session;
 pub use self::smtp_server::{server_session, stuffing};
 
@@ -35,7 +37,7 @@ pub struct Target {
 }
 
 /// All targets, in alphabetical order.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "address", run: address },
     Target { name: "client_session", run: client_session },
     Target { name: "content", run: content },
@@ -43,6 +45,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "event_codec", run: event_codec },
     Target { name: "header", run: header },
     Target { name: "journal", run: journal },
+    Target { name: "provenance", run: provenance },
     Target { name: "proxy", run: proxy },
     Target { name: "reply", run: reply },
     Target { name: "server_session", run: server_session },

@@ -22,7 +22,7 @@ use merpati_mail::{
 };
 
 pub use self::strangers::{
-    Answers, Greylisting, Names, SenderDomain, Step, Strangers, ahead, hits, step,
+    Answers, Greylisting, Names, SenderDomain, Step, Strangers, ahead, asks_provenance, hits, step,
 };
 
 use crate::{alias::Aliases, content, repair};

@@ -13,6 +13,7 @@ use merpati_mail::{
 
 use crate::{
     admit::{self, Head, ListenerKind, Policy},
+    provenance::{self, Provenance},
     route::{self, Router},
     submission::{self, Submitted},
     trace,
@@ -21,6 +22,8 @@ use crate::{
 /// What is asked of the contents that a listener takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
+    /// What becomes of mail by what was found out about who sent it.
+    pub authors: provenance::Rules,
     /// In whose name strangers may not speak in `Authentication-Results`, besides our own.
     pub authserv_ids: Vec<Domain>,
     /// What From must be like in mail that is only passed on.
@@ -63,6 +66,8 @@ pub struct Taking<'a> {
     pub at: Time,
     /// Octets of its longest line without the CRLF; 0 where [`Policy::asks_for_lines`] says no.
     pub longest_line_octets: u64,
+    /// What was found out about who sent it; `None` where nobody looked.
+    pub provenance: Option<&'a Provenance>,
 }
 
 /// What the message gains and loses when it is sent on, or why it is not taken.
@@ -78,9 +83,11 @@ pub fn decide(taking: &Taking<'_>, head: &Head<'_>) -> Result<Overlay, Verdict> 
         ListenerKind::Sandbox => Overlay::default(),
         ListenerKind::Relay | ListenerKind::Submission => checked(taking, head)?,
     };
-    // On top of everything (RFC 5321 §4.4).
+    // On top of everything (RFC 5321 §4.4), and what we found out on top of that: what is below our
+    // Received field others wrote (RFC 7208 §9.1).
+    let found = taking.provenance.map_or("", |found| &found.fields);
     let received = trace::received(taking.hostname, envelope, taking.id, taking.at);
-    match edits.prepend_fields(received.as_bytes()) {
+    match edits.prepend_fields([found, &received].concat().as_bytes()) {
         Ok(()) => Ok(edits),
         Err(_) => Err(Verdict::refuse("storage-trouble", admit::storage_trouble())),
     }
@@ -114,6 +121,9 @@ fn checked(taking: &Taking<'_>, head: &Head<'_>) -> Result<Overlay, Verdict> {
             Overlay::default()
         }
     };
+    if let Some(found) = taking.provenance {
+        rules.authors.judge(&policy.local_domains, found)?;
+    }
     edits.remove_ranges(survey.forged);
     Ok(edits)
 }

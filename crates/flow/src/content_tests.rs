@@ -80,6 +80,7 @@ fn taken(policy: &Policy, envelope: &Envelope, content: &str, longest_line_octet
         original: (id, &envelope.reverse_path),
         at,
         longest_line_octets,
+        provenance: None,
     };
     let head = Head::of(content.as_bytes(), content.len() as u64);
     let edits = match decide(&taking, &head) {
@@ -251,6 +252,7 @@ fn the_parts_of_a_divided_message_have_one_author_and_one_name() {
             original: (first, &given.reverse_path),
             at: Time::EPOCH,
             longest_line_octets: 0,
+            provenance: None,
         };
         let edits = decide(&taking, &head).unwrap();
         let added = String::from_utf8(edits.prepend.clone()).unwrap();

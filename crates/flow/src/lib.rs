@@ -2,9 +2,9 @@
 //!
 //! Who may hand what over ([`admit`]) and how often ([`rate`]), what an address of ours stands for
 //! ([`alias`]), who may not try again just now ([`lockout`]), which contents are taken
-//! ([`content`]), what is mended in them ([`repair`], [`submission`]), what we write on top
-//! ([`trace`]), where a message waits ([`queue`]), where it goes ([`route`]), what a reply means
-//! ([`outcome`]), when it is tried again ([`retry`]), what its
+//! ([`content`]) and from whom ([`provenance`]), what is mended in them ([`repair`],
+//! [`submission`]), what we write on top ([`trace`]), where a message waits ([`queue`]), where it
+//! goes ([`route`]), what a reply means ([`outcome`]), when it is tried again ([`retry`]), what its
 //! originator is told ([`report`]); [`Core`] joins them.
 //!
 //! Invariants: nothing here knows SMTP verbs, octets on a wire, sockets or the spool; time,
@@ -19,6 +19,7 @@ mod core;
 pub mod greylist;
 pub mod lockout;
 pub mod outcome;
+pub mod provenance;
 pub mod queue;
 pub mod rate;
 pub mod repair;

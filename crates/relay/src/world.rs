@@ -6,6 +6,7 @@
 
 mod greylist;
 mod lists;
+mod provenance;
 mod verifier;
 
 use std::{sync::Arc, time::Duration};
@@ -50,6 +51,8 @@ pub type Ahead = JoinHandle<Vec<(Question, Answer)>>;
 pub struct Waits {
     /// How long the questions of one command may take in all.
     pub questions: Duration,
+    /// How long all questions about who sent a message may take.
+    pub provenance: Duration,
     /// How long a next hop may take to say whether it knows a recipient.
     pub recipients: Duration,
 }

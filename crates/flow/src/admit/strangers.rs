@@ -386,6 +386,12 @@ fn greylisted(
     Some(Verdict::refuse("greylist", Reply::new(451, (4, 7, 1), text)))
 }
 
+/// Whether it is to be found out who sent the messages of a client: those of strangers, where
+/// anybody wants to know. Our users have a password, and our other hosts send what others wrote.
+pub fn asks_provenance(policy: &Policy, facts: &Facts<'_>) -> bool {
+    policy.contents.authors.ask() && is_stranger(policy, facts)
+}
+
 /// Whether nobody vouches for the client: it did not authenticate, and the operator did not name
 /// it. At listeners of other kinds there are no strangers.
 fn is_stranger(policy: &Policy, facts: &Facts<'_>) -> bool {

@@ -60,7 +60,9 @@ use self::{
     section::SectionDoc,
     setting::Setting,
     source::{Sources, Span, Table, Tree},
-    strangers::{Greylist, ListEntry, Recipients as KnownRecipients, Strangers},
+    strangers::{
+        Authentication, AuthorEntry, Greylist, ListEntry, Recipients as KnownRecipients, Strangers,
+    },
 };
 pub use self::{
     diagnostic::Errors,
@@ -95,6 +97,10 @@ pub struct Config {
     pub aliases: Vec<AliasEntry>,
     /// What strangers must show.
     pub strangers: Strangers,
+    /// Whether their mail is from whom it says.
+    pub authentication: Authentication,
+    /// The same for authors in some domains.
+    pub authors: Vec<AuthorEntry>,
     /// The DNS lists that they are looked for in; each with a name of its own.
     pub lists: Vec<ListEntry>,
     /// Whether their first contacts wait.
@@ -196,6 +202,8 @@ impl Config {
         let recipients = reading.one(&KnownRecipients::DOC, KnownRecipients::read);
         let aliases = reading.all(&AliasEntry::DOC, AliasEntry::read);
         let strangers = reading.one(&Strangers::DOC, Strangers::read);
+        let authentication = reading.one(&Authentication::DOC, Authentication::read);
+        let authors = reading.all(&AuthorEntry::DOC, AuthorEntry::read);
         let lists = reading.all(&ListEntry::DOC, ListEntry::read);
         let greylist = reading.one(&Greylist::DOC, Greylist::read);
         let routes = reading.all(&RouteEntry::DOC, RouteEntry::read);
@@ -235,6 +243,8 @@ impl Config {
                 recipients: recipients?,
                 aliases: without_places(aliases),
                 strangers: strangers?,
+                authentication: authentication?,
+                authors: without_places(authors),
                 lists: without_places(lists),
                 greylist: greylist?,
                 routes: without_places(routes),

@@ -13,7 +13,7 @@ use super::{
     aliases::AliasEntry,
     outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry},
     section::{Default, SectionDoc, section},
-    strangers::{Greylist, ListEntry, Recipients, Strangers},
+    strangers::{Authentication, AuthorEntry, Greylist, ListEntry, Recipients, Strangers},
     values::{
         AfterCapture, AuthUse, Bytes, Collector, FromCheck, Kind, LogTo, MemoryMax, Name, Network,
         Pipelining, TlsUse,
@@ -329,6 +329,8 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Recipients::DOC,
     AliasEntry::DOC,
     Strangers::DOC,
+    Authentication::DOC,
+    AuthorEntry::DOC,
     ListEntry::DOC,
     Greylist::DOC,
     RouteEntry::DOC,
@@ -344,4 +346,4 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Telemetry::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 23;
+pub(super) const SECTIONS_COUNT: usize = 25;

@@ -2,10 +2,13 @@
 //!
 //! Pure.
 
-use merpati_flow::admit::{
-    Names, SenderDomain,
-    lists::{ListAbout, ListAction},
-    recipients::{CallAhead, KnownRecipient},
+use merpati_flow::{
+    admit::{
+        Names, SenderDomain,
+        lists::{ListAbout, ListAction},
+        recipients::{CallAhead, KnownRecipient},
+    },
+    provenance::{OwnDomains, Stance},
 };
 use merpati_mail::{Domain, Mailbox};
 use merpati_smtp::server::Vrfy;
@@ -39,6 +42,14 @@ words!(
 words!(
     SenderDomain, "\"must-exist\" or \"any\"",
     "must-exist" => SenderDomain::MustExist, "any" => SenderDomain::Any
+);
+words!(
+    Stance, "\"follow\", \"report\" or \"off\"",
+    "follow" => Stance::Follow, "report" => Stance::Report, "off" => Stance::Off
+);
+words!(
+    OwnDomains, "\"must-pass\" or \"any\"",
+    "must-pass" => OwnDomains::MustPass, "any" => OwnDomains::Any
 );
 words!(
     ListAbout, "\"client\" or \"sender-domain\"",

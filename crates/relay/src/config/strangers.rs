@@ -12,6 +12,7 @@ use merpati_flow::{
         recipients::{CallAhead, Known, KnownRecipient, Verification},
     },
     greylist::GreylistOptions,
+    provenance::{self, OwnDomains, Stance},
 };
 use merpati_mail::Domain;
 
@@ -70,6 +71,36 @@ section! {
 }
 
 section! {
+    /// Whether the mail of strangers is from whom it says: SPF, DKIM, DMARC, ARC, and the name of
+    /// the client. What is found out stands in `Authentication-Results` and `Received-SPF` on top
+    /// of the message. `docs/authentication.md` says more.
+    Once "authentication" Authentication {
+        /// What becomes of mail that neither SPF nor DKIM proves to be from the domain of its
+        /// author, where that domain has a DMARC record: `follow` refuses it with 550 5.7.26 if the
+        /// record says `p=reject`, and with 451 4.4.3 if the DNS does not answer what could prove
+        /// it; `report` takes it, and says so in its header; `off` looks at nothing.
+        dmarc: Stance = Default::Value("follow");
+        /// Whether mail of strangers from authors in `relay.local_domains` must be proven,
+        /// whatever the records of these domains say: `must-pass` refuses it with 550 5.7.26, `any`
+        /// does not ask. Mail that your users send to a list elsewhere comes back from a stranger.
+        own_domains: OwnDomains = Default::Value("any");
+        /// How long all questions about one message may take; what is not known then is unknown.
+        wait: Duration = Default::Value("10 s");
+    }
+}
+
+section! {
+    /// What becomes of mail from authors in one domain, and in its subdomains, in place of
+    /// `authentication.dmarc`; as often as needed. The nearest domain counts.
+    Named "author" AuthorEntry {
+        /// The domain.
+        domain: Domain = Default::Required;
+        /// `follow`, `report` or `off`, as there.
+        dmarc: Stance = Default::Required;
+    }
+}
+
+section! {
     /// A DNS list (RFC 5782) that strangers are looked for in, as often as needed. A list is
     /// believed only while its test points are right; who is in it still reaches the postmaster.
     Named "list" ListEntry {
@@ -105,6 +136,18 @@ section! {
         /// How many are remembered, at some 150 octets of memory each; those that wait give way
         /// first.
         entries_max: NonZeroU32 = Default::Value("100000");
+    }
+}
+
+impl Authentication {
+    /// How the wishes of authors' domains are met.
+    pub fn rules(&self, entries: &[AuthorEntry]) -> provenance::Rules {
+        let by_domain = entries.iter().map(|entry| (entry.domain.clone(), entry.dmarc));
+        provenance::Rules {
+            stance: self.dmarc,
+            by_domain: by_domain.collect(),
+            own_domains: self.own_domains,
+        }
     }
 }
 

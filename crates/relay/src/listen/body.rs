@@ -5,7 +5,8 @@
 //! the file.
 
 use bytes::Bytes;
-use merpati_flow::{admit::Head, repair};
+use merpati_auth::{BodyHasher, BodyHashes, Message};
+use merpati_flow::{admit::Head, provenance::Provenance, repair};
 use merpati_mail::{QueueId, Verdict, transfer::LongestLine};
 use merpati_spool::{Body, Handle, LARGE_BODY_BYTES, LargeBody, SpoolError};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -18,6 +19,8 @@ pub(super) struct Collector {
     large: Option<Box<Large>>,
     /// `None` where nobody asks for it.
     longest_line: Option<LongestLine>,
+    /// Whether the signatures of the content may be looked at.
+    hashes: bool,
     /// Why the content cannot be kept; it is told at the end of data.
     failed: Option<SpoolError>,
 }
@@ -29,6 +32,8 @@ struct Large {
     head: Vec<u8>,
     octets: u64,
     file: Option<LargeBody>,
+    /// Hashes the body as the signatures want it; `None` where nobody looks at them.
+    hasher: Option<BodyHasher>,
 }
 
 /// A content that is complete.
@@ -44,6 +49,10 @@ pub(super) struct Collected {
     pub(super) longest_line: u64,
     /// For the spool.
     pub(super) body: Body,
+    /// The hashes of the body of a large content; `None` of a small one, and where nobody asked.
+    pub(super) hashes: Option<BodyHashes>,
+    /// What was found out about who sent it; `None` where nobody looked.
+    pub(super) provenance: Option<Provenance>,
 }
 
 /// Why a content cannot be repaired.
@@ -56,9 +65,11 @@ pub(super) enum NotRepaired {
 }
 
 impl Collector {
-    /// With nothing in it, for contents whose lines are measured or not.
-    pub(super) fn new(asks_for_lines: bool) -> Self {
-        Self { longest_line: asks_for_lines.then(LongestLine::default), ..Self::default() }
+    /// With nothing in it, for contents whose lines are measured or not, and whose signatures may
+    /// be looked at or not.
+    pub(super) fn new(asks_for_lines: bool, hashes: bool) -> Self {
+        let longest_line = asks_for_lines.then(LongestLine::default);
+        Self { longest_line, hashes, ..Self::default() }
     }
 
     /// Adds octets. `announced` is what the client said the content will have.
@@ -91,7 +102,7 @@ impl Collector {
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.longest_line.is_some());
+        *self = Self::new(self.longest_line.is_some(), self.hashes);
     }
 
     /// The whole content; the collector is empty again.
@@ -99,8 +110,9 @@ impl Collector {
         if self.large.is_some() {
             self.spill(spool).await;
         }
-        let next = Self::new(self.longest_line.is_some());
-        let Self { pending, large, longest_line, failed } = std::mem::replace(self, next);
+        let next = Self::new(self.longest_line.is_some(), self.hashes);
+        let Self { pending, large, longest_line, hashes: _, failed } =
+            std::mem::replace(self, next);
         let longest_line = longest_line.map_or(0, |line| line.octets());
         if let Some(error) = failed {
             return Err(error);
@@ -118,13 +130,23 @@ impl Collector {
             };
             let size_bytes = content.len() as u64;
             let id = spool.next_id();
-            return Ok(Collected { id, head: content, size_bytes, longest_line, body });
+            return Ok(Collected {
+                id,
+                head: content,
+                size_bytes,
+                longest_line,
+                body,
+                hashes: None,
+                provenance: None,
+            });
         };
         let file = large.file.take().ok_or(SpoolError::Poisoned)?;
         let finished = spawn_blocking(move || file.finish()).await;
         let body = Body::File(finished.map_err(|_| lost())??);
         let (id, size_bytes) = (large.id, large.octets);
-        Ok(Collected { id, head: Bytes::from(large.head), size_bytes, longest_line, body })
+        let hashes = large.hasher.map(BodyHasher::finish);
+        let head = Bytes::from(large.head);
+        Ok(Collected { id, head, size_bytes, longest_line, body, hashes, provenance: None })
     }
 
     /// Moves what is pending into the file.
@@ -132,11 +154,22 @@ impl Collector {
         let pending = std::mem::take(&mut self.pending);
         let large = self.large.get_or_insert_with(|| {
             let head = pending.get(..Head::octets_needed(&pending)).unwrap_or_default().to_vec();
-            Box::new(Large { id: spool.next_id(), head, octets: 0, file: None })
+            let hasher = self.hashes.then(|| Message::read(&pending).body_hasher());
+            let hasher = hasher.filter(|hasher| !hasher.is_idle());
+            Box::new(Large { id: spool.next_id(), head, octets: 0, file: None, hasher })
         });
+        // Of the first piece only what is behind the header.
+        let body_start = match large.octets {
+            0 if large.hasher.is_some() => Message::read(&pending).body_start(),
+            _ => 0,
+        };
         large.octets += pending.len() as u64;
         let (id, file, spool) = (large.id, large.file.take(), spool.clone());
+        let mut hasher = large.hasher.take();
         let written = spawn_blocking(move || -> Result<_, SpoolError> {
+            if let Some(hasher) = &mut hasher {
+                hasher.push(pending.get(body_start..).unwrap_or_default());
+            }
             let mut file = match file {
                 Some(file) => file,
                 None => spool.large(id)?,
@@ -144,12 +177,12 @@ impl Collector {
             file.write(&pending)?;
             let mut pending = pending;
             pending.clear();
-            Ok((file, pending))
+            Ok((file, pending, hasher))
         })
         .await;
         match written.map_err(|_| lost()) {
-            Ok(Ok((file, pending))) => {
-                large.file = Some(file);
+            Ok(Ok((file, pending, hasher))) => {
+                (large.file, large.hasher) = (Some(file), hasher);
                 self.pending = pending;
             }
             Ok(Err(error)) | Err(error) => {
@@ -161,6 +194,20 @@ impl Collector {
 }
 
 impl Collected {
+    /// The hashes of the body as the signatures want it.
+    pub(super) fn hashes(&self) -> BodyHashes {
+        match (&self.hashes, &self.body) {
+            (Some(hashes), _) => hashes.clone(),
+            (None, Body::File(_)) => BodyHashes::default(),
+            (None, Body::Bytes(_) | Body::None | Body::Same) => {
+                let message = Message::read(&self.head);
+                let mut hasher = message.body_hasher();
+                hasher.push(self.head.get(message.body_start()..).unwrap_or_default());
+                hasher.finish()
+            }
+        }
+    }
+
     /// The content as it is kept, where [`repair::is_needed`] says that something may be wrong
     /// with it. One above [`REPAIRED_OCTETS_MAX`] stays as it is: it would be in memory three
     /// times. `permits` says how many may be so at once.
@@ -218,7 +265,7 @@ impl Collected {
 
     /// Collects a content that is there as a whole.
     async fn again(content: &[u8], spool: &Handle) -> Result<Self, SpoolError> {
-        let mut collector = Collector::new(true);
+        let mut collector = Collector::new(true, false);
         for piece in content.chunks(LARGE_OCTETS) {
             collector.push(piece, Some(content.len() as u64), spool).await;
         }

@@ -4,6 +4,7 @@
 //! Invariant: no octet is looked at here; while a message waits for the journal nothing is read.
 //! Not pure: sockets and time.
 
+mod provenance;
 mod rewritten;
 mod shown;
 
@@ -103,7 +104,7 @@ pub(super) async fn serve(
         session: Session::new(began, plan.session_options(), caller.client, tls).standing(standing),
         buffer: BytesMut::new(),
         is_flooded: false,
-        body: Collector::new(plan.policy.asks_for_lines()),
+        body: Collector::new(plan.policy.asks_for_lines(), plan.policy.contents.authors.ask()),
         alarm: Box::pin(sleep(ALARM_LONGEST)),
         alarm_at: began + ALARM_LONGEST,
         life: shared.health.watch(),
@@ -556,10 +557,11 @@ impl Connection<'_> {
             }
             Err(verdict) => Err(verdict),
         };
-        let (collected, rewritten) = match looked {
+        let (mut collected, rewritten) = match looked {
             Ok(looked) => looked,
             Err(verdict) => return Err((verdict, Some(Box::new(envelope)))),
         };
+        collected.provenance = self.provenance(at, &envelope, &collected).await;
         if let Some(rewritten) = rewritten {
             let taken = self.take_rewritten(at, (envelope, rewritten), collected).await;
             return taken.map_err(|verdict| (verdict, None));
@@ -620,6 +622,7 @@ impl Connection<'_> {
             original: original.unwrap_or((id, &envelope.reverse_path)),
             at,
             longest_line_octets: collected.longest_line,
+            provenance: collected.provenance.as_ref(),
         };
         let head = admit::Head::of(&collected.head, collected.size_bytes);
         content::decide(&taking, &head)

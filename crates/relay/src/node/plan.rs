@@ -218,6 +218,7 @@ fn policy(
         size_bytes_max: listener.message_size_max.0,
         hops_max: usize::try_from(relay.hops_max.get()).unwrap_or(usize::MAX),
         contents: Rules {
+            authors: config.authentication.rules(&config.authors),
             authserv_ids: relay.authserv_ids.iter().chain(&relay.local_domains).cloned().collect(),
             from: match listener.from_check {
                 FromCheck::Off => FromRule::Any,

@@ -49,7 +49,11 @@ pub(super) fn world(
         wait: recipients.wait,
     };
     let verifier = Verifier::new(options, deliverer);
-    let waits = Waits { questions: config.strangers.wait, recipients: recipients.wait };
+    let waits = Waits {
+        questions: config.strangers.wait,
+        provenance: config.authentication.wait,
+        recipients: recipients.wait,
+    };
     Ok(World::new(resolver, lists, greylist, verifier, waits))
 }
 

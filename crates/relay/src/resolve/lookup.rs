@@ -81,12 +81,11 @@ impl Dns {
         self.ask(name, RecordType::PTR, pick).await
     }
 
-    /// The texts of a name; each is one record, its strings joined, octets above 127 replaced.
-    pub(super) async fn txt(&self, name: &str) -> Result<Found<String>, Unknown> {
+    /// The texts of a name; each is one record, its strings joined.
+    pub(super) async fn txt(&self, name: &str) -> Result<Found<Vec<u8>>, Unknown> {
         let pick = |data: &RData| {
             let RData::TXT(txt) = data else { return None };
-            let octets: Vec<u8> = txt.txt_data.iter().flatten().copied().collect();
-            Some(String::from_utf8_lossy(&octets).into_owned())
+            Some(txt.txt_data.iter().flatten().copied().collect())
         };
         self.ask(name, RecordType::TXT, pick).await
     }

@@ -10,6 +10,7 @@
 mod flight;
 mod lookup;
 mod policy;
+mod provenance;
 mod strangers;
 
 use std::{

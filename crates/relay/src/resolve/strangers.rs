@@ -179,7 +179,10 @@ impl Shared {
         let deadline = Instant::now() + self.patience / 2;
         match timeout_at(deadline, self.dns.txt(name)).await {
             Ok(Ok(Found::Records { data, .. })) => {
-                lists::reason(data.get(..TEXTS_MAX).unwrap_or(&data))
+                let texts = data.iter().take(TEXTS_MAX);
+                let texts: Vec<_> =
+                    texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+                lists::reason(&texts)
             }
             Ok(Ok(Found::NoName | Found::Nothing) | Err(_)) | Err(_) => None,
         }

@@ -382,7 +382,13 @@ fn rdata(kind: RecordType, data: &str) -> RData {
             IpAddr::V4(address) => RData::A(A(address)),
             IpAddr::V6(address) => RData::AAAA(AAAA(address)),
         },
-        (RecordType::TXT, text) => RData::TXT(TXT::new(vec![text.to_owned()])),
+        // A string of a text holds 255 octets.
+        (RecordType::TXT, text) => {
+            let pieces = text.as_bytes().chunks(255);
+            RData::TXT(TXT::new(
+                pieces.map(|piece| String::from_utf8_lossy(piece).into_owned()).collect(),
+            ))
+        }
         (RecordType::PTR, to) => RData::PTR(PTR(parse_name(to))),
         (RecordType::CNAME, to) => RData::CNAME(CNAME(parse_name(to))),
         (RecordType::MX, data) => {

@@ -116,6 +116,8 @@ impl Connection<'_> {
                 size_bytes: collected.size_bytes,
                 longest_line: collected.longest_line,
                 body,
+                hashes: None,
+                provenance: None,
             };
             self.capture(at, accepted, part).await?;
         }

@@ -1,0 +1,26 @@
+//! Who sent a message: what the world's mailboxes decide by.
+//!
+//! A façade over the library `mail-auth`, of which no type is seen outside, behind questions to the
+//! DNS that somebody else asks ([`dns`]). A check is made with what is known, and again when more
+//! is known, until nothing is missing.
+
+mod arc;
+mod body;
+mod check;
+mod dkim;
+pub mod dmarc;
+pub mod dns;
+pub mod iprev;
+mod key;
+mod message;
+pub mod results;
+mod sign;
+pub mod spf;
+mod tags;
+
+pub use arc::{ArcFinding, ArcResult, SETS_MAX};
+pub use body::{BodyHash, BodyHasher, BodyHashes, Canonical};
+pub use check::{Facts, Findings, check};
+pub use dkim::{DkimFinding, DkimResult, SIGNATURES_MAX};
+pub use message::Message;
+pub use sign::{KeyError, KeyKind, PrivateKey, Signer};

@@ -1,0 +1,22 @@
+//! Who sent a message that a stranger hands over.
+
+use merpati_flow::{admit, provenance::Provenance};
+use merpati_mail::{Envelope, Time};
+
+use crate::listen::{body::Collected, connection::Connection};
+
+impl Connection<'_> {
+    /// What is found out about it; `None` where nobody asks.
+    pub(super) async fn provenance(
+        &self,
+        at: Time,
+        envelope: &Envelope,
+        collected: &Collected,
+    ) -> Option<Provenance> {
+        if !admit::asks_provenance(&self.plan.policy, &self.facts()) {
+            return None;
+        }
+        let (by, hashes) = (&self.shared.hostname, collected.hashes());
+        self.shared.world.provenance(by, envelope, (&collected.head, &hashes), at).await
+    }
+}
