@@ -296,6 +296,8 @@ def hold_is_kept(t):
         c.envelope(f"<a@{OURS}> HOLDUNTIL=2000-01-01T00:00:00Z", f"p3-now@{OURS}")
         c.content(CONTENT)
         relay.arrived(f"p3-now@{OURS}", seconds=3)
+        # What has arrived leaves the queue a moment later.
+        t.wait(lambda: len(relay.queue()) == 1, "only the other one waits")
         [waiting] = relay.queue()
         t.check(waiting["hold"]["limit"] == "future-release", "the queue says why it waits")
         relay.arrived(f"p3-later@{OURS}")

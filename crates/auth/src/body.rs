@@ -54,6 +54,15 @@ impl BodyHasher {
         Self(forms)
     }
 
+    /// The same, and the hash that a signature of ours holds.
+    #[must_use]
+    pub fn and_signing(mut self) -> Self {
+        if !self.0.iter().any(|(wanted, _)| *wanted == FORM) {
+            self.0.push((FORM, Form::new(FORM.0, FORM.1)));
+        }
+        self
+    }
+
     /// Whether nobody wants a hash: then there is no need to push anything.
     pub fn is_idle(&self) -> bool {
         self.0.is_empty()

@@ -112,7 +112,8 @@ impl Known {
         self.0.is_empty()
     }
 
-    pub(crate) fn get(&self, question: Question) -> Result<&Answer, Missing> {
+    /// The answer to a question, or the question.
+    pub fn get(&self, question: Question) -> Result<&Answer, Missing> {
         self.0.get(&question).ok_or_else(|| Missing(vec![question]))
     }
 }

@@ -22,7 +22,8 @@ use merpati_mail::{
 };
 
 pub use self::strangers::{
-    Answers, Greylisting, Names, SenderDomain, Step, Strangers, ahead, asks_provenance, hits, step,
+    Answers, Greylisting, Names, SenderDomain, Step, Strangers, ahead, asks_provenance, hits,
+    is_signed_for, step,
 };
 
 use crate::{alias::Aliases, content, repair};

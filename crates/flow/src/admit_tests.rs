@@ -57,6 +57,31 @@ fn relay_control_is_closed_by_default() {
 }
 
 #[test]
+fn who_may_send_as_somebody_is_not_nobody() {
+    let address = || Sender::Address(Mailbox::parse("ani@ours.example").unwrap());
+    let domain = || Sender::Domain(Domain::parse("shop.example").unwrap());
+    assert!(Senders::of([]).are_none());
+    assert!(!Senders::of([address()]).are_none());
+    assert!(!Senders::of([domain()]).are_none());
+    assert!(!Senders::of([Sender::Any]).are_none());
+}
+
+#[test]
+fn a_network_is_shown_as_it_is_written_and_a_mistake_says_where() {
+    for text in ["192.0.2.0/24", "2001:db8::/32", "0.0.0.0/0"] {
+        assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
+    }
+    for (text, word) in [
+        ("x/8", "begins with an IP address"),
+        ("192.0.2.1/24", "behind its prefix"),
+        ("192.0.2.0/33", "up to 32"),
+    ] {
+        let why = text.parse::<Network>().unwrap_err().to_string();
+        assert!(why.contains(word), "{text}: {why}");
+    }
+}
+
+#[test]
 fn our_own_networks_are_not_held_responsible() {
     let policy = policy(ListenerKind::Submission);
     for (address, want) in [("192.0.2.7", false), ("198.51.100.7", true)] {

@@ -83,11 +83,12 @@ pub fn decide(taking: &Taking<'_>, head: &Head<'_>) -> Result<Overlay, Verdict> 
         ListenerKind::Sandbox => Overlay::default(),
         ListenerKind::Relay | ListenerKind::Submission => checked(taking, head)?,
     };
-    // On top of everything (RFC 5321 §4.4), and what we found out on top of that: what is below our
-    // Received field others wrote (RFC 7208 §9.1).
+    // On top of everything (RFC 5321 §4.4), and below it what we found out. RFC 7208 §9.1 would
+    // have that above; who reads a header takes its first field for the Received of the last host,
+    // and large receivers and milters keep it so (ADR 0043).
     let found = taking.provenance.map_or("", |found| &found.fields);
     let received = trace::received(taking.hostname, envelope, taking.id, taking.at);
-    match edits.prepend_fields([found, &received].concat().as_bytes()) {
+    match edits.prepend_fields([received.as_str(), found].concat().as_bytes()) {
         Ok(()) => Ok(edits),
         Err(_) => Err(Verdict::refuse("storage-trouble", admit::storage_trouble())),
     }

@@ -51,7 +51,7 @@ use crate::{
     conductor::{Conductor, Hands, Inbox},
     config::{Config, LogTo},
     deliver::{Deliverer, Tools},
-    drop_box,
+    domains, drop_box,
     fresh::Fresh,
     health::{Health, Life},
     listen::{self, Shared},
@@ -276,7 +276,7 @@ impl Node {
         self.greylist = strangers::greylist(&self.config, &self.clock);
         let told = (Arc::clone(&self.clock), self.sinks.clone());
         let world = strangers::world(&self.config, askers, self.greylist.clone(), told)?;
-        Ok(self.shared_with(&self.config, Authenticator::of(&self.config)?, world))
+        self.shared_with(&self.config, Authenticator::of(&self.config)?, world)
     }
 
     /// The listeners that the process begins with.
@@ -286,8 +286,13 @@ impl Node {
     }
 
     /// What all listeners share by this configuration.
-    fn shared_with(&self, config: &Config, authenticator: Authenticator, world: World) -> Shared {
-        Shared {
+    fn shared_with(
+        &self,
+        config: &Config,
+        authenticator: Authenticator,
+        world: World,
+    ) -> anyhow::Result<Shared> {
+        Ok(Shared {
             hostname: config.server.hostname.clone(),
             clock: Arc::clone(&self.clock),
             committer: self.committer.clone(),
@@ -298,8 +303,9 @@ impl Node {
             world,
             repairs: Arc::clone(&self.repairs),
             sessions: Arc::clone(&self.sessions),
+            signers: domains::signers(config)?,
             sinks: self.sinks.clone(),
-        }
+        })
     }
 
     /// What who delivers needs.

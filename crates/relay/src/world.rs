@@ -23,6 +23,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub(crate) use self::provenance::authors;
 pub use self::{
     greylist::Memory,
     lists::{ListOptions, Lists},

@@ -34,6 +34,7 @@ use merpati_relay::{
     auth::{Authenticator, SECRET_OCTETS},
     clock::Clock,
     committer::{Committer, Told},
+    domains::Signers,
     fresh::Fresh,
     health::{Health, Life},
     listen::{self, Gate, Limits, Lists, Plan, Shared, Sink, Tls},
@@ -95,6 +96,7 @@ impl Bench {
             world: World::default(),
             repairs: Arc::new(tokio::sync::Semaphore::new(listen::REPAIRS_MAX)),
             sessions: Arc::default(),
+            signers: Signers::default(),
             sinks: sinks.clone(),
         });
         let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -139,7 +139,7 @@ fn the_name_of_the_client_stands_in_received_and_in_the_log() {
     .enumerate()
     {
         let dir = tempfile::tempdir().unwrap();
-        let relay = relay(&net, &dir, &[option, "authentication.dmarc=off"]);
+        let relay = relay(&net, &dir, &[option]);
         let source = Ipv4Addr::from(source);
         let mut smtp = Smtp::from(source, relay.address("mx"));
         smtp.say("EHLO client.example", "250");

@@ -365,3 +365,7 @@ pub(crate) fn address_reply(enhanced: (u8, u16, u16), error: AddressError) -> Re
 
 /// The longest name a client may give itself in octets: a domain (RFC 5321 §4.5.3.1.2).
 const CLIENT_NAME_OCTETS_MAX: usize = 255;
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

@@ -257,6 +257,19 @@ const CASTAGNOLI: u32 = 0x82f6_3b78;
 mod tests {
     use super::*;
 
+    #[test]
+    fn each_fault_says_what_is_wrong() {
+        for (fault, word) in [
+            (Fault::Checksum, "checksum"),
+            (Fault::Malformed, "malformed"),
+            (Fault::NoHeader, "no PROXY"),
+            (Fault::TooLong, "too long"),
+            (Fault::Unroutable, "not on TCP"),
+        ] {
+            assert!(fault.text().contains(word), "{fault:?}: {}", fault.text());
+        }
+    }
+
     /// What comes of a header that arrives in such pieces, and how many octets it took.
     fn read_by(wire: &[u8], step: usize) -> (Result<Option<Client>, Fault>, usize) {
         let (mut reader, mut at) = (Reader::default(), 0);

@@ -279,6 +279,14 @@ mod tests {
     }
 
     #[test]
+    fn nonsense_is_told_with_its_address() {
+        for address in ["127.255.255.254", "203.0.113.7"] {
+            let Heard::Nonsense(why) = heard(&addresses(&[address])) else { panic!("{address}") };
+            assert!(why.to_string().contains(address), "{why}");
+        }
+    }
+
+    #[test]
     fn a_list_is_good_only_if_its_test_points_are() {
         let (yes, no) = (heard(&addresses(&["127.0.0.2"])), Heard::NotListed);
         let (wild, error) =

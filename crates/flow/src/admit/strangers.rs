@@ -392,6 +392,17 @@ pub fn asks_provenance(policy: &Policy, facts: &Facts<'_>) -> bool {
     policy.contents.authors.ask() && is_stranger(policy, facts)
 }
 
+/// Whether the messages of a client are signed for the domains of their authors: those of our users
+/// and of our networks.
+pub fn is_signed_for(policy: &Policy, facts: &Facts<'_>) -> bool {
+    let is_ours = || policy.networks.iter().any(|network| network.contains(facts.peer));
+    match policy.kind {
+        ListenerKind::Relay => facts.credential.is_some() || is_ours(),
+        ListenerKind::Sandbox => false,
+        ListenerKind::Submission => true,
+    }
+}
+
 /// Whether nobody vouches for the client: it did not authenticate, and the operator did not name
 /// it. At listeners of other kinds there are no strangers.
 fn is_stranger(policy: &Policy, facts: &Facts<'_>) -> bool {

@@ -7,6 +7,7 @@
 mod client;
 mod config_commands;
 mod config_init;
+mod domain;
 mod explain;
 mod import;
 mod manuals;
@@ -105,6 +106,9 @@ enum Command {
     /// Make the stored form of a password.
     #[command(subcommand)]
     Credential(CredentialCommand),
+    /// Set up the domains that mail is sent from: keys, records, and whether DNS has them.
+    #[command(subcommand)]
+    Domain(domain::DomainCommand),
     /// Stop taking mail, let sessions end, and end the relay.
     Drain,
     /// Tell whether mail would be accepted and where it would go, and why.
@@ -217,6 +221,7 @@ impl CommandLine {
             Command::Completions { shell } => manuals::completions(shell, output),
             Command::Config(command) => config_commands::run(&command, output),
             Command::Credential(CredentialCommand::Hash) => hash(output),
+            Command::Domain(command) => domain::run(&command, &client, output),
             Command::Drain => {
                 client.post("/v1/drain")?;
                 output.line("draining")?;
@@ -484,6 +489,14 @@ mod tests {
         ("import postfix", false),
         ("import sendmail /etc/mail", false),
         ("reload", true),
+        ("domain add shop.example", true),
+        ("domain add", false),
+        ("domain ls -o jsonl", true),
+        ("domain records shop.example -o zone", true),
+        ("domain records shop.example -o csv", false),
+        ("domain check shop.example --resolver 192.0.2.53 --resolver [2001:db8::1]:5353", true),
+        ("domain check shop.example --resolver dns.example", false),
+        ("domain rotate shop.example --force", true),
         ("sendmail -t -oi -f a@b.example -- c@d.example", true),
         ("sessions -o csv", true),
         ("tap in --ip 192.0.2.1 -n 3", true),

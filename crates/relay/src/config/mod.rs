@@ -55,7 +55,7 @@ use self::{
     options::{
         CertificateEntry, History, Limits, Listener, Log, Relay, Sandbox, Server, Spool, Telemetry,
     },
-    outbound::{Delivery, Dns, Egress, EgressEntry, Retry, RouteEntry},
+    outbound::{Delivery, Dns, Egress, EgressEntry, Retry, RouteEntry, Signing},
     reader::Reader,
     section::SectionDoc,
     setting::Setting,
@@ -97,6 +97,8 @@ pub struct Config {
     pub aliases: Vec<AliasEntry>,
     /// What strangers must show.
     pub strangers: Strangers,
+    /// Signatures on mail that goes out.
+    pub signing: Signing,
     /// Whether their mail is from whom it says.
     pub authentication: Authentication,
     /// The same for authors in some domains.
@@ -208,6 +210,7 @@ impl Config {
         let greylist = reading.one(&Greylist::DOC, Greylist::read);
         let routes = reading.all(&RouteEntry::DOC, RouteEntry::read);
         let egresses = reading.all(&EgressEntry::DOC, EgressEntry::read);
+        let signing = reading.one(&Signing::DOC, Signing::read);
         let delivery = reading.one(&Delivery::DOC, Delivery::read);
         let retry = reading.one(&Retry::DOC, Retry::read);
         let dns = reading.one(&Dns::DOC, Dns::read);
@@ -249,6 +252,7 @@ impl Config {
                 greylist: greylist?,
                 routes: without_places(routes),
                 egresses: without_places(egresses),
+                signing: signing?,
                 delivery: delivery?,
                 retry: retry?,
                 dns: dns?,

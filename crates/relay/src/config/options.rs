@@ -11,7 +11,7 @@ use merpati_smtp::server::{Mechanism, Vrfy};
 use super::{
     access::{Access, CredentialEntry, TokenIssuer},
     aliases::AliasEntry,
-    outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry},
+    outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry, Signing},
     section::{Default, SectionDoc, section},
     strangers::{Authentication, AuthorEntry, Greylist, ListEntry, Recipients, Strangers},
     values::{
@@ -335,6 +335,7 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Greylist::DOC,
     RouteEntry::DOC,
     EgressEntry::DOC,
+    Signing::DOC,
     Delivery::DOC,
     Retry::DOC,
     Dns::DOC,
@@ -346,4 +347,4 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Telemetry::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 25;
+pub(super) const SECTIONS_COUNT: usize = 26;

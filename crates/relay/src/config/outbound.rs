@@ -94,6 +94,19 @@ section! {
 }
 
 section! {
+    /// Signatures (DKIM) on the mail of your users and your networks. `merpati domain` makes the
+    /// keys and says which records to publish; [docs/signing.md](../signing.md) says more.
+    Once "signing" Signing {
+        /// For how long a signature is to be believed: who collects signed mail to send it to
+        /// others has no longer. Mail may wait for days, here and elsewhere. `off`: for ever.
+        lifetime: Option<Duration> = Default::Value("14 d");
+        /// A file with a key of yours, 64 hexadecimal digits, under which the private keys are kept
+        /// in the data directory. `off`: they are kept as they are, readable by the relay alone.
+        key_file: Option<PathBuf> = Default::Value("off");
+    }
+}
+
+section! {
     /// How mail goes out.
     Once "delivery" Delivery {
         /// The port of the hosts that are found by MX.

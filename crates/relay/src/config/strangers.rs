@@ -72,8 +72,8 @@ section! {
 
 section! {
     /// Whether the mail of strangers is from whom it says: SPF, DKIM, DMARC, ARC, and the name of
-    /// the client. What is found out stands in `Authentication-Results` and `Received-SPF` on top
-    /// of the message. `docs/authentication.md` says more.
+    /// the client. What is found out stands in `Authentication-Results` and `Received-SPF` below
+    /// our Received field. `docs/authentication.md` says more.
     Once "authentication" Authentication {
         /// What becomes of mail that neither SPF nor DKIM proves to be from the domain of its
         /// author, where that domain has a DMARC record: `follow` refuses it with 550 5.7.26 if the

@@ -5,7 +5,7 @@
 //! the file.
 
 use bytes::Bytes;
-use merpati_auth::{BodyHasher, BodyHashes, Message};
+use merpati_auth::{BodyHash, BodyHasher, BodyHashes, Message};
 use merpati_flow::{admit::Head, provenance::Provenance, repair};
 use merpati_mail::{QueueId, Verdict, transfer::LongestLine};
 use merpati_spool::{Body, Handle, LARGE_BODY_BYTES, LargeBody, SpoolError};
@@ -19,8 +19,8 @@ pub(super) struct Collector {
     large: Option<Box<Large>>,
     /// `None` where nobody asks for it.
     longest_line: Option<LongestLine>,
-    /// Whether the signatures of the content may be looked at.
-    hashes: bool,
+    /// For what its body is hashed.
+    hashes: Hashes,
     /// Why the content cannot be kept; it is told at the end of data.
     failed: Option<SpoolError>,
 }
@@ -34,6 +34,30 @@ struct Large {
     file: Option<LargeBody>,
     /// Hashes the body as the signatures want it; `None` where nobody looks at them.
     hasher: Option<BodyHasher>,
+}
+
+/// For what a body is hashed while it comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hashes {
+    /// For the signatures that it bears.
+    pub(super) to_check: bool,
+    /// For one of ours.
+    pub(super) to_sign: bool,
+}
+
+impl Hashes {
+    /// What hashes the body behind this header; `None` where nobody wants it.
+    fn hasher(self, head: &[u8]) -> Option<BodyHasher> {
+        let hasher = match self {
+            Self { to_check: false, to_sign: false } => return None,
+            Self { to_check: true, to_sign: false } => Message::read(head).body_hasher(),
+            Self { to_check: true, to_sign: true } => {
+                Message::read(head).body_hasher().and_signing()
+            }
+            Self { to_check: false, to_sign: true } => Message::signing_hasher(),
+        };
+        (!hasher.is_idle()).then_some(hasher)
+    }
 }
 
 /// A content that is complete.
@@ -65,9 +89,9 @@ pub(super) enum NotRepaired {
 }
 
 impl Collector {
-    /// With nothing in it, for contents whose lines are measured or not, and whose signatures may
-    /// be looked at or not.
-    pub(super) fn new(asks_for_lines: bool, hashes: bool) -> Self {
+    /// With nothing in it, for contents whose lines are measured or not, and whose bodies are
+    /// hashed for this.
+    pub(super) fn new(asks_for_lines: bool, hashes: Hashes) -> Self {
         let longest_line = asks_for_lines.then(LongestLine::default);
         Self { longest_line, hashes, ..Self::default() }
     }
@@ -154,8 +178,7 @@ impl Collector {
         let pending = std::mem::take(&mut self.pending);
         let large = self.large.get_or_insert_with(|| {
             let head = pending.get(..Head::octets_needed(&pending)).unwrap_or_default().to_vec();
-            let hasher = self.hashes.then(|| Message::read(&pending).body_hasher());
-            let hasher = hasher.filter(|hasher| !hasher.is_idle());
+            let hasher = self.hashes.hasher(&pending);
             Box::new(Large { id: spool.next_id(), head, octets: 0, file: None, hasher })
         });
         // Of the first piece only what is behind the header.
@@ -204,6 +227,20 @@ impl Collected {
                 let mut hasher = message.body_hasher();
                 hasher.push(self.head.get(message.body_start()..).unwrap_or_default());
                 hasher.finish()
+            }
+        }
+    }
+
+    /// The hash of the body for a signature of ours; `None` where it was not taken.
+    pub(super) fn signing_hash(&self) -> Option<BodyHash> {
+        match (&self.hashes, &self.body) {
+            (Some(hashes), _) => hashes.signing(),
+            (None, Body::File(_)) => None,
+            (None, Body::Bytes(_) | Body::None | Body::Same) => {
+                let mut hasher = Message::signing_hasher();
+                let start = Message::read(&self.head).body_start();
+                hasher.push(self.head.get(start..).unwrap_or_default());
+                hasher.finish().signing()
             }
         }
     }
@@ -265,7 +302,8 @@ impl Collected {
 
     /// Collects a content that is there as a whole.
     async fn again(content: &[u8], spool: &Handle) -> Result<Self, SpoolError> {
-        let mut collector = Collector::new(true, false);
+        // Only what its author hands over is repaired, and that may be signed.
+        let mut collector = Collector::new(true, Hashes { to_check: false, to_sign: true });
         for piece in content.chunks(LARGE_OCTETS) {
             collector.push(piece, Some(content.len() as u64), spool).await;
         }

@@ -7,6 +7,7 @@
 mod provenance;
 mod rewritten;
 mod shown;
+mod signing;
 
 use std::{
     collections::BTreeSet,
@@ -104,7 +105,7 @@ pub(super) async fn serve(
         session: Session::new(began, plan.session_options(), caller.client, tls).standing(standing),
         buffer: BytesMut::new(),
         is_flooded: false,
-        body: Collector::new(plan.policy.asks_for_lines(), plan.policy.contents.authors.ask()),
+        body: Collector::new(plan.policy.asks_for_lines(), shared.hashes(plan)),
         alarm: Box::pin(sleep(ALARM_LONGEST)),
         alarm_at: began + ALARM_LONGEST,
         life: shared.health.watch(),
@@ -625,7 +626,9 @@ impl Connection<'_> {
             provenance: collected.provenance.as_ref(),
         };
         let head = admit::Head::of(&collected.head, collected.size_bytes);
-        content::decide(&taking, &head)
+        let mut edits = content::decide(&taking, &head)?;
+        self.sign(at, &mut edits, collected);
+        Ok(edits)
     }
 
     /// Hands a message over to the queue: durable, or refused.

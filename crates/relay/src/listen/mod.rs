@@ -31,13 +31,14 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::descriptors::Descriptors;
 pub use self::gate::{Gate, Limit, Limits, Pass, Share};
+use self::{body::Hashes, descriptors::Descriptors};
 use crate::{
     auth::Authenticator,
     certificates::Certificates,
     clock::Clock,
     committer::Committer,
+    domains::Signers,
     fresh::Fresh,
     health::{Health, Life},
     sessions::Sessions,
@@ -66,10 +67,19 @@ pub struct Shared {
     pub world: World,
     /// How many contents may be repaired at once, for each is in memory three times.
     pub repairs: Arc<Semaphore>,
+    /// Who signs for which domain.
+    pub signers: Signers,
     /// Who is connected.
     pub sessions: Arc<Sessions>,
     /// The log and the metrics.
     pub sinks: Sinks,
+}
+
+impl Shared {
+    /// For what the bodies that come in at a listener are hashed.
+    fn hashes(&self, plan: &Plan) -> Hashes {
+        Hashes { to_check: plan.policy.contents.authors.ask(), to_sign: !self.signers.are_none() }
+    }
 }
 
 /// Contents that are repaired at once.

@@ -107,7 +107,7 @@ impl Node {
         let before = self.shared.as_ref().context("nobody listens yet")?;
         // The last one: it judges by the new rules at once.
         let authenticator = Authenticator::after(config, &before.authenticator)?;
-        let shared = self.shared_with(config, authenticator, world);
+        let shared = self.shared_with(config, authenticator, world)?;
         Ok(Draft { opened, means, shared, aliases, log })
     }
 

@@ -86,7 +86,7 @@ const QUESTIONS_MAX: usize = 200;
 
 /// The domains of the authors, each once. What cannot be read is searched for what readers may
 /// take for an address: a From that is badly written must not hide whose it is.
-fn authors(head: &[u8]) -> Vec<String> {
+pub(crate) fn authors(head: &[u8]) -> Vec<String> {
     let mut domains = BTreeSet::new();
     for from in header::fields(head).filter(|field| field.is("From")) {
         match address::parse_header_list(from.value) {

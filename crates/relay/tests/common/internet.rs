@@ -62,6 +62,11 @@ impl Internet {
         whole
     }
 
+    /// Where its name server is.
+    pub fn address(&self) -> SocketAddr {
+        self.dns.address
+    }
+
     /// From now on this name is like this; see [`Dns::set`] and [`Self::text`].
     pub fn set(&self, name: &str, lines: &[&str]) {
         let lines: Vec<String> = lines.iter().map(|line| self.text(line)).collect();

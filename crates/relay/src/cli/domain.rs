@@ -1,0 +1,469 @@
+//! `merpati domain`: from no domain to one whose mail is proven, in commands that say what to do
+//! next.
+//!
+//! It changes files in the data directory and has the relay read them again; without a relay that
+//! runs, the next start does.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use merpati_auth::dns::{Answer, Known};
+use merpati_mail::{Domain, Time};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{
+    ConfigArguments, Failure, Format, FormatArguments, client::Client, config_commands::load,
+    output::Output,
+};
+use crate::{
+    clock::Clock,
+    config::Config,
+    domains::{
+        self, Key, SendingDomain, Stage, Store,
+        records::{self, Host, Judgement, Purpose, Record, Standing},
+        stages::{self, Look, Step},
+    },
+    resolve::{Options as ResolverOptions, Resolver},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DomainCommand {
+    /// Make keys for a domain, and say which records to publish.
+    Add {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Ask DNS for the records, say what to do next, and let keys sign that are seen.
+    Check(CheckArguments),
+    /// Tell the domains and how their keys stand.
+    Ls {
+        #[command(flatten)]
+        from: ConfigArguments,
+        #[command(flatten)]
+        format: FormatArguments,
+    },
+    /// Tell which records to publish.
+    Records {
+        #[command(flatten)]
+        which: Which,
+        /// A table for people, JSON, or lines for a zone file.
+        #[arg(short = 'o', long = "output", value_enum, default_value_t = RecordsFormat::Table)]
+        format: RecordsFormat,
+    },
+    /// Make new keys beside those that sign; they take over when DNS has them.
+    Rotate {
+        #[command(flatten)]
+        which: Which,
+        /// Also while others are still to be published.
+        #[arg(long)]
+        force: bool,
+    },
+    /// The same as `records -o zone`.
+    Zone {
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// Which domain, by which configuration.
+#[derive(Args, Debug)]
+pub(super) struct Which {
+    /// The domain, such as shop.example.
+    domain: Domain,
+    #[command(flatten)]
+    from: ConfigArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    which: Which,
+    /// Ask this resolver besides those of the configuration; may be repeated. A key signs when all
+    /// of them have it.
+    #[arg(long = "resolver", value_name = "ADDRESS[:PORT]", value_parser = resolver_address)]
+    resolvers: Vec<SocketAddr>,
+    #[command(flatten)]
+    format: FormatArguments,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum RecordsFormat {
+    Json,
+    Table,
+    Zone,
+}
+
+pub(super) fn run(
+    command: &DomainCommand,
+    client: &Client,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    match command {
+        DomainCommand::Add { which } => add(which, client, output),
+        DomainCommand::Check(arguments) => check(arguments, client, output),
+        DomainCommand::Ls { from, format } => ls(&load(from)?, format.format, output),
+        DomainCommand::Records { which, format } => show(which, *format, output),
+        DomainCommand::Rotate { which, force } => rotate(which, *force, client, output),
+        DomainCommand::Zone { which } => show(which, RecordsFormat::Zone, output),
+    }
+}
+
+/// A configuration, and the files of its domains.
+struct Desk {
+    config: Config,
+    store: Store,
+}
+
+impl Desk {
+    fn open(from: &ConfigArguments) -> Result<Self, Failure> {
+        let config = load(from)?;
+        let store = domains::store(&config).map_err(|why| unable(&why))?;
+        Ok(Self { config, store })
+    }
+
+    fn domain(&self, name: &Domain) -> Result<SendingDomain, Failure> {
+        let found = self.store.one(name).map_err(|why| unable(&why))?;
+        found.ok_or_else(|| {
+            Failure::Other(format!("{name} is no domain of ours: `merpati domain add {name}`"))
+        })
+    }
+
+    fn host(&self, domain: &Domain) -> Host {
+        Host {
+            hostname: self.config.server.hostname.clone(),
+            addresses: self.config.egresses.iter().flat_map(|one| one.addresses.clone()).collect(),
+            takes_mail: self.config.relay.local_domains.contains(domain),
+        }
+    }
+
+    /// Keeps a domain, and tells the relay; says what was done, or is still to be done.
+    fn keep(
+        &self,
+        domain: &SendingDomain,
+        client: &Client,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        self.store.keep(domain).map_err(|why| unable(&why))?;
+        match client.post("/v1/reload") {
+            Ok(_) => Ok(()),
+            Err(Failure::RelayDown(_)) => {
+                output.complain("the relay does not run: it takes this up when it starts");
+                Ok(())
+            }
+            Err(why) => {
+                Err(Failure::Other(format!("kept, but the relay did not take it up: {why}")))
+            }
+        }
+    }
+}
+
+fn add(which: &Which, client: &Client, output: &mut Output) -> Result<ExitCode, Failure> {
+    let desk = Desk::open(&which.from)?;
+    let name = &which.domain;
+    if name.as_name().is_none() {
+        return Err(Failure::Usage(format!("{name} is an address, and no domain")));
+    }
+    if desk.store.one(name).map_err(|why| unable(&why))?.is_some() {
+        return Err(Failure::Other(format!(
+            "{name} is there already: `merpati domain check {name}` says how it stands"
+        )));
+    }
+    let domain = SendingDomain::new(name.clone(), now()).map_err(|why| unable(&why))?;
+    desk.keep(&domain, client, output)?;
+    output.line(&format!(
+        "Keys were made for {name}. Publish these records where its DNS is kept:"
+    ))?;
+    output.line("")?;
+    output.octets(records::zone(&records::wanted(&domain, &desk.host(name))).as_bytes())?;
+    output.line("")?;
+    output.line(&format!(
+        "Then `merpati domain check {name}`: it says what is missing, and lets the keys sign."
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rotate(
+    which: &Which,
+    force: bool,
+    client: &Client,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let desk = Desk::open(&which.from)?;
+    let mut domain = desk.domain(&which.domain)?;
+    let name = &domain.name;
+    if !force && domain.keys.iter().any(|key| key.stage == Stage::New) {
+        return Err(Failure::Other(format!(
+            "keys of {name} are still to be published: `merpati domain check {name}` says which; \
+             --force makes others"
+        )));
+    }
+    domain.add_keys(now()).map_err(|why| unable(&why))?;
+    desk.keep(&domain, client, output)?;
+    let is_new = |record: &Record| matches!(record.purpose, Purpose::Key(_, Stage::New));
+    let all = records::wanted(&domain, &desk.host(&domain.name));
+    let new: Vec<Record> = all.into_iter().filter(is_new).collect();
+    output.line("New keys were made. Publish these records beside the others:")?;
+    output.line("")?;
+    output.octets(records::zone(&new).as_bytes())?;
+    output.line("")?;
+    let name = &domain.name;
+    output.line(&format!(
+        "Then `merpati domain check {name}`: when DNS has them, they sign, and the old ones retire."
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(which: &Which, format: RecordsFormat, output: &mut Output) -> Result<ExitCode, Failure> {
+    let desk = Desk::open(&which.from)?;
+    let domain = desk.domain(&which.domain)?;
+    let all = records::wanted(&domain, &desk.host(&domain.name));
+    match format {
+        RecordsFormat::Json => {
+            let list: Vec<_> = all.iter().map(as_json).collect();
+            output
+                .line(&json!({ "domain": domain.name.to_string(), "records": list }).to_string())?;
+        }
+        RecordsFormat::Table => {
+            let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+            output.table(&["FOR", "TYPE", "NAME", "VALUE"], &rows)?;
+        }
+        RecordsFormat::Zone => output.octets(records::zone(&all).as_bytes())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(record: &Record) -> Vec<String> {
+    let Record { purpose, name, value } = record;
+    vec![purpose.as_str().to_owned(), purpose.kind().to_owned(), name.clone(), value.clone()]
+}
+
+fn as_json(record: &Record) -> serde_json::Value {
+    let Record { purpose, name, value } = record;
+    json!({ "for": purpose.as_str(), "type": purpose.kind(), "name": name, "value": value })
+}
+
+fn ls(config: &Config, format: Format, output: &mut Output) -> Result<ExitCode, Failure> {
+    let all = domains::store(config).and_then(|store| store.all()).map_err(|why| unable(&why))?;
+    match format {
+        Format::Jsonl => {
+            for domain in &all {
+                let keys: Vec<_> = domain.keys.iter().map(key_json).collect();
+                output.line(
+                    &json!({ "domain": domain.name.to_string(), "keys": keys }).to_string(),
+                )?;
+            }
+        }
+        Format::Table if all.is_empty() => output.line("no domain yet: `merpati domain add`")?,
+        Format::Table => {
+            let rows: Vec<Vec<String>> = all.iter().flat_map(key_rows).collect();
+            output.table(&["DOMAIN", "SELECTOR", "KIND", "STAGE", "SINCE"], &rows)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn key_json(key: &Key) -> serde_json::Value {
+    json!({
+        "selector": key.selector, "kind": key.kind().as_str(), "stage": key.stage.as_str(),
+        "since": key.since.rfc3339(),
+    })
+}
+
+fn key_rows(domain: &SendingDomain) -> Vec<Vec<String>> {
+    let row = |key: &Key| {
+        vec![
+            domain.name.to_string(),
+            key.selector.clone(),
+            key.kind().as_str().to_owned(),
+            key.stage.as_str().to_owned(),
+            key.since.rfc3339(),
+        ]
+    };
+    domain.keys.iter().map(row).collect()
+}
+
+/// What one resolver says of each record.
+type Seen = Vec<(Record, Judgement)>;
+
+fn check(
+    arguments: &CheckArguments,
+    client: &Client,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let desk = Desk::open(&arguments.which.from)?;
+    let mut domain = desk.domain(&arguments.which.domain)?;
+    let host = desk.host(&domain.name);
+    let wanted = records::wanted(&domain, &host);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|why| unable(&why.into()))?;
+    let mut by_resolver: Vec<(String, Seen)> = Vec::new();
+    for (name, resolver) in resolvers(&desk.config, &arguments.resolvers)? {
+        by_resolver.push((name, runtime.block_on(ask(&resolver, &wanted, &host))));
+    }
+    tell(arguments.format.format, &domain, &by_resolver, output)?;
+    let moved = advance(&mut domain, &by_resolver);
+    if !moved.is_empty() {
+        desk.keep(&domain, client, output)?;
+        for line in &moved {
+            output.line(line)?;
+        }
+    }
+    let is_good = |(_, seen): &(String, Seen)| {
+        seen.iter().all(|(_, judgement)| judgement.standing == Standing::Good)
+    };
+    Ok(ExitCode::from(u8::from(!by_resolver.iter().all(is_good))))
+}
+
+/// Those of the configuration, then those that are named.
+fn resolvers(config: &Config, named: &[SocketAddr]) -> Result<Vec<(String, Resolver)>, Failure> {
+    let mut all = Vec::new();
+    let groups =
+        std::iter::once(config.dns.servers.clone()).chain(named.iter().map(|one| vec![*one]));
+    for servers in groups {
+        let name = match servers.as_slice() {
+            [] => "the system's".to_owned(),
+            servers => servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        };
+        let options = ResolverOptions {
+            servers,
+            query_wait: config.dns.query_wait,
+            validate: config.dns.validate,
+            ..ResolverOptions::default()
+        };
+        let clock = Arc::new(Clock::start(Time::EPOCH));
+        all.push((name, Resolver::new(options, clock).map_err(|why| unable(&why))?));
+    }
+    Ok(all)
+}
+
+async fn ask(resolver: &Resolver, wanted: &[Record], host: &Host) -> Seen {
+    let mut known = Known::default();
+    let mut seen = Vec::new();
+    for record in wanted {
+        let judgement = loop {
+            let missing = match records::judge(&known, record, host) {
+                Ok(judgement) => break judgement,
+                Err(missing) => missing,
+            };
+            for question in missing.into_questions() {
+                let answer = timeout(ANSWER_WAIT, resolver.look(&question)).await;
+                known.tell(question, answer.unwrap_or(Answer::Unknown));
+            }
+        };
+        seen.push((record.clone(), judgement));
+    }
+    seen
+}
+
+fn tell(
+    format: Format,
+    domain: &SendingDomain,
+    by_resolver: &[(String, Seen)],
+    output: &mut Output,
+) -> Result<(), Failure> {
+    for (resolver, seen) in by_resolver {
+        match format {
+            Format::Jsonl => {
+                for (record, judgement) in seen {
+                    let Judgement { standing, words } = judgement;
+                    let line = json!({
+                        "resolver": resolver, "record": as_json(record),
+                        "standing": standing.as_str(), "words": words,
+                    });
+                    output.line(&line.to_string())?;
+                }
+            }
+            Format::Table => {
+                output.line(&format!("{} as {resolver} sees it:", domain.name))?;
+                let rows: Vec<Vec<String>> = seen.iter().map(judged_row).collect();
+                output.table(&["FOR", "NAME", "STANDING", "WHAT TO DO"], &rows)?;
+                output.line("")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn judged_row((record, judgement): &(Record, Judgement)) -> Vec<String> {
+    let purpose = match &record.purpose {
+        Purpose::Key(_, stage) => format!("DKIM ({})", stage.as_str()),
+        other @ (Purpose::Dmarc | Purpose::Mx | Purpose::Spf) => other.as_str().to_owned(),
+    };
+    let Judgement { standing, words } = judgement;
+    vec![purpose, record.name.clone(), standing.as_str().to_owned(), words.clone()]
+}
+
+/// Moves keys to their next stage by what was seen; a line for each that moved.
+fn advance(domain: &mut SendingDomain, by_resolver: &[(String, Seen)]) -> Vec<String> {
+    let is_good = |selector: &str| {
+        by_resolver.iter().all(|(_, seen)| {
+            seen.iter().any(|(record, judgement)| {
+                let is_it = matches!(&record.purpose, Purpose::Key(it, _) if it == selector);
+                is_it && judgement.standing == Standing::Good
+            })
+        })
+    };
+    // The newest key of each kind that is seen and not retired.
+    let mut newest: BTreeMap<&'static str, String> = BTreeMap::new();
+    for key in domain.keys.iter().filter(|key| key.stage != Stage::Retired) {
+        if is_good(&key.selector) {
+            newest.insert(key.kind().as_str(), key.selector.clone());
+        }
+    }
+    let (at, mut lines) = (now(), Vec::new());
+    domain.keys.retain_mut(|key| {
+        let look = Look {
+            stage: key.stage,
+            since: key.since,
+            is_seen: is_good(&key.selector),
+            has_successor: newest.get(key.kind().as_str()).is_some_and(|it| *it != key.selector),
+        };
+        let name = format!("{}._domainkey.{}", key.selector, domain.name);
+        match stages::step(&look, at) {
+            Step::Forget => {
+                lines.push(format!("{name} is done with: withdraw its record"));
+                false
+            }
+            Step::Move(stage) => {
+                (key.stage, key.since) = (stage, at);
+                lines.push(match stage {
+                    Stage::Retired => {
+                        let days = stages::RETIRED_FOR.as_secs() / 86_400;
+                        format!("{name} signs no more; leave its record for {days} days")
+                    }
+                    Stage::New | Stage::Signing => format!("{name} signs from now on"),
+                });
+                true
+            }
+            Step::Stay => true,
+        }
+    });
+    lines
+}
+
+fn now() -> Time {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Time::from_secs(since.as_secs())
+}
+
+/// An address of a resolver, with port 53 where none is named.
+fn resolver_address(text: &str) -> Result<SocketAddr, String> {
+    let ip = text.trim_start_matches('[').trim_end_matches(']');
+    let with_port = || ip.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
+    text.parse().or_else(|_| with_port()).map_err(|_| format!("{text} is no address"))
+}
+
+fn unable(why: &anyhow::Error) -> Failure {
+    Failure::Other(format!("{why:#}"))
+}
+
+const DNS_PORT: u16 = 53;
+/// How long one question may take.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);

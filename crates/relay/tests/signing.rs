@@ -1,0 +1,226 @@
+//! From no domain to one whose mail is proven, and new keys under load: by the command line, with
+//! real sockets, and a name server that holds what is published.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(missing_docs)]
+
+mod common;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use common::{
+    Relay, Smtp, data_dir,
+    internet::{Internet, merpati},
+};
+use merpati_auth::{
+    DkimFinding, DkimResult, Message,
+    dns::{Answer, Known, Question},
+};
+use serde_json::Value;
+
+/// A relay whose users write as a.example; all mail goes to the host with the number 2.
+fn relay(net: &Internet, dir: &tempfile::TempDir, more: &[&str]) -> Relay {
+    let route = format!("route.all.to=smtp://{}:{}", net.ip(2), net.port);
+    net.relay(dir, &[&[route.as_str()], more].concat())
+}
+
+/// `merpati domain …` by the configuration of the relay; what it says, and whether it went well.
+fn domain(net: &Internet, dir: &tempfile::TempDir, words: &str, more: &[&str]) -> (String, bool) {
+    let sets = [
+        format!("server.data_dir={}", data_dir(dir).display()),
+        "server.hostname=mx.ours.example".to_owned(),
+        format!("dns.servers={}", net.address()),
+        "dns.query_wait=250 ms".to_owned(),
+        "relay.local_domains=a.example".to_owned(),
+        format!("egress.default.addresses={}", net.ip(250)),
+    ];
+    let mut arguments: Vec<&str> = std::iter::once("domain").chain(words.split(' ')).collect();
+    for set in sets.iter().map(String::as_str).chain(more.iter().copied()) {
+        arguments.extend(["--set", set]);
+    }
+    let output = merpati(dir, &arguments);
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8(said).unwrap(), output.status.success())
+}
+
+/// Puts into the DNS what `domain records` says.
+fn publish(net: &Internet, dir: &tempfile::TempDir) -> Vec<(String, String)> {
+    let (said, went_well) = domain(net, dir, "records a.example -o json", &[]);
+    assert!(went_well, "{said}");
+    let answer: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let records = answer["records"].as_array().unwrap();
+    let mut texts = Vec::new();
+    for name in records.iter().map(|record| record["name"].as_str().unwrap()) {
+        let own = records.iter().filter(|record| record["name"] == name);
+        let line = |record: &Value| {
+            format!("{} {}", record["type"].as_str().unwrap(), record["value"].as_str().unwrap())
+        };
+        let lines: Vec<String> = own.map(line).collect();
+        net.set(name, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    for record in records.iter().filter(|record| record["for"] == "DKIM") {
+        let text = |key: &str| record[key].as_str().unwrap().to_owned();
+        texts.push((text("name"), text("value")));
+    }
+    texts
+}
+
+/// What becomes of the signatures of a message by these keys.
+fn verified(content: &str, keys: &[(String, String)]) -> Vec<DkimFinding> {
+    let message = Message::read(content.as_bytes());
+    let mut hasher = message.body_hasher();
+    hasher.push(&content.as_bytes()[message.body_start()..]);
+    let body = hasher.finish();
+    let mut known = Known::default();
+    loop {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        match message.check_dkim(&known, &body, now) {
+            Ok(findings) => return findings,
+            Err(missing) => {
+                for question in missing.into_questions() {
+                    let Question::Txt(name) = &question else { panic!("{question}") };
+                    let found = keys.iter().find(|(of, _)| of == name);
+                    let answer = found.map_or(Answer::NoName, |(_, text)| {
+                        Answer::Texts(vec![text.as_bytes().to_vec()])
+                    });
+                    known.tell(question, answer);
+                }
+            }
+        }
+    }
+}
+
+fn letter(number: usize) -> Vec<u8> {
+    format!("From: Ani <ani@a.example>\r\nSubject: letter {number}\r\n\r\nHello  {number} \r\n\r\n")
+        .into_bytes()
+}
+
+#[test]
+fn a_new_domain_is_set_up_by_what_the_commands_say() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    let host = net.host(2);
+    let relay = relay(&net, &dir, &[]);
+    let mut smtp = common::internet::client(&relay);
+    let (said, _) = domain(&net, &dir, "ls", &[]);
+    assert!(said.contains("no domain yet"), "{said}");
+    let (said, went_well) = domain(&net, &dir, "check a.example", &[]);
+    assert!(!went_well && said.contains("merpati domain add a.example"), "{said}");
+    let (said, went_well) = domain(&net, &dir, "add a.example", &[]);
+    assert!(went_well && said.contains("._domainkey.a.example. 3600 IN TXT \"v=DKIM1;"), "{said}");
+    let (said, went_well) = domain(&net, &dir, "add a.example", &[]);
+    assert!(!went_well && said.contains("there already"), "{said}");
+    // Nothing signs before its record was seen.
+    let (said, went_well) = domain(&net, &dir, "check a.example", &[]);
+    assert!(!went_well && said.contains("publish it"), "{said}");
+    smtp.data("ani@a.example", "u@b.example", &letter(0));
+    let content = host.wait_for(1).pop().unwrap().content;
+    assert!(!content.contains("DKIM-Signature"), "{content}");
+    let keys = publish(&net, &dir);
+    let (said, went_well) = domain(&net, &dir, "check a.example", &[]);
+    assert!(went_well, "{said}");
+    assert_eq!(said.matches("signs from now on").count(), 2, "{said}");
+    assert!(said.contains("0 of 10 look-ups"), "{said}");
+    let (said, _) = domain(&net, &dir, "ls -o jsonl", &[]);
+    assert_eq!(said.matches("\"signing\"").count(), 2, "{said}");
+    // Who connected before goes on by what held then.
+    let mut smtp = common::internet::client(&relay);
+    for (count, large) in [(1, 0), (2, 60_000)] {
+        let message = [letter(count), b"a line\r\n".repeat(large)].concat();
+        let reply = smtp.data("ani@a.example", "u@b.example", &message);
+        assert!(reply.starts_with("250"), "{reply}");
+        let content = host.wait_for(count + 1).pop().unwrap().content;
+        let found = verified(&content, &keys);
+        let results: Vec<_> = found.iter().map(|finding| finding.result).collect();
+        assert_eq!(results, [DkimResult::Pass, DkimResult::Pass], "{found:#?}");
+        assert!(found.iter().all(|finding| finding.domain == "a.example"), "{found:#?}");
+    }
+    // Nobody signs for others, and not for strangers.
+    let other = "From: x@b.example\r\n\r\nx\r\n";
+    smtp.data("ani@a.example", "u@b.example", other.as_bytes());
+    let content = host.wait_for(4).pop().unwrap().content;
+    assert!(!content.contains("DKIM-Signature"), "{content}");
+}
+
+#[test]
+fn strangers_get_no_signature_and_sealed_keys_need_theirs() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    let host = net.host(2);
+    let sealing = dir.path().join("sealing");
+    std::fs::write(&sealing, "ab".repeat(32)).unwrap();
+    let sealed = format!("signing.key_file={}", sealing.display());
+    std::fs::create_dir(data_dir(&dir)).unwrap();
+    let (said, went_well) = domain(&net, &dir, "add a.example", &[&sealed]);
+    assert!(went_well && said.contains("does not run"), "{said}");
+    let (said, went_well) = domain(&net, &dir, "ls", &[]);
+    assert!(!went_well && said.contains("key_file"), "{said}");
+    let (said, _) = domain(&net, &dir, "records a.example -o json", &[&sealed]);
+    assert!(said.contains("v=DKIM1"), "{said}");
+    let stranger = "relay.local_domains=b.example";
+    let relay = relay(&net, &dir, &[&sealed, "relay.networks=", stranger]);
+    let mut smtp = Smtp::from(net.ip(7), relay.address("mx"));
+    smtp.say("EHLO client.example", "250");
+    smtp.data("ani@a.example", "u@b.example", &letter(1));
+    let content = host.wait_for(1).pop().unwrap().content;
+    assert!(!content.contains("DKIM-Signature"), "{content}");
+}
+
+#[test]
+fn a_key_is_rotated_without_one_mail_that_cannot_be_proven() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    let host = net.host(2);
+    let relay = relay(&net, &dir, &[]);
+    assert!(domain(&net, &dir, "add a.example", &[]).1);
+    let old = publish(&net, &dir)[0].0.split('.').next().unwrap().to_owned();
+    let old = format!("s={old};");
+    assert!(domain(&net, &dir, "check a.example", &[]).1);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let senders: Vec<_> = (0..2)
+        .map(|_| {
+            let (address, is_over) = (relay.address("mx"), Arc::clone(&is_over));
+            std::thread::spawn(move || {
+                let mut sent = 0;
+                let mut smtp = Smtp::connect(address);
+                while !is_over.load(Ordering::Relaxed) && sent < 5_000 {
+                    // Who is connected goes on by what held when he came.
+                    if sent % 20 == 0 {
+                        smtp = Smtp::connect(address);
+                        smtp.say("EHLO client.example", "250");
+                    }
+                    let reply = smtp.data("ani@a.example", "u@b.example", &letter(sent));
+                    assert!(reply.starts_with("250"), "{reply}");
+                    sent += 1;
+                }
+                sent
+            })
+        })
+        .collect();
+    let (said, went_well) = domain(&net, &dir, "rotate a.example", &[]);
+    assert!(went_well, "{said}");
+    // The new keys are not there yet: the old ones go on.
+    let (said, went_well) = domain(&net, &dir, "check a.example", &[]);
+    assert!(!went_well && !said.contains("signs no more"), "{said}");
+    let (said, went_well) = domain(&net, &dir, "rotate a.example", &[]);
+    assert!(!went_well && said.contains("still to be published"), "{said}");
+    let keys = publish(&net, &dir);
+    let (said, went_well) = domain(&net, &dir, "check a.example", &[]);
+    assert!(went_well, "{said}");
+    assert_eq!(said.matches("signs from now on").count(), 2, "{said}");
+    assert_eq!(said.matches("signs no more").count(), 2, "{said}");
+    let is_new = |mail: &common::internet::Mail| !mail.content.contains(&old);
+    let find_new = || host.mails().iter().find(|mail| is_new(mail)).map(drop);
+    common::internet::until("a mail with a new key", find_new);
+    is_over.store(true, Ordering::Relaxed);
+    let sent: usize = senders.into_iter().map(|sender| sender.join().unwrap()).sum();
+    let mails = host.wait_for(sent);
+    let mut selectors = std::collections::BTreeMap::new();
+    for mail in &mails {
+        let found = verified(&mail.content, &keys);
+        let results: Vec<_> = found.iter().map(|finding| finding.result).collect();
+        assert_eq!(results, [DkimResult::Pass, DkimResult::Pass], "{found:#?}");
+        *selectors.entry(found[0].selector.clone()).or_insert(0) += 1;
+    }
+    // Both the old and the new one signed.
+    assert_eq!(selectors.len(), 2, "{selectors:?} of {sent}");
+}
