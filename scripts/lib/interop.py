@@ -24,6 +24,7 @@ SMOKE = "--smoke" in sys.argv[1:]
 if not SMOKE:
     # These need packages of PyPI, or minutes.
     from interop_aiosmtpd import to_aiosmtpd
+    from interop_authentication import authentication
     from interop_dkim import signatures
     from interop_reports import reports
     from interop_testssl import scans
@@ -81,9 +82,10 @@ def main():
         clients(score, folder, certificate, SMOKE)
         imports(score, binary, folder / "import", SMOKE)
         if SMOKE:
-            print("skipped with --smoke: aiosmtpd, dkimpy, Exim and Postfix as clients, nodemailer, "
-                  "readers of reports, testssl.sh")
+            print("skipped with --smoke: aiosmtpd, authres, dkimpy, Exim and Postfix as clients, "
+                  "nodemailer, readers of reports, testssl.sh")
         else:
+            authentication(score, binary, folder / "authentication")
             scans(score, binary, folder / "scanned", certificate)
         with Internet(folder / "internet", certificate) as net:
             peers_alone(score, net)

@@ -9,7 +9,7 @@ use mail_auth::{arc, dkim::Canonicalization};
 
 use crate::{
     body::{BodyHashes, Canonical, Wanted},
-    dkim::ascii,
+    dkim::{NAMES_MAX, ascii},
     dns::{Known, Missing},
     key::{Key, NoKey},
     message::{Fields, Message, library, ours, without_line_end},
@@ -263,7 +263,8 @@ fn read_signature(value: &[u8]) -> Result<ReadSignature, &'static str> {
         tags.words("h").is_some_and(|mut all| all.any(|it| it.eq_ignore_ascii_case(name)))
     };
     // RFC 8617 §4.1.2: there is no v=, and a seal is never signed by what it seals.
-    if !is_known || tags.get("v").is_some() || covers("ARC-Seal") {
+    let is_bounded = tags.words("h").is_none_or(|names| names.count() <= NAMES_MAX);
+    if !is_known || !is_bounded || tags.get("v").is_some() || covers("ARC-Seal") {
         return Err(UNREADABLE);
     }
     let (Ok(limit), Ok(expires)) = (tags.number("l"), tags.number("x")) else {

@@ -222,6 +222,9 @@ fn parse(value: &[u8], finding: &mut DkimFinding) -> Result<Parsed, (DkimResult,
     if tags.octets("b").is_none() || tags.octets("bh").is_none() {
         return Err(permanent("the signature is no base64"));
     }
+    if tags.words("h").is_some_and(|names| names.count() > NAMES_MAX) {
+        return Err(permanent("the signature covers too many fields"));
+    }
     let signs_from = tags
         .words("h")
         .is_some_and(|mut names| names.any(|name| name.eq_ignore_ascii_case("From")));
@@ -262,5 +265,7 @@ pub(crate) fn is_at_or_below(domain: &str, above: &str) -> bool {
         || domain.strip_suffix(above).is_some_and(|rest| rest.ends_with('.') && !above.is_empty())
 }
 
+/// Names of fields that one signature may cover (`h=`).
+pub(crate) const NAMES_MAX: usize = 256;
 /// Characters of [`DkimFinding::start`].
 const START_CHARS: usize = 8;

@@ -122,20 +122,26 @@ fn check_author(
     author: &str,
     vouchers: &[Voucher],
 ) -> Result<DmarcFinding, Missing> {
-    let walk = match Walk::up(known, author)? {
-        Ok(walk) => walk,
-        Err(why) => {
-            let finding = nothing(author.to_owned(), &why);
-            return Ok(DmarcFinding { result: DmarcResult::TempError, ..finding });
+    // Whether the author exists is asked meanwhile: nobody gains by answering late.
+    let (walk, existence) = (Walk::up(known, author), known.get(Question::a(author)));
+    let (walk, existence) = match (walk, existence) {
+        (Ok(walk), Ok(existence)) => (walk, existence),
+        (walk, existence) => {
+            let all = [walk.err(), existence.err()].into_iter().flatten();
+            return Err(Missing::join(all).unwrap_or_default());
         }
     };
+    if let (Some(why), []) = (&walk.cut, walk.found.as_slice()) {
+        let finding = nothing(author.to_owned(), why);
+        return Ok(DmarcFinding { result: DmarcResult::TempError, ..finding });
+    }
     let organization = walk.organization(author);
     let applied = walk.applied(author, organization);
     // Somebody may vouch also where there is no record.
     let unsaid = Record::default();
     let record = applied.map_or(&unsaid, |(_, record)| record);
     let policy = match applied {
-        Some((published_by, record)) => policy(known, author, published_by, record)?,
+        Some((published_by, record)) => policy(existence, author, published_by, record),
         None => None,
     };
     let (mut passed, mut might, mut missing) = (None, None, Vec::new());
@@ -163,6 +169,10 @@ fn check_author(
             let why = format!("the DNS did not answer what {} needs", by.method);
             (DmarcResult::TempError, Some(why))
         }
+        // Above what was found the DNS does not answer: the organisation may be another.
+        (None, None) if walk.cut.is_some() && !vouchers.is_empty() => {
+            (DmarcResult::TempError, walk.cut.clone())
+        }
         (None, None) => {
             let why = format!("nobody vouches for {author}");
             (DmarcResult::Fail, Some(why))
@@ -173,28 +183,28 @@ fn check_author(
 }
 
 /// What the record says for this author (§4.10.1); `None` where it says nothing.
-fn policy(
-    known: &Known,
-    author: &str,
-    published_by: &str,
-    record: &Record,
-) -> Result<Option<Policy>, Missing> {
+fn policy(existence: &Answer, author: &str, published_by: &str, record: &Record) -> Option<Policy> {
     let Some(policy) = record.policy else {
         // Somebody who wants reports wants them, whatever else is wrong.
-        return Ok(record.wants_reports.then_some(Policy::None));
+        return record.wants_reports.then_some(Policy::None);
     };
     let for_subdomains = record.subdomains.unwrap_or(policy);
     let for_nonexistent = record.nonexistent.unwrap_or(for_subdomains);
     let policy = if author == published_by {
         policy
-    } else if for_nonexistent == for_subdomains {
-        for_subdomains
-    } else if matches!(known.get(Question::a(author))?, Answer::NoName) {
-        for_nonexistent
     } else {
-        for_subdomains
+        match existence {
+            Answer::NoName => for_nonexistent,
+            // Who answers for the name may be the one who gains by silence.
+            Answer::Unknown => for_nonexistent.max(for_subdomains),
+            Answer::Addresses(_)
+            | Answer::Exchanges(_)
+            | Answer::Names(_)
+            | Answer::Nothing
+            | Answer::Texts(_) => for_subdomains,
+        }
     };
-    Ok(Some(if record.is_testing { policy.softened() } else { policy }))
+    Some(if record.is_testing { policy.softened() } else { policy })
 }
 
 enum Aligned {
@@ -216,26 +226,35 @@ fn is_aligned(
     if alignment == Alignment::Strict || !is_at_or_below(domain, organization) {
         return Ok(Aligned::No);
     }
-    Ok(match Walk::up(known, domain)? {
-        Ok(walk) if walk.organization(domain) == organization => Aligned::Yes,
-        Ok(_) => Aligned::No,
-        Err(_) => Aligned::Unknown,
+    let walk = Walk::up(known, domain)?;
+    Ok(if walk.organization(domain) == organization {
+        Aligned::Yes
+    } else if walk.cut.is_some() {
+        Aligned::Unknown
+    } else {
+        Aligned::No
     })
 }
 
 /// The records from a domain up to the top (§4.10), the longest name first.
-struct Walk<'a>(Vec<(&'a str, Record)>);
+struct Walk<'a> {
+    found: Vec<(&'a str, Record)>,
+    /// Where the DNS did not answer, in words; `None` where it did everywhere.
+    cut: Option<String>,
+}
 
 impl<'a> Walk<'a> {
-    /// All that may be needed is asked for at once. `Err` within where the DNS does not answer.
-    fn up(known: &Known, domain: &'a str) -> Result<Result<Self, String>, Missing> {
-        let (mut found, mut missing) = (Vec::new(), Vec::new());
+    /// All that may be needed is asked for at once.
+    fn up(known: &Known, domain: &'a str) -> Result<Self, Missing> {
+        let (mut found, mut missing, mut cut) = (Vec::new(), Vec::new(), None);
         for name in names(domain) {
             let question = Question::txt(&format!("_dmarc.{name}"));
             let texts = match known.get(question) {
                 Ok(Answer::Texts(texts)) => texts.as_slice(),
-                Ok(Answer::Unknown) if missing.is_empty() => {
-                    return Ok(Err(format!("the DNS does not answer for TXT _dmarc.{name}")));
+                Ok(Answer::Unknown) => {
+                    let why = || format!("the DNS does not answer for TXT _dmarc.{name}");
+                    cut.get_or_insert_with(why);
+                    &[]
                 }
                 Ok(_) => &[],
                 Err(needed) => {
@@ -252,7 +271,7 @@ impl<'a> Walk<'a> {
                 break;
             }
         }
-        Missing::join(missing).map_or(Ok(Ok(Self(found))), Err)
+        Missing::join(missing).map_or(Ok(Self { found, cut }), Err)
     }
 
     /// The domain of the organisation (§4.10.2).
@@ -260,23 +279,24 @@ impl<'a> Walk<'a> {
     where
         'a: 'b,
     {
-        for (name, record) in &self.0 {
+        for (name, record) in &self.found {
             match record.public_suffix {
                 PublicSuffix::No => return name,
                 PublicSuffix::Yes if *name != domain => return one_below(name, domain),
                 PublicSuffix::Unsaid | PublicSuffix::Yes => {}
             }
         }
-        self.0.last().map_or(domain, |(name, _)| name)
+        self.found.last().map_or(domain, |(name, _)| name)
     }
 
     /// The record that applies (§4.10.1): that of the author, of its organisation, or of the public
     /// suffix above.
     fn applied(&self, author: &str, organization: &str) -> Option<(&'a str, &Record)> {
-        let of = |wanted: &str| self.0.iter().find(|(name, _)| *name == wanted);
+        let of = |wanted: &str| self.found.iter().find(|(name, _)| *name == wanted);
         let is_suffix = |(_, record): &&(&str, Record)| record.public_suffix == PublicSuffix::Yes;
-        let found =
-            of(author).or_else(|| of(organization)).or_else(|| self.0.iter().find(is_suffix))?;
+        let found = of(author)
+            .or_else(|| of(organization))
+            .or_else(|| self.found.iter().find(is_suffix))?;
         Some((found.0, &found.1))
     }
 }
@@ -477,7 +497,21 @@ mod tests {
                 &[REJECT, ("a.example.org", "?")],
                 "example.org",
                 &[("spf", "a.example.org")],
-                "temperror reject example.org",
+                "pass reject example.org",
+            ),
+            // What the author's own domain says holds whatever is above it.
+            (&[REJECT, ("org", "?")], "example.org", &[], "fail reject example.org"),
+            (
+                &[REJECT, ("org", "?")],
+                "example.org",
+                &[("dkim", "example.org")],
+                "pass reject example.org",
+            ),
+            (
+                &[("a.example.org", "v=DMARC1; p=reject"), ("example.org", "?")],
+                "a.example.org",
+                &[("dkim", "example.org")],
+                "temperror reject a.example.org",
             ),
         ]);
     }

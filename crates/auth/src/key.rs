@@ -5,6 +5,7 @@
 use mail_auth::common::{crypto::Algorithm, parse::TxtRecordParser as _, verify::DomainKey};
 
 use crate::{
+    KeyKind,
     dns::{Answer, Known, Missing, Question},
     tags::Tags,
 };
@@ -35,6 +36,18 @@ pub(crate) enum NoKey {
 const RSA_BITS_MAX: usize = 8_192;
 /// RFC 8301 §3.2: with less, nothing is proven.
 const RSA_BITS_MIN: usize = 1_024;
+
+/// Why verifiers could not use a record of a key of this kind, in words.
+pub fn check_key_record(text: &[u8], name: &str, kind: KeyKind) -> Result<(), String> {
+    let algorithm = match kind {
+        KeyKind::Ed25519 => Algorithm::Ed25519Sha256,
+        KeyKind::Rsa => Algorithm::RsaSha256,
+    };
+    match Key::parse(text, name, algorithm) {
+        Ok(_) => Ok(()),
+        Err(NoKey::Forbids(why) | NoKey::Permanent(why) | NoKey::Temporary(why)) => Err(why),
+    }
+}
 
 impl Key {
     /// The key of a selector, for a signature of this algorithm.

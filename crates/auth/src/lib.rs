@@ -22,5 +22,6 @@ pub use arc::{ArcFinding, ArcResult, SETS_MAX};
 pub use body::{BodyHash, BodyHasher, BodyHashes, Canonical};
 pub use check::{Facts, Findings, check};
 pub use dkim::{DkimFinding, DkimResult, SIGNATURES_MAX};
+pub use key::check_key_record;
 pub use message::Message;
 pub use sign::{KeyError, KeyKind, PrivateKey, Signer};

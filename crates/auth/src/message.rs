@@ -30,7 +30,12 @@ impl<'a> Message<'a> {
         let header = head.get(..body_start).unwrap_or(head);
         // Limits of signatures are judged by us, hence not strictly.
         let parsed = AuthenticatedMessage::parse_with_opts(header, None, false);
-        let fields = Fields(parsed.unwrap_or_default());
+        let mut parsed = parsed.unwrap_or_default();
+        // `Subject : x` is a Subject to every reader; the library would not find it.
+        for (name, _) in &mut parsed.headers {
+            *name = name.trim_ascii();
+        }
+        let fields = Fields(parsed);
         let signatures = SignatureField::all(&fields);
         let chain = Chain::read(&fields);
         Self { fields, signatures, chain, body_start }

@@ -93,10 +93,10 @@ fn entry(
     if let Some(reason) = reason {
         write(text, format_args!("\r\n\t reason={}", quoted(reason)));
     }
-    let mut first = true;
     for Property { name, value } in properties.iter().filter(|it| !it.value.is_empty()) {
-        let blank = if first && reason.is_some() { "\r\n\t " } else { " " };
-        first = false;
+        let line = text.len() - text.rfind('\n').map_or(0, |feed| feed + 1);
+        let is_long = line + name.len() + value.len() > LINE_OCTETS;
+        let blank = if is_long { "\r\n\t " } else { " " };
         write(text, format_args!("{blank}{name}={value}"));
     }
 }
@@ -190,6 +190,8 @@ fn write(text: &mut String, what: std::fmt::Arguments<'_>) {
     text.write_fmt(what).ok();
 }
 
+/// Octets of a line that it should not exceed (RFC 5322 §2.1.1), if it can be folded.
+const LINE_OCTETS: usize = 78;
 /// Characters of a stranger's text that are repeated.
 const TEXT_CHARS_MAX: usize = 320;
 
@@ -253,6 +255,7 @@ mod tests {
             "a b",
             "=?utf-8?q?a?=",
             &"x".repeat(10_000),
+            &"\"".repeat(10_000),
         ] {
             let sender = format!("{evil}@{evil}");
             for sender in [Some(sender.as_str()), None] {

@@ -74,6 +74,7 @@ fn whoever_changes_or_adds_what_is_seen_breaks_the_signature() {
     }
     for name in ALWAYS {
         fails(format!("{name}: x\r\n{message}"));
+        fails(format!("{name} \t: x\r\n{message}"));
     }
     // What only forwarders add does no harm, nor do blanks.
     for harmless in [

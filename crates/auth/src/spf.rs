@@ -302,6 +302,12 @@ impl Walk<'_> {
         };
         hosts.sort();
         let client = self.client.address;
+        // All at once: one after the other would take as many rounds.
+        let asked = hosts.iter().take(NAMES_MAX).filter(|(_, host)| is_name(host));
+        let asked = asked.map(|(_, host)| self.known.get(Question::address(host, client)));
+        if let Some(missing) = Missing::join(asked.filter_map(Result::err)) {
+            return Err(Stop::Missing(missing));
+        }
         for (at, (_, host)) in hosts.iter().enumerate() {
             if at >= NAMES_MAX {
                 let why = format!("{target} has more than {NAMES_MAX} MX hosts");

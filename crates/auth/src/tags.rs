@@ -16,7 +16,9 @@ impl<'a> Tags<'a> {
             let name = name.trim_matches(is_blank);
             let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
                 && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_');
-            if !is_name || tags.iter().any(|(other, _)| *other == name) {
+            // The library reads names in any case: two that differ in that alone are one twice.
+            let is_twice = tags.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+            if !is_name || is_twice || tags.len() == TAGS_MAX {
                 return None;
             }
             tags.push((name, value.trim_matches(is_blank)));
@@ -48,6 +50,9 @@ impl<'a> Tags<'a> {
         base64::engine::general_purpose::STANDARD.decode(text).ok()
     }
 }
+
+/// Tags of one list at most: those of all rules together are fewer.
+const TAGS_MAX: usize = 64;
 
 /// A signature field without the value of `b=` and the blanks around it (RFC 6376 §3.7).
 pub(crate) fn without_signature(value: &[u8]) -> Vec<u8> {
@@ -88,7 +93,11 @@ mod tests {
         assert_eq!(tags.get("a"), Some("x y"));
         assert_eq!(tags.get("b"), Some("c="));
         assert_eq!(tags.get("c"), None);
-        for bad in ["", ";", "a", "a=1;;b=2", "a=1;a=2", "=1", "1a=1", "a b=1", "a=1; ;"] {
+        let many: Vec<_> = (0..65).map(|n| format!("a{n}=1")).collect();
+        assert_eq!(Tags::parse(many.join(";").as_bytes()), None);
+        assert!(Tags::parse(many[..64].join(";").as_bytes()).is_some());
+        for bad in ["", ";", "a", "a=1;;b=2", "a=1;a=2", "a=1;A=2", "=1", "1a=1", "a b=1", "a=1; ;"]
+        {
             assert_eq!(Tags::parse(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(Tags::parse(b"a=\xff"), None);

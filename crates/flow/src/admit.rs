@@ -233,7 +233,7 @@ impl<'a> Head<'a> {
     }
 
     /// Whether nothing of the header lies behind what is looked at.
-    fn has_whole_header(&self) -> bool {
+    pub fn has_whole_header(&self) -> bool {
         let end = header::fields(self.octets).last().map_or(0, |field| field.range.end);
         let behind = self.octets.get(end..).unwrap_or_default();
         // The line at which the header ends must be there to its end: cut off, a field is no field.

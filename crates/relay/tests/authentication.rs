@@ -114,6 +114,7 @@ fn what_a_domain_wants_refused_is_refused() {
     let partner = ["author.partner.domain=partner.example", "author.partner.dmarc=report"];
     let own = "authentication.own_domains=must-pass";
     let relay = relay(&net, &dir, &[partner[0], partner[1], own]);
+    let forged = letter("x@a.example");
     let good = signed(&signer, &letter("x@a.example"));
     for (from, message, want) in [
         ("x@a.example", letter("x@a.example"), "550 5.7.26 "),
@@ -131,6 +132,9 @@ fn what_a_domain_wants_refused_is_refused() {
         ("x@evil.example", letter("boss@ours.example"), "550 5.7.26 "),
         // One that is badly written hides nothing.
         ("x@evil.example", letter("x@a.example <"), "550 5.7.26 "),
+        ("x@evil.example", format!("From x Thu Jan 1 00:00:00 2026\r\n{forged}"), "550 5.7.26 "),
+        ("x@evil.example", format!("Subject: x\r\nX Foo: y\r\n{forged}"), "550 5.7.26 "),
+        ("x@evil.example", format!("{}{forged}", "X-Y: z\r\n".repeat(40_000)), "55"),
     ] {
         let reply = sends(&net, &relay, from, &message);
         assert!(reply.starts_with(want), "{from}: {reply} and not {want}: {message}");

@@ -85,12 +85,12 @@ impl Record {
         if tags.next() != Some(("v", "DMARC1")) {
             return None;
         }
-        let mut record = Self::default();
+        let (mut record, mut is_known) = (Self::default(), true);
         for (name, value) in tags {
             match name.to_ascii_lowercase().as_str() {
-                "p" => set(&mut record.policy, Policy::parse(value)),
-                "sp" => set(&mut record.subdomains, Policy::parse(value)),
-                "np" => set(&mut record.nonexistent, Policy::parse(value)),
+                "p" => is_known &= set(&mut record.policy, Policy::parse(value)),
+                "sp" => is_known &= set(&mut record.subdomains, Policy::parse(value)),
+                "np" => is_known &= set(&mut record.nonexistent, Policy::parse(value)),
                 "adkim" if value.eq_ignore_ascii_case("s") => record.dkim = Alignment::Strict,
                 "aspf" if value.eq_ignore_ascii_case("s") => record.spf = Alignment::Strict,
                 "psd" if value.eq_ignore_ascii_case("y") => {
@@ -104,15 +104,20 @@ impl Record {
                 _ => {}
             }
         }
+        // §4.10.1: one with a policy that nobody knows says nothing, but that it wants reports.
+        if !is_known {
+            (record.policy, record.subdomains, record.nonexistent) = (None, None, None);
+        }
         Some(record)
     }
 }
 
-/// The first that can be read counts.
-fn set(place: &mut Option<Policy>, policy: Option<Policy>) {
+/// The first counts. Whether it is a policy.
+fn set(place: &mut Option<Policy>, policy: Option<Policy>) -> bool {
     if place.is_none() {
         *place = policy;
     }
+    policy.is_some()
 }
 
 /// Whether this is an address to which reports can go: by mail, or another URI.
@@ -146,7 +151,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_as_if_it_were_not_there() {
         let record = Record::parse(
-            b"v=DMARC1; p=Reject; p=none; sp=what; np=quarantine; pct=0; adkim=S; aspf=x; t=y; \
+            b"v=DMARC1; p=Reject; p=none; np=quarantine; pct=0; adkim=S; aspf=x; t=y; \
               foo; rua=mailto:a@example.org!10m; psd=n; ri=1;;",
         );
         let want = Record {
@@ -160,6 +165,10 @@ mod tests {
             wants_reports: true,
         };
         assert_eq!(record, Some(want));
+        for bad in ["p=what", "p=reject; sp=what", "p=reject; np=", "p=none; p=what"] {
+            let record = Record::parse(format!("v=DMARC1; {bad}").as_bytes()).unwrap();
+            assert_eq!((record.policy, record.subdomains), (None, None), "{bad}");
+        }
         for rua in ["", "a@example.org", "mailto:", ",", ":x"] {
             let text = format!("v=DMARC1; rua={rua}");
             assert!(!Record::parse(text.as_bytes()).unwrap().wants_reports, "{rua:?}");

@@ -143,14 +143,8 @@ impl Desk {
         }
     }
 
-    /// Keeps a domain, and tells the relay; says what was done, or is still to be done.
-    fn keep(
-        &self,
-        domain: &SendingDomain,
-        client: &Client,
-        output: &mut Output,
-    ) -> Result<(), Failure> {
-        self.store.keep(domain).map_err(|why| unable(&why))?;
+    /// Has the relay read the files again; says so where that is still to be done.
+    fn reload(client: &Client, output: &mut Output) -> Result<(), Failure> {
         match client.post("/v1/reload") {
             Ok(_) => Ok(()),
             Err(Failure::RelayDown(_)) => {
@@ -170,13 +164,15 @@ fn add(which: &Which, client: &Client, output: &mut Output) -> Result<ExitCode, 
     if name.as_name().is_none() {
         return Err(Failure::Usage(format!("{name} is an address, and no domain")));
     }
+    let lock = desk.store.lock().map_err(|why| unable(&why))?;
     if desk.store.one(name).map_err(|why| unable(&why))?.is_some() {
         return Err(Failure::Other(format!(
             "{name} is there already: `merpati domain check {name}` says how it stands"
         )));
     }
     let domain = SendingDomain::new(name.clone(), now()).map_err(|why| unable(&why))?;
-    desk.keep(&domain, client, output)?;
+    desk.store.keep(&domain).map_err(|why| unable(&why))?;
+    drop(lock);
     output.line(&format!(
         "Keys were made for {name}. Publish these records where its DNS is kept:"
     ))?;
@@ -186,6 +182,7 @@ fn add(which: &Which, client: &Client, output: &mut Output) -> Result<ExitCode, 
     output.line(&format!(
         "Then `merpati domain check {name}`: it says what is missing, and lets the keys sign."
     ))?;
+    Desk::reload(client, output)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -196,6 +193,7 @@ fn rotate(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let desk = Desk::open(&which.from)?;
+    let lock = desk.store.lock().map_err(|why| unable(&why))?;
     let mut domain = desk.domain(&which.domain)?;
     let name = &domain.name;
     if !force && domain.keys.iter().any(|key| key.stage == Stage::New) {
@@ -205,8 +203,9 @@ fn rotate(
         )));
     }
     domain.add_keys(now()).map_err(|why| unable(&why))?;
-    desk.keep(&domain, client, output)?;
-    let is_new = |record: &Record| matches!(record.purpose, Purpose::Key(_, Stage::New));
+    desk.store.keep(&domain).map_err(|why| unable(&why))?;
+    drop(lock);
+    let is_new = |record: &Record| matches!(record.purpose, Purpose::Key(_, Stage::New, _));
     let all = records::wanted(&domain, &desk.host(&domain.name));
     let new: Vec<Record> = all.into_iter().filter(is_new).collect();
     output.line("New keys were made. Publish these records beside the others:")?;
@@ -217,6 +216,7 @@ fn rotate(
     output.line(&format!(
         "Then `merpati domain check {name}`: when DNS has them, they sign, and the old ones retire."
     ))?;
+    Desk::reload(client, output)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -298,7 +298,7 @@ fn check(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     let desk = Desk::open(&arguments.which.from)?;
-    let mut domain = desk.domain(&arguments.which.domain)?;
+    let domain = desk.domain(&arguments.which.domain)?;
     let host = desk.host(&domain.name);
     let wanted = records::wanted(&domain, &host);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -308,13 +308,19 @@ fn check(
         by_resolver.push((name, runtime.block_on(ask(&resolver, &wanted, &host))));
     }
     tell(arguments.format.format, &domain, &by_resolver, output)?;
+    // Others may have changed it meanwhile.
+    let lock = desk.store.lock().map_err(|why| unable(&why))?;
+    let mut domain = desk.domain(&domain.name)?;
     let moved = advance(&mut domain, &by_resolver);
     if !moved.is_empty() {
-        desk.keep(&domain, client, output)?;
+        desk.store.keep(&domain).map_err(|why| unable(&why))?;
         for line in &moved {
             output.line(line)?;
         }
     }
+    drop(lock);
+    // Also where nothing has moved: it may have missed what moved last time.
+    Desk::reload(client, output)?;
     let is_good = |(_, seen): &(String, Seen)| {
         seen.iter().all(|(_, judgement)| judgement.standing == Standing::Good)
     };
@@ -393,7 +399,7 @@ fn tell(
 
 fn judged_row((record, judgement): &(Record, Judgement)) -> Vec<String> {
     let purpose = match &record.purpose {
-        Purpose::Key(_, stage) => format!("DKIM ({})", stage.as_str()),
+        Purpose::Key(_, stage, _) => format!("DKIM ({})", stage.as_str()),
         other @ (Purpose::Dmarc | Purpose::Mx | Purpose::Spf) => other.as_str().to_owned(),
     };
     let Judgement { standing, words } = judgement;
@@ -405,7 +411,7 @@ fn advance(domain: &mut SendingDomain, by_resolver: &[(String, Seen)]) -> Vec<St
     let is_good = |selector: &str| {
         by_resolver.iter().all(|(_, seen)| {
             seen.iter().any(|(record, judgement)| {
-                let is_it = matches!(&record.purpose, Purpose::Key(it, _) if it == selector);
+                let is_it = matches!(&record.purpose, Purpose::Key(it, _, _) if it == selector);
                 is_it && judgement.standing == Standing::Good
             })
         })

@@ -6,7 +6,7 @@ use std::{
     fmt::Write as _,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt, chown},
+    os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt, fchown},
     path::Path,
 };
 
@@ -110,22 +110,35 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let above = folder.parent().unwrap_or_else(|| Path::new("."));
     let owner = fs::metadata(above)?;
-    let is_there = folder.is_dir();
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // Who holds the lock is alone; what is there was left by one that died.
     let draft = path.with_extension("new");
     fs::remove_file(&draft).or_else(not_there)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    let ours = fs::metadata(&draft)?;
-    if (ours.uid(), ours.gid()) != (owner.uid(), owner.gid()) {
-        chown(&draft, Some(owner.uid()), Some(owner.gid()))?;
-        if !is_there {
-            chown(folder, Some(owner.uid()), Some(owner.gid()))?;
-        }
-    }
+    give(&file, &owner)?;
     fs::rename(&draft, path)?;
     File::open(folder)?.sync_all()
+}
+
+/// The folder of the files, made where it is missing, for the owner of the directory above.
+pub(super) fn folder(folder: &Path) -> io::Result<File> {
+    if !folder.is_dir() {
+        let above = folder.parent().unwrap_or_else(|| Path::new("."));
+        DirBuilder::new().mode(0o700).create(folder)?;
+        give(&File::open(folder)?, &fs::metadata(above)?)?;
+        File::open(above)?.sync_all()?;
+    }
+    File::open(folder)
+}
+
+/// Gives what is open to an owner, if it is somebody else's.
+fn give(file: &File, owner: &fs::Metadata) -> io::Result<()> {
+    let ours = file.metadata()?;
+    if (ours.uid(), ours.gid()) == (owner.uid(), owner.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn not_there(why: io::Error) -> io::Result<()> {

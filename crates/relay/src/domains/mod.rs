@@ -122,6 +122,17 @@ impl Store {
         Self { directory: data_dir.join(DIRECTORY), key }
     }
 
+    /// Keeps others from changing a domain until what is given is dropped: it is to be read,
+    /// changed and kept meanwhile.
+    pub fn lock(&self) -> anyhow::Result<fs::File> {
+        let locked = || -> io::Result<fs::File> {
+            let folder = file::folder(&self.directory)?;
+            rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+            Ok(folder)
+        };
+        locked().with_context(|| self.directory.display().to_string())
+    }
+
     /// All domains, by their names. Errs where a file cannot be read, and says which.
     pub fn all(&self) -> anyhow::Result<Vec<SendingDomain>> {
         let entries = match fs::read_dir(&self.directory) {
@@ -152,7 +163,7 @@ impl Store {
         Ok(Some(SendingDomain { name: name.clone(), keys }))
     }
 
-    /// Keeps a domain as it is now.
+    /// Keeps a domain as it is now; under [`Self::lock`].
     pub fn keep(&self, domain: &SendingDomain) -> anyhow::Result<()> {
         let text = file::write(domain, self.key.as_ref())?;
         let path = self.path(&domain.name);
@@ -279,7 +290,9 @@ mod tests {
             let mut kept = SendingDomain::new(domain("ours.example"), at).unwrap();
             kept.add_keys(at).unwrap();
             kept.keys[0].stage = Stage::Signing;
+            let lock = store.lock().unwrap();
             store.keep(&kept).unwrap();
+            drop(lock);
             let found = store.all().unwrap();
             assert_eq!(found.len(), 1);
             assert_eq!(found[0].keys.len(), 4);

@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, net::IpAddr};
 
 use merpati_auth::{
-    dmarc,
+    KeyKind, check_key_record, dmarc,
     dns::{Answer, Known, Missing, Question},
     spf::{self, Client, SpfResult},
 };
@@ -40,8 +40,8 @@ pub struct Record {
 pub enum Purpose {
     /// What is to be done with mail that only claims to be from the domain.
     Dmarc,
-    /// A key, by its selector, and what becomes of it.
-    Key(String, Stage),
+    /// A key, by its selector, what becomes of it, and its kind.
+    Key(String, Stage, KeyKind),
     /// Where mail for the domain goes.
     Mx,
     /// Who may send for the domain.
@@ -84,7 +84,7 @@ pub fn wanted(domain: &SendingDomain, host: &Host) -> Vec<Record> {
     spf.push_str(" ~all");
     records.push(Record { purpose: Purpose::Spf, name: name.clone(), value: spf });
     records.extend(domain.keys.iter().map(|key| Record {
-        purpose: Purpose::Key(key.selector.clone(), key.stage),
+        purpose: Purpose::Key(key.selector.clone(), key.stage, key.kind()),
         name: format!("{}._domainkey.{name}", key.selector),
         value: key.record(),
     }));
@@ -163,13 +163,17 @@ impl Judgement {
 pub fn judge(known: &Known, record: &Record, host: &Host) -> Result<Judgement, Missing> {
     match &record.purpose {
         Purpose::Dmarc => judge_dmarc(known, record),
-        Purpose::Key(_, stage) => judge_key(known, record, *stage),
+        Purpose::Key(_, stage, kind) => judge_key(known, record, (*stage, *kind)),
         Purpose::Mx => judge_mx(known, record, host),
         Purpose::Spf => judge_spf(known, record, host),
     }
 }
 
-fn judge_key(known: &Known, record: &Record, stage: Stage) -> Result<Judgement, Missing> {
+fn judge_key(
+    known: &Known,
+    record: &Record,
+    (stage, kind): (Stage, KeyKind),
+) -> Result<Judgement, Missing> {
     let answer = known.get(Question::Txt(record.name.to_lowercase()))?;
     let texts = match answer {
         Answer::Texts(texts) => texts,
@@ -193,7 +197,11 @@ fn judge_key(known: &Known, record: &Record, stage: Stage) -> Result<Judgement, 
     };
     let ours = public(&record.value);
     let is_ours = |text: &Vec<u8>| public(&String::from_utf8_lossy(text)) == ours;
-    Ok(if texts.iter().all(is_ours) {
+    let mut published = texts.iter().filter(|text| is_ours(text));
+    let unusable = published.find_map(|text| check_key_record(text, &record.name, kind).err());
+    Ok(if let Some(why) = unusable {
+        Judgement::new(Standing::Differs, format!("receivers cannot use it: {why}"))
+    } else if texts.iter().all(is_ours) {
         Judgement::new(Standing::Good, "")
     } else if texts.iter().any(is_ours) {
         Judgement::new(Standing::Differs, "there are several records; leave only this one")

@@ -96,8 +96,8 @@ impl Dns {
         kind: RecordType,
         pick: impl Fn(&RData) -> Option<T>,
     ) -> Result<Found<T>, Unknown> {
-        // The dot makes it absolute.
-        let Ok(mut name) = Name::from_ascii(format!("{name}.")) else {
+        // By its labels, for a name may hold any octet: those of SPF macros do.
+        let Ok(mut name) = Name::from_labels(name.split('.').map(str::as_bytes)) else {
             return Ok(Found::NoName);
         };
         let mut ttl = TTL_MAX;

@@ -88,7 +88,7 @@ const QUESTIONS_MAX: usize = 200;
 /// take for an address: a From that is badly written must not hide whose it is.
 pub(crate) fn authors(head: &[u8]) -> Vec<String> {
     let mut domains = BTreeSet::new();
-    for from in header::fields(head).filter(|field| field.is("From")) {
+    for from in from_fields(head) {
         match address::parse_header_list(from.value) {
             Ok(list) if !list.is_empty() => {
                 domains.extend(list.into_iter().map(|one| one.mailbox.domain().clone()));
@@ -99,12 +99,35 @@ pub(crate) fn authors(head: &[u8]) -> Vec<String> {
     domains.iter().filter_map(Domain::as_name).map(str::to_owned).collect()
 }
 
-fn searched(value: &str) -> impl Iterator<Item = Domain> {
-    value.split('@').skip(1).filter_map(|behind| {
-        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.');
-        let end = behind.find(|c| !is_name(c)).unwrap_or(behind.len());
-        Domain::parse(behind.get(..end)?.trim_end_matches('.')).ok()
-    })
+/// From as often as it stands, also behind a line that ends the header for us: other readers go on
+/// up to the first empty line.
+fn from_fields(head: &[u8]) -> Vec<header::Field<'_>> {
+    let mut fields = Vec::new();
+    let mut end = header::mbox_line_octets(head);
+    loop {
+        for field in header::fields_from(head, end) {
+            end = field.range.end;
+            if field.is("From") {
+                fields.push(field);
+            }
+        }
+        let behind = head.get(end..).unwrap_or_default();
+        match behind.iter().position(|octet| *octet == b'\n') {
+            Some(feed) if !matches!(behind, [b'\n', ..] | [b'\r', b'\n', ..]) => end += feed + 1,
+            Some(_) | None => return fields,
+        }
+    }
+}
+
+/// What readers may take for domains of addresses, encoded or not.
+fn searched(value: &str) -> Vec<Domain> {
+    let shown = header::decode_words(value);
+    let ends = |c: char| c.is_whitespace() || "<>()[]\",;:@".contains(c);
+    let domains = shown.split('@').skip(1).filter_map(|behind| {
+        let name = behind.trim_start().split(ends).next()?.trim_end_matches('.');
+        Domain::parse(name).ok()
+    });
+    domains.collect()
 }
 
 /// `None` where From names nobody: there is no author whom anybody could be taken for.
@@ -143,6 +166,11 @@ mod tests {
             ("From: <a@bank.example", &["bank.example"]),
             ("From: a@bank.example <", &["bank.example"]),
             ("From: a@bank.example.>", &["bank.example"]),
+            ("From: \"CEO\" <ceo@ bank.example> x", &["bank.example"]),
+            ("From: =?utf-8?q?ceo=40bank=2Eexample?= <>", &["bank.example"]),
+            ("From x Thu Jan 1 00:00:00 2026\r\nFrom: a@b.example", &["b.example"]),
+            ("Subject: x\r\nX Foo: y\r\nFrom: a@b.example", &["b.example"]),
+            ("Subject: x\r\n\r\nFrom: a@b.example", &[]),
             ("From: a@b.example\r\nFrom: c@d.example", &["b.example", "d.example"]),
             ("Subject: x", &[]),
         ] {
