@@ -15,6 +15,8 @@ use yaml_rust2::{Yaml, YamlLoader};
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     if !folder.is_dir() {
+        let required = std::env::var_os("MERPATI_REQUIRE_SHARED").is_some();
+        assert!(!required, "there is no ../shared");
         println!("skipped: no ../shared");
         return None;
     }
