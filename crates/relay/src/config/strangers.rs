@@ -85,7 +85,7 @@ section! {
         /// does not ask. Mail that your users send to a list elsewhere comes back from a stranger.
         own_domains: OwnDomains = Default::Value("any");
         /// How long all questions about one message may take; what is not known then is unknown.
-        wait: Duration = Default::Value("10 s");
+        wait: Duration = Default::Value("5 s");
     }
 }
 
