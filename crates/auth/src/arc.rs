@@ -9,10 +9,11 @@ use mail_auth::{arc, dkim::Canonicalization};
 
 use crate::{
     body::{BodyHashes, Canonical, Wanted},
-    dkim::{NAMES_MAX, ascii},
+    dkim::NAMES_MAX,
     dns::{Known, Missing},
     key::{Key, NoKey},
     message::{Fields, Message, library, ours, without_line_end},
+    names::ascii,
     tags::{Tags, without_signature},
 };
 
@@ -70,7 +71,7 @@ pub(crate) enum Chain<'a> {
     Sets(Vec<Set<'a>>),
 }
 
-type RawField<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type RawField<'a> = (&'a [u8], &'a [u8]);
 
 /// What one forwarder added.
 #[derive(Debug)]
@@ -189,14 +190,19 @@ impl Set<'_> {
         };
         let (name, value) = self.seal_field;
         let stripped = without_signature(without_line_end(value));
-        let all = before.iter().flat_map(|set| [set.results, set.signature_field, set.seal_field]);
         let own = [self.results, self.signature_field, (name, stripped.as_slice())];
         let mut signed = Vec::with_capacity(1 << 10);
-        library(Canonical::Relaxed).canonicalize_headers(all.chain(own), &mut signed);
+        let all = raw_sets(before).into_iter().chain(own);
+        library(Canonical::Relaxed).canonicalize_headers(all, &mut signed);
         let fits = key.verifies(&signed, &seal.b, seal.a);
         let why = || NoKey::Forbids(format!("the seal {} does not fit", seal.i));
         Ok(if fits { Ok(()) } else { Err(why()) })
     }
+}
+
+/// The fields of sets in the order in which a seal covers them (RFC 8617 §5.1.1).
+pub(crate) fn raw_sets<'a>(sets: &[Set<'a>]) -> Vec<RawField<'a>> {
+    sets.iter().flat_map(|set| [set.results, set.signature_field, set.seal_field]).collect()
 }
 
 /// The sets of a header, in order; why they make no chain, where they do not (RFC 8617 §5.2).
@@ -236,12 +242,12 @@ fn only<'a>(
 }
 
 /// The instance that a signature or a seal names.
-fn tags_instance(value: &[u8]) -> Option<usize> {
+pub(crate) fn tags_instance(value: &[u8]) -> Option<usize> {
     instance(Tags::parse(value)?.get("i")?)
 }
 
 /// The instance at the start of a field of results: what follows has another grammar.
-fn results_instance(value: &[u8]) -> Option<usize> {
+pub(crate) fn results_instance(value: &[u8]) -> Option<usize> {
     let text = String::from_utf8_lossy(value);
     let (tag, _) = text.split_once(';')?;
     let (name, number) = tag.split_once('=')?;

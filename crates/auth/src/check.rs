@@ -5,11 +5,11 @@
 use std::net::IpAddr;
 
 use crate::{
-    ArcFinding, ArcResult, BodyHashes, DkimFinding, DkimResult, Message,
-    dkim::ascii,
+    ArcFinding, BodyHashes, DkimFinding, DkimResult, Message,
     dmarc::{self, DmarcFinding, Voucher},
     dns::{Known, Missing},
     iprev::{self, IprevFinding},
+    names::ascii,
     spf::{self, Client, SpfFinding, SpfResult},
 };
 
@@ -38,8 +38,6 @@ pub struct Findings {
     /// What the domain of the reverse-path says of the client; of a null one, that in HELO
     /// (RFC 7208 §2.4).
     pub spf: SpfFinding,
-    /// Whether that is about HELO.
-    pub spf_is_of_helo: bool,
     /// What became of each signature, from the top.
     pub dkim: Vec<DkimFinding>,
     /// What became of the chain of forwarders.
@@ -71,8 +69,7 @@ pub fn check(
     let dmarc = dmarc::check(known, &authors, &vouchers);
     match (iprev, spf, dkim, arc, dmarc) {
         (Ok(iprev), Ok(spf), Ok(dkim), Ok(arc), Ok(dmarc)) => {
-            let spf_is_of_helo = facts.sender.is_none();
-            Ok(Findings { iprev, spf, spf_is_of_helo, dkim, arc, dmarc })
+            Ok(Findings { iprev, spf, dkim, arc, dmarc })
         }
         (iprev, spf, dkim, arc, dmarc) => {
             let all = [iprev.err(), spf.err(), dkim.err(), arc.err(), dmarc.err()];
@@ -93,7 +90,7 @@ fn vouchers(spf: Option<&SpfFinding>, dkim: &[DkimFinding]) -> Vec<Voucher> {
             | SpfResult::PermError
             | SpfResult::SoftFail => return None,
         };
-        Some(Voucher { method: "spf", domain: ascii(&spf.domain), is_sure })
+        Some(Voucher { method: "spf", domain: spf.domain.clone(), is_sure })
     });
     let by_dkim = dkim.iter().filter_map(|it| {
         let is_sure = match it.result {
@@ -106,12 +103,4 @@ fn vouchers(spf: Option<&SpfFinding>, dkim: &[DkimFinding]) -> Vec<Voucher> {
         Some(Voucher { method: "dkim", domain: it.domain.clone(), is_sure })
     });
     by_spf.into_iter().chain(by_dkim).collect()
-}
-
-impl ArcFinding {
-    /// Whether the chain holds, and was sealed last by one of these domains.
-    pub fn is_sealed_by(&self, trusted: &[String]) -> bool {
-        let last = self.sealers.last();
-        self.result == ArcResult::Pass && last.is_some_and(|last| trusted.contains(last))
-    }
 }

@@ -12,6 +12,7 @@ use crate::{
     dns::{Known, Missing},
     key::{Key, NoKey},
     message::{Fields, Message, ours},
+    names::{ascii, is_at_or_below},
     tags::Tags,
 };
 
@@ -249,20 +250,6 @@ fn parse(value: &[u8], finding: &mut DkimFinding) -> Result<Parsed, (DkimResult,
     let signature =
         Signature::parse(value).map_err(|_| permanent("the signature cannot be read"))?;
     Ok(Parsed { signature, limit, expires })
-}
-
-/// A domain in A-labels, in lower case; as it is where it cannot be one (RFC 8616 §2).
-pub(crate) fn ascii(domain: &str) -> String {
-    let domain = domain.strip_suffix('.').unwrap_or(domain);
-    let parsed = merpati_mail::Domain::parse(domain).ok();
-    let name = parsed.as_ref().and_then(merpati_mail::Domain::as_name);
-    name.map_or_else(|| domain.to_lowercase(), str::to_owned)
-}
-
-/// Whether a domain is the other, or a subdomain of it; both in lower case.
-pub(crate) fn is_at_or_below(domain: &str, above: &str) -> bool {
-    domain == above
-        || domain.strip_suffix(above).is_some_and(|rest| rest.ends_with('.') && !above.is_empty())
 }
 
 /// Names of fields that one signature may cover (`h=`).

@@ -11,8 +11,8 @@ use std::fmt;
 pub use self::record::{Alignment, Policy};
 use self::record::{PublicSuffix, Record};
 use crate::{
-    dkim::is_at_or_below,
     dns::{Answer, Known, Missing, Question},
+    names::is_at_or_below,
 };
 
 /// Queries of one walk up the tree (RFC 9989 §4.10).

@@ -6,7 +6,7 @@ use std::{fmt, net::IpAddr};
 
 use crate::{
     dns::{Answer, Known, Missing, Question},
-    spf::is_name,
+    names::is_name,
 };
 
 /// What became of it.
@@ -49,7 +49,7 @@ pub struct IprevFinding {
     pub name: Option<String>,
 }
 
-/// Names of an address that are looked at.
+/// Names of an address that are looked at, as many as SPF looks at (RFC 7208 §4.6.4).
 pub const NAMES_MAX: usize = 10;
 
 /// Whether a name of this address leads back to it.
@@ -65,23 +65,40 @@ pub fn check(known: &Known, address: IpAddr) -> Result<IprevFinding, Missing> {
         | Answer::Nothing
         | Answer::Texts(_) => return ended(IprevResult::PermError),
     };
-    let (mut missing, mut is_sure) = (Vec::new(), true);
+    let LeadingBack { names, are_all } = leading_back(known, names, address)?;
+    match names.into_iter().next() {
+        Some(name) => Ok(IprevFinding { result: IprevResult::Pass, name: Some(name) }),
+        None if are_all => ended(IprevResult::Fail),
+        None => ended(IprevResult::TempError),
+    }
+}
+
+/// Which names of an address lead back to it.
+pub(crate) struct LeadingBack {
+    /// These do.
+    pub(crate) names: Vec<String>,
+    /// Whether the DNS answered for each of the others.
+    pub(crate) are_all: bool,
+}
+
+/// Which of the names of an address, the first [`NAMES_MAX`] of them, lead back to it.
+pub(crate) fn leading_back(
+    known: &Known,
+    names: &[String],
+    address: IpAddr,
+) -> Result<LeadingBack, Missing> {
+    let mut found = LeadingBack { names: Vec::new(), are_all: true };
+    let mut missing = Vec::new();
     for name in names.iter().take(NAMES_MAX).filter(|name| is_name(name)) {
         match known.get(Question::address(name, address)) {
             Ok(Answer::Addresses(addresses)) if addresses.contains(&address) => {
-                let name = Some(name.clone());
-                return Ok(IprevFinding { result: IprevResult::Pass, name });
+                found.names.push(name.clone());
             }
-            Ok(Answer::Unknown) => is_sure = false,
-            Ok(_) => {}
+            Ok(answer) => found.are_all &= *answer != Answer::Unknown,
             Err(needed) => missing.push(needed),
         }
     }
-    match Missing::join(missing) {
-        Some(missing) => Err(missing),
-        None if is_sure => ended(IprevResult::Fail),
-        None => ended(IprevResult::TempError),
-    }
+    Missing::join(missing).map_or(Ok(found), Err)
 }
 
 #[cfg(test)]

@@ -235,7 +235,6 @@ mod tests {
                 explanation: Some(text()),
                 terms: 0,
             },
-            spf_is_of_helo: false,
             dkim: vec![signature],
             arc: ArcFinding { result: ArcResult::Fail, sealers: vec![text()], why: Some(text()) },
             dmarc: vec![dmarc],

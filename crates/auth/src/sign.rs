@@ -112,6 +112,11 @@ impl PrivateKey {
         Ok(Self { kind: KeyKind::Rsa, key, public })
     }
 
+    /// The signature over these octets; `None` where the key fails.
+    pub(crate) fn signature(&self, octets: &[u8]) -> Option<Vec<u8>> {
+        self.key.sign(octets).ok()
+    }
+
     /// What kind it is.
     pub const fn kind(&self) -> KeyKind {
         self.kind
@@ -165,7 +170,7 @@ impl Signer {
         };
         let mut signed = message.fields.canonical(&signature.h);
         signature.write(&mut signed, false);
-        signature.b = self.key.key.sign(signed.as_slice()).ok()?;
+        signature.b = self.key.signature(&signed)?;
         let mut field = Vec::with_capacity(1 << 10);
         signature.write(&mut field, true);
         String::from_utf8(field).ok()
@@ -174,7 +179,7 @@ impl Signer {
 
 /// Which fields are signed, as often as each is: those of [`ALWAYS`] once more than they are there,
 /// and those of [`IF_THERE`] too, if there is any. `None` where there is no From.
-fn signed_names(message: &Message<'_>) -> Option<Vec<String>> {
+pub(crate) fn signed_names(message: &Message<'_>) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let count = |name: &str| message.fields.named(name).count();
     if count("From") == 0 {

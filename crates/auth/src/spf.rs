@@ -15,7 +15,11 @@ use self::{
     macros::{MacroString, Values},
     record::{Masks, Mechanism, Record},
 };
-use crate::dns::{Answer, Known, Missing, Question};
+use crate::{
+    dns::{Answer, Known, Missing, Question},
+    iprev,
+    names::{NAME_OCTETS_MAX, ascii, is_at_or_below, is_name},
+};
 
 /// What a domain says of a client (RFC 7208 §2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +98,7 @@ pub const TERMS_MAX: usize = 10;
 /// Terms of them that may ask in vain (§4.6.4).
 pub const VOIDS_MAX: usize = 2;
 /// Hosts of one `mx`, and names of one `ptr`, that are looked at (§4.6.4).
-pub const NAMES_MAX: usize = 10;
+pub const NAMES_MAX: usize = iprev::NAMES_MAX;
 /// Octets of an explanation that are kept.
 pub const EXPLANATION_OCTETS_MAX: usize = 512;
 
@@ -112,20 +116,20 @@ pub fn check(
     };
     // §4.3: who gives no local part is the postmaster.
     let local = if local.is_empty() { "postmaster" } else { local };
-    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    let domain = ascii(domain);
     let mut finding = SpfFinding {
-        domain: domain.to_owned(),
+        domain: domain.clone(),
         result: SpfResult::None,
         by: None,
         why: None,
         explanation: None,
         terms: 0,
     };
-    let is_host = domain.contains('.') && is_name(domain);
-    let Some(domain) = Some(domain).filter(|_| is_host).and_then(ascii) else {
+    // What is not ASCII by now is in no zone (§4.3).
+    if !(domain.is_ascii() && domain.contains('.') && is_name(&domain)) {
         finding.why = Some(format!("{domain} is no name of a domain"));
         return Ok(finding);
-    };
+    }
     let sender = format!("{local}@{domain}");
     let mut walk = Walk { known, client, sender: &sender, terms: 0, voids: 0 };
     match walk.check(&domain) {
@@ -269,6 +273,7 @@ impl Walk<'_> {
             }
             Mechanism::Ptr(spec) => {
                 let target = self.target(domain, spec.as_ref())?;
+                let target = target.to_lowercase();
                 let names = self.validated_names(Counted::Yes)?;
                 Ok(names.iter().any(|name| is_at_or_below(name, &target)))
             }
@@ -363,21 +368,7 @@ impl Walk<'_> {
                 return Ok(Vec::new());
             }
         };
-        let mut missing = Vec::new();
-        let mut validated = Vec::new();
-        for name in names.iter().take(NAMES_MAX).filter(|name| is_name(name)) {
-            match self.known.get(Question::address(name, client)) {
-                Ok(Answer::Addresses(addresses)) if addresses.contains(&client) => {
-                    validated.push(name.clone());
-                }
-                Ok(_) => {}
-                Err(needed) => missing.push(needed),
-            }
-        }
-        match Missing::join(missing) {
-            Some(missing) => Err(Stop::Missing(missing)),
-            None => Ok(validated),
-        }
+        Ok(iprev::leading_back(self.known, names, client)?.names)
     }
 
     /// The name that a term of a record asks about; counts the term.
@@ -409,11 +400,12 @@ impl Walk<'_> {
 
     /// The name for `%{p}` (§7.3): best the domain itself, then one below it, then any.
     fn validated_name(&self, domain: &str) -> Result<String, Stop> {
+        let domain = &domain.to_lowercase();
         let mut walk = Walk { ..*self };
         let names = walk.validated_names(Counted::No)?;
         let chosen = names
             .iter()
-            .find(|name| name.eq_ignore_ascii_case(domain))
+            .find(|name| *name == domain)
             .or_else(|| names.iter().find(|name| is_at_or_below(name, domain)))
             .or_else(|| names.first());
         Ok(chosen.cloned().unwrap_or_else(|| "unknown".to_owned()))
@@ -488,30 +480,8 @@ impl Masks {
     }
 }
 
-fn is_at_or_below(name: &str, domain: &str) -> bool {
-    let (name, domain) = (name.to_lowercase(), domain.to_lowercase());
-    name == domain || name.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'))
-}
-
-/// Whether the DNS could hold such a name (RFC 1035 §2.3.4).
-pub(crate) fn is_name(name: &str) -> bool {
-    let is_label = |label: &str| (1..=LABEL_OCTETS_MAX).contains(&label.len());
-    name.len() <= NAME_OCTETS_MAX && name.split('.').all(is_label)
-}
-
-/// A domain in A-labels (RFC 7208 §4.3); `None` where there is none such.
-fn ascii(domain: &str) -> Option<String> {
-    if domain.is_ascii() {
-        return Some(domain.to_owned());
-    }
-    merpati_mail::Domain::parse(domain).ok()?.as_name().map(str::to_owned)
-}
-
 /// Only what can be printed: it ends up in replies and logs (RFC 7208 §6.2, §11.5.3).
 fn sanitised(text: &str) -> String {
     let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     text.chars().take(EXPLANATION_OCTETS_MAX).map(printable).collect()
 }
-
-const NAME_OCTETS_MAX: usize = 253;
-const LABEL_OCTETS_MAX: usize = 63;

@@ -239,6 +239,14 @@ impl<'a> Head<'a> {
         // The line at which the header ends must be there to its end: cut off, a field is no field.
         self.is_whole || behind.contains(&b'\n')
     }
+
+    /// Every field of this name that a reader may find, from the top; `None` where there may be
+    /// more of them behind what is looked at.
+    pub fn fields(&self, name: &str) -> Option<Vec<header::Field<'a>>> {
+        let mut all = header::lax_fields(self.octets);
+        let fields = all.by_ref().filter(|field| field.is(name)).collect();
+        (self.is_whole || all.have_ended()).then_some(fields)
+    }
 }
 
 /// The answer to a question of a session, as far as it follows from the policy alone; [`step`] is
@@ -286,52 +294,24 @@ pub fn content(policy: &Policy, credential: Option<&str>, head: &Head<'_>) -> Ve
 /// Whether everybody in From, and who is in Sender, is one as whom the credential may send. Readers
 /// are shown either (RFC 5322 §3.6.2).
 fn originators(policy: &Policy, credential: &str, head: &Head<'_>) -> Verdict {
-    for (field, not_allowed, unreadable) in [
+    for (name, not_allowed, unreadable) in [
         ("From", "from-not-allowed", "from-unreadable"),
         ("Sender", "sender-field-not-allowed", "sender-field-unreadable"),
     ] {
-        let Some(values) = values(head, field) else { return header_too_long() };
-        for value in values {
-            let Ok(all) = address::parse_header_list(value) else {
-                let text = format!("the header field {field} cannot be read");
+        let Some(fields) = head.fields(name) else { return header_too_long() };
+        for field in fields {
+            let Ok(all) = address::parse_header_list(field.value) else {
+                let text = format!("the header field {name} cannot be read");
                 return Verdict::refuse(unreadable, Reply::with_text(550, (5, 6, 0), text));
             };
             let stranger = all.iter().find(|one| !policy.permits(credential, &one.mailbox));
             if let Some(stranger) = stranger {
-                let text = format!("you may not send as {} in {field}", stranger.mailbox);
+                let text = format!("you may not send as {} in {name}", stranger.mailbox);
                 return Verdict::refuse(not_allowed, Reply::with_text(550, (5, 7, 1), text));
             }
         }
     }
     Verdict::accept("content")
-}
-
-/// What stands in every field of this name; `None` where there may be more of them behind what is
-/// looked at.
-///
-/// A line that is no field ends the header for us, but not for every reader: the fields behind it,
-/// up to the first empty line, count as well.
-pub(crate) fn values<'a>(head: &Head<'a>, name: &str) -> Option<Vec<&'a [u8]>> {
-    let mut values = Vec::new();
-    let mut rest = head.octets;
-    loop {
-        let mut end = 0;
-        for field in header::fields(rest) {
-            end = field.range.end;
-            if field.is(name) {
-                values.push(field.value);
-            }
-        }
-        rest = rest.get(end..).unwrap_or_default();
-        if rest.starts_with(b"\r\n") || rest.starts_with(b"\n") {
-            return Some(values);
-        }
-        let line_end = rest.iter().position(|octet| *octet == b'\n');
-        match line_end.and_then(|at| rest.get(at + 1..)) {
-            Some(behind) if !behind.is_empty() => rest = behind,
-            Some(_) | None => return head.is_whole.then_some(values),
-        }
-    }
 }
 
 fn header_too_long() -> Verdict {

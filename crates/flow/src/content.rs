@@ -153,28 +153,17 @@ impl<'a> Survey<'a> {
         if !header::is_header_start(head) {
             return survey;
         }
-        let mut end = header::mbox_line_octets(head);
-        // Behind a line that ends the header for us, other readers go on up to the first empty one.
-        loop {
-            for field in header::fields_from(head, end) {
-                end = field.range.end;
-                if field.is("From") {
-                    survey.froms += 1;
-                    survey.from.get_or_insert(field);
-                } else if field.is("Authentication-Results") && is_forged(&field) {
-                    survey.forged.push(field.range);
-                } else {
-                    survey.names_targets |= is_target_field(&field);
-                }
-            }
-            let behind = head.get(end..).unwrap_or_default();
-            match behind.iter().position(|octet| *octet == b'\n') {
-                Some(feed) if !matches!(behind, [b'\n', ..] | [b'\r', b'\n', ..]) => {
-                    end += feed + 1;
-                }
-                Some(_) | None => return survey,
+        for field in header::lax_fields(head) {
+            if field.is("From") {
+                survey.froms += 1;
+                survey.from.get_or_insert(field);
+            } else if field.is("Authentication-Results") && is_forged(&field) {
+                survey.forged.push(field.range);
+            } else {
+                survey.names_targets |= is_target_field(&field);
             }
         }
+        survey
     }
 
     /// Whether From is as a relay wants it. A message without From is left alone (RFC 6409 §8: only

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use merpati_mail::header::{
     HeaderError as E, MAX_LINE_OCTETS, Overlay, body_start, count, decode_words, fields,
-    fields_from, first, folded, is_header_start, mbox_line_octets,
+    fields_from, first, folded, is_header_start, lax_fields, mbox_line_octets,
 };
 use proptest::prelude::*;
 
@@ -164,6 +164,33 @@ fn a_body_without_header_is_never_read_as_one() {
     assert_eq!(mbox_line_octets(b"From x\r\n\r\nC: d\r\n"), 0);
     let mut behind = fields_from(b"From x\r\nC: d\r\n", 8).map(|field| field.range);
     assert_eq!((behind.next(), behind.next()), (Some(8..14), None));
+}
+
+#[test]
+fn lax_readers_find_fields_up_to_the_first_empty_line() {
+    for (message, names, have_ended) in [
+        ("", "", false),
+        ("A: b\r\n", "A", false),
+        ("A: b\r\n\r\nC: d\r\n", "A", true),
+        ("A: b\n\nC: d\n", "A", true),
+        ("\r\nC: d\r\n", "", true),
+        ("From x\r\nA: b\r\n\r\n", "A", true),
+        ("A: b\r\nhello\r\n folded\r\nC: d\r\n e\r\n\r\nF: g\r\n", "A C", true),
+        ("hello\r\nA: b\r\n", "A", false),
+        ("hello", "", false),
+    ] {
+        let mut all = lax_fields(message.as_bytes());
+        let mut found = Vec::new();
+        for field in all.by_ref() {
+            assert_eq!(fields(&message.as_bytes()[field.range.clone()]).count(), 1, "{message:?}");
+            found.push(str::from_utf8(field.name).unwrap());
+        }
+        assert_eq!(
+            (found.join(" ").as_str(), all.have_ended()),
+            (names, have_ended),
+            "{message:?}"
+        );
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub mod credential;
 pub mod deliver;
 pub mod domains;
 pub mod drop_box;
+mod durable;
 pub mod fresh;
 pub mod health;
 pub mod import;

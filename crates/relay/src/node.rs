@@ -51,7 +51,7 @@ use crate::{
     conductor::{Conductor, Hands, Inbox},
     config::{Config, LogTo},
     deliver::{Deliverer, Tools},
-    domains, drop_box,
+    domains, drop_box, durable,
     fresh::Fresh,
     health::{Health, Life},
     listen::{self, Shared},
@@ -150,7 +150,7 @@ impl Node {
         let (disk, unread) = Disk::begin(&options)
             .with_context(|| format!("cannot open the spool in {}", options.dir.display()))?;
         let listening = data_dir.join(LISTENING_FILE);
-        remove_stale(&listening)?;
+        durable::remove(&listening)?;
         let clock = Arc::new(Clock::start(unread.last_at()));
         let health = Arc::new(Health::default());
         let store = Arc::new(Store::new(quota(&config)));
@@ -217,7 +217,7 @@ impl Node {
         self.collect_drops()?;
         self.run(&mut signals, &mut reloads).await;
         self.drain(&mut signals).await;
-        remove_stale(&self.listening)?;
+        durable::remove(&self.listening)?;
         Ok(match self.health.life() {
             Life::Failed(_) => ExitCode::from(EXIT_STORAGE),
             Life::Draining | Life::Ready | Life::Starting => ExitCode::SUCCESS,
@@ -637,18 +637,11 @@ fn history(config: &Config) -> Option<(PathBuf, u64)> {
 
 /// Opens a Unix socket for ourselves alone.
 fn listen_at(path: &Path) -> anyhow::Result<UnixListener> {
-    remove_stale(path)?;
+    durable::remove(path)?;
     let socket =
         UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(socket)
-}
-
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Err(_) | Ok(()) => Ok(()),
-    }
 }
 
 /// Developers' messages go to standard error; `MERPATI_TRACE` chooses them. Never parsed.

@@ -4,12 +4,7 @@
 //! Invariant: made once and kept, so that whoever remembers it meets it again; a certificate is
 //! never there without its key. Not pure: files in the data directory.
 
-use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path};
 
 use anyhow::Context;
 use merpati_mail::{Domain, Time};
@@ -18,6 +13,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType, date
 use crate::{
     certificates::Pair,
     config::{Config, TlsUse, options::Listener},
+    durable,
     sinks::{Notice, Sinks},
 };
 
@@ -40,13 +36,12 @@ pub(crate) fn pair(data_dir: &Path, hostname: &Domain) -> anyhow::Result<Pair> {
         let folder = data_dir.join(FOLDER);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let drafts = (folder.join("pem.new"), folder.join("key.new"));
-        write(&drafts.0, &chain, 0o644)?;
-        write(&drafts.1, &key, 0o600)?;
+        durable::create(&drafts.0, chain.as_bytes(), 0o644)?;
+        durable::create(&drafts.1, key.as_bytes(), 0o600)?;
         // The certificate comes last: it counts as made when it is there.
-        fs::remove_file(&pair.chain).or_else(not_there)?;
-        fs::rename(&drafts.1, &pair.key)?;
-        fs::rename(&drafts.0, &pair.chain)?;
-        File::open(&folder)?.sync_all()
+        durable::remove(&pair.chain)?;
+        durable::rename(&drafts.1, &pair.key)?;
+        durable::rename(&drafts.0, &pair.chain)
     };
     written().with_context(|| format!("cannot write {}", pair.chain.display()))?;
     Ok(pair)
@@ -89,24 +84,12 @@ fn make(hostname: &Domain) -> Result<(String, String), rcgen::Error> {
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
-/// Writes a new file, durably.
-fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    fs::remove_file(path).or_else(not_there)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-fn not_there(why: io::Error) -> io::Result<()> {
-    if why.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(why) }
-}
-
 /// Where the files are in the data directory.
 const FOLDER: &str = "tls";
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use rustls::{client::verify_server_name, server::ParsedCertificate};
     use rustls_pki_types::ServerName;

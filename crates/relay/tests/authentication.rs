@@ -197,3 +197,21 @@ fn mail_without_an_author_is_nobodys() {
         assert!(field.contains(";dmarc=none"), "{content}");
     }
 }
+
+#[test]
+fn silent_name_servers_neither_keep_mail_out_nor_prove_it() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    let host = net.host(2);
+    // So slow that nothing but the wait of the check ends it.
+    let relay = relay(&net, &dir, &["dns.query_wait=10 s", "authentication.wait=200 ms"]);
+    let signer = signer(&net, KeyKind::Ed25519, "ed");
+    let message = signed(&signer, &letter("x@a.example"));
+    for name in ["a.example", "_dmarc.a.example", "ed._domainkey.a.example"] {
+        net.set(name, &["SILENCE"]);
+    }
+    assert!(sends(&net, &relay, "x@a.example", &message).starts_with("250"));
+    let (content, field) = newest(&host, 1);
+    for result in ["spf=temperror", "dkim=temperror", "dmarc=temperror"] {
+        assert!(field.contains(result), "{result}: {content}");
+    }
+}

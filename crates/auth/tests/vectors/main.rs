@@ -11,5 +11,6 @@
 
 mod arc;
 mod dkim;
+mod dmarc;
 mod spf;
 mod zones;

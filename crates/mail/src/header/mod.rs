@@ -91,6 +91,41 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
+/// The fields of a message as the laxest reader finds them: also behind lines that are no fields, up
+/// to the first empty line.
+#[derive(Clone, Debug)]
+pub struct LaxHeaders<'a>(Headers<'a>);
+
+impl LaxHeaders<'_> {
+    /// Whether the empty line has been reached: nobody finds a field behind it.
+    pub fn have_ended(&self) -> bool {
+        let rest = self.0.message.get(self.0.at..).unwrap_or_default();
+        rest.starts_with(b"\r\n") || rest.starts_with(b"\n")
+    }
+}
+
+impl<'a> Iterator for LaxHeaders<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        loop {
+            if let Some(field) = self.0.next() {
+                return Some(field);
+            }
+            let rest = self.0.message.get(self.0.at..)?;
+            if rest.is_empty() || self.have_ended() {
+                return None;
+            }
+            self.0.at += line_octets(rest);
+        }
+    }
+}
+
+/// See [`LaxHeaders`]: what must not be hidden from us is searched for in these.
+pub fn lax_fields(message: &[u8]) -> LaxHeaders<'_> {
+    LaxHeaders(fields(message))
+}
+
 /// The fields of `message`. Lines end with CRLF; a lone LF is taken for a line end too, so that
 /// no octets can hide a field from us that a laxer reader would see.
 pub fn fields(message: &[u8]) -> Headers<'_> {

@@ -4,21 +4,17 @@
 //! nothing tells a salt that was made up from one that was drawn. Not pure: draws nonces, and keeps
 //! a secret in a file.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    num::NonZeroU32,
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, io, num::NonZeroU32, path::Path, sync::Arc};
 
 use anyhow::Context;
 use aws_lc_rs::{hmac, rand};
 use merpati_mail::question::{CredentialAnswer, ScramKeys, Verifier};
 
 use super::{SECRET_OCTETS, users::Users};
-use crate::credential::{Credential, ITERATIONS, SALT_OCTETS};
+use crate::{
+    credential::{Credential, ITERATIONS, SALT_OCTETS},
+    durable,
+};
 
 /// Makes up keys for users who have none.
 #[derive(Debug)]
@@ -94,20 +90,12 @@ pub(super) fn secret(path: &Path) -> anyhow::Result<[u8; SECRET_OCTETS]> {
             let mut secret = [0; SECRET_OCTETS];
             rand::fill(&mut secret)
                 .map_err(|_| anyhow::anyhow!("the machine gives no random octets"))?;
-            write(path, &secret).with_context(|| format!("cannot write {}", path.display()))?;
+            durable::replace(path, &secret, 0o600)
+                .with_context(|| format!("cannot write {}", path.display()))?;
             Ok(secret)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
-}
-
-fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(secret)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
 }
 
 #[cfg(test)]

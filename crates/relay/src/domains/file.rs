@@ -4,9 +4,9 @@
 
 use std::{
     fmt::Write as _,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt, fchown},
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt as _, fchown},
     path::Path,
 };
 
@@ -16,6 +16,7 @@ use merpati_mail::{Domain, Time};
 use serde::Deserialize;
 
 use super::{Key, SealingKey, SendingDomain, Stage};
+use crate::durable;
 
 /// The version of the file that we write, and the only one that we read.
 const VERSION: u32 = 1;
@@ -109,16 +110,10 @@ fn place(name: &Domain, selector: &str) -> String {
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let above = folder.parent().unwrap_or_else(|| Path::new("."));
-    let owner = fs::metadata(above)?;
-    // Who holds the lock is alone; what is there was left by one that died.
-    let draft = path.with_extension("new");
-    fs::remove_file(&draft).or_else(not_there)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    give(&file, &owner)?;
-    fs::rename(&draft, path)?;
-    File::open(folder)?.sync_all()
+    let draft = durable::draft_of(path);
+    let file = durable::create(&draft, text.as_bytes(), 0o600)?;
+    give(&file, &fs::metadata(above)?)?;
+    durable::rename(&draft, path)
 }
 
 /// The folder of the files, made where it is missing, for the owner of the directory above.
@@ -139,10 +134,6 @@ fn give(file: &File, owner: &fs::Metadata) -> io::Result<()> {
         return Ok(());
     }
     fchown(file, Some(owner.uid()), Some(owner.gid()))
-}
-
-fn not_there(why: io::Error) -> io::Result<()> {
-    if why.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(why) }
 }
 
 #[cfg(test)]

@@ -5,9 +5,8 @@
 //! Not pure: a file.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
+    fs, io,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use merpati_flow::greylist::{Greylist, GreylistOptions};
 use merpati_mail::question::{GreylistAnswer, Triplet};
 use tokio::task::spawn_blocking;
 
-use crate::clock::Clock;
+use crate::{clock::Clock, durable};
 
 /// Who waits and who is known.
 #[derive(Debug)]
@@ -65,7 +64,7 @@ impl Memory {
     pub fn save(&self) {
         let news = self.lock().news();
         if let Some(octets) = news
-            && let Err(error) = write(&self.path, &octets)
+            && let Err(error) = durable::replace(&self.path, &octets, 0o600)
         {
             tracing::error!(%error, file = %self.path.display(), "cannot write the greylist");
         }
@@ -73,18 +72,6 @@ impl Memory {
 
     fn lock(&self) -> MutexGuard<'_, Greylist> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
-    file.write_all(octets)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
     }
 }
 

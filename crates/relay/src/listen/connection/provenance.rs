@@ -17,10 +17,7 @@ impl Connection<'_> {
             return None;
         }
         let head = admit::Head::of(&collected.head, collected.size_bytes);
-        if !head.has_whole_header() {
-            return Some(Provenance::of_unread_header());
-        }
         let (by, hashes) = (&self.shared.hostname, collected.hashes());
-        self.shared.world.provenance(by, envelope, (&collected.head, &hashes), at).await
+        self.shared.world.provenance(by, envelope, (&head, &hashes), at).await
     }
 }
