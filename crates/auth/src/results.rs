@@ -8,15 +8,31 @@ use std::fmt::Write as _;
 
 use crate::{Findings, spf::SpfResult};
 
-/// Both fields, each with its final line end, the one that goes on top first. `host` is our own
-/// name, `client` the address of the client, `helo` what it said, `sender` the mailbox of the
-/// reverse-path.
-pub fn fields(
+/// What was found, as header fields say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The checks and their results, as `Authentication-Results` has them behind its name, without
+    /// a line end.
+    pub results: String,
+    /// The field `Received-SPF`, with its line end.
+    pub received_spf: String,
+}
+
+impl Said {
+    /// Both fields, each with its line end, the one that goes on top first.
+    pub fn fields(&self) -> String {
+        format!("Authentication-Results: {}\r\n{}", self.results, self.received_spf)
+    }
+}
+
+/// What was found. `host` is our own name, `client` the address of the client, `helo` what it said,
+/// `sender` the mailbox of the reverse-path.
+pub fn said(
     findings: &Findings,
     host: &str,
     (client, helo, sender): (std::net::IpAddr, &str, Option<&str>),
-) -> String {
-    let mut text = format!("Authentication-Results: {}", value(host));
+) -> Said {
+    let mut text = value(host);
     let client = client.to_canonical();
     let identity = match sender {
         Some(sender) => Property::of("smtp.mailfrom", address_or_domain(sender)),
@@ -58,9 +74,8 @@ pub fn fields(
         let properties = [Property::of("header.from", &dmarc.author)];
         entry(&mut text, "dmarc", dmarc.result.as_str(), said, &properties);
     }
-    text.push_str("\r\n");
-    received_spf(&mut text, findings, host, (&client.to_string(), helo, sender));
-    text
+    let received_spf = received_spf(findings, host, (&client.to_string(), helo, sender));
+    Said { results: text, received_spf }
 }
 
 /// A property of a result: type, name and value.
@@ -103,11 +118,10 @@ fn entry(
 
 /// `Received-SPF`, in the key and value pairs of RFC 7208 §9.1.
 fn received_spf(
-    text: &mut String,
     findings: &Findings,
     host: &str,
     (client, helo, sender): (&str, &str, Option<&str>),
-) {
+) -> String {
     let spf = &findings.spf;
     let said = match spf.result {
         SpfResult::Fail => "does not permit",
@@ -119,23 +133,24 @@ fn received_spf(
         SpfResult::TempError => "could not be asked about",
     };
     let domain = plain(&spf.domain);
-    write(text, format_args!("Received-SPF: {} ({domain} {said} {client})", spf.result));
-    write(text, format_args!("\r\n\treceiver={}; client-ip={}", value(host), value(client)));
+    let mut text = format!("Received-SPF: {} ({domain} {said} {client})", spf.result);
+    write(&mut text, format_args!("\r\n\treceiver={}; client-ip={}", value(host), value(client)));
     let sender = sender.map(quoted);
     if let Some(sender) = &sender {
-        write(text, format_args!(";\r\n\tenvelope-from={sender}"));
+        write(&mut text, format_args!(";\r\n\tenvelope-from={sender}"));
     }
     if !helo.is_empty() {
-        write(text, format_args!(";\r\n\thelo={}", value(helo)));
+        write(&mut text, format_args!(";\r\n\thelo={}", value(helo)));
     }
     write(
-        text,
+        &mut text,
         format_args!(";\r\n\tidentity={}", if sender.is_some() { "mailfrom" } else { "helo" }),
     );
     if let Some((mechanism, _)) = &spf.by {
-        write(text, format_args!("; mechanism={mechanism}"));
+        write(&mut text, format_args!("; mechanism={mechanism}"));
     }
     text.push_str("\r\n");
+    text
 }
 
 /// A mailbox, where all readers read it alike; else its domain.
@@ -258,7 +273,8 @@ mod tests {
         ] {
             let sender = format!("{evil}@{evil}");
             for sender in [Some(sender.as_str()), None] {
-                let text = fields(&findings(evil), "mx.example.org", (client, evil, sender));
+                let client = (client, evil, sender);
+                let text = said(&findings(evil), "mx.example.org", client).fields();
                 assert!(text.is_ascii() && text.ends_with("\r\n"), "{text}");
                 let lines: Vec<_> = text.strip_suffix("\r\n").unwrap().split("\r\n").collect();
                 let starts = lines.iter().filter(|line| !line.starts_with(['\t', ' ']));

@@ -24,6 +24,7 @@ use tokio::{
 };
 
 pub(crate) use self::provenance::authors;
+pub use self::provenance::{Chain, Looked};
 pub use self::{
     greylist::Memory,
     lists::{ListOptions, Lists},

@@ -172,6 +172,40 @@ fn strangers_get_no_signature_and_sealed_keys_need_theirs() {
 }
 
 #[test]
+fn a_chain_of_forwarders_is_sealed_where_that_is_switched_on() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    let host = net.host(2);
+    std::fs::create_dir(data_dir(&dir)).unwrap();
+    assert!(domain(&net, &dir, "add a.example", &[]).1);
+    publish(&net, &dir);
+    assert!(domain(&net, &dir, "check a.example", &[]).1);
+    let more = ["relay.networks=", "relay.local_domains=b.example", "signing.seal_as=a.example"];
+    let relay = relay(&net, &dir, &more);
+    let mut count = 0;
+    let mut passed_on = |message: &str| {
+        let mut smtp = Smtp::from(net.ip(7), relay.address("mx"));
+        smtp.say("EHLO client.example", "250");
+        let reply = smtp.data("x@c.example", "u@b.example", message.as_bytes());
+        assert!(reply.starts_with("250"), "{reply}");
+        count += 1;
+        host.wait_for(count).pop().unwrap().content
+    };
+    let large = "a line\r\n".repeat(60_000);
+    let first = passed_on(&format!("From: x@c.example\r\nSubject: x\r\n\r\nHello\r\n{large}"));
+    assert!(first.starts_with("ARC-Seal: a=rsa-sha256;"), "{}", &first[..2_000]);
+    let results = "ARC-Authentication-Results: i=1; mx.ours.example;\r\n\tiprev=";
+    assert!(first.contains("cv=none") && first.contains(results), "{}", &first[..2_000]);
+    let second = passed_on(&first);
+    assert!(second.contains("arc=pass header.d=a.example"), "{}", &second[..3_000]);
+    assert!(second.starts_with("ARC-Seal") && second.contains("cv=pass"), "{}", &second[..3_000]);
+    let third = passed_on(&second.replace("Hello", "Hallo"));
+    assert!(third.contains("arc=fail") && third.contains("cv=fail"), "{}", &third[..4_000]);
+    // Who finds the chain broken says so once.
+    let fourth = passed_on(&third);
+    assert!(fourth.starts_with("Received: "), "{}", &fourth[..4_000]);
+}
+
+#[test]
 fn a_key_is_rotated_without_one_mail_that_cannot_be_proven() {
     let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
     let host = net.host(2);

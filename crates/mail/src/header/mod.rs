@@ -91,8 +91,8 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
-/// The fields of a message as the laxest reader finds them: also behind lines that are no fields, up
-/// to the first empty line.
+/// The fields of a message as the laxest reader finds them: also behind lines that are no fields,
+/// up to the first empty line.
 #[derive(Clone, Debug)]
 pub struct LaxHeaders<'a>(Headers<'a>);
 

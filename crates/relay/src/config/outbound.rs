@@ -103,6 +103,10 @@ section! {
         /// A file with a key of yours, 64 hexadecimal digits, under which the private keys are kept
         /// in the data directory. `off`: they are kept as they are, readable by the relay alone.
         key_file: Option<PathBuf> = Default::Value("off");
+        /// As which domain of `merpati domain` mail of strangers is sealed behind the chain of
+        /// those who forwarded it (ARC, RFC 8617), once it was looked at who sent it: so that where
+        /// it goes on to somebody can see what SPF and DKIM said here. `off`: nothing is sealed.
+        seal_as: Option<Domain> = Default::Value("off");
     }
 }
 

@@ -18,11 +18,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use merpati_auth::{BodyHash, KeyKind, Message, PrivateKey, Signer};
+use merpati_auth::{BodyHash, KeyKind, Message, PrivateKey, Sealing, Signer, sealed_names};
 use merpati_mail::{Domain, Time};
 
 pub use self::{seal::SealingKey, stages::Stage};
-use crate::config::Config;
+use crate::{
+    config::{Config, outbound::Signing},
+    world::Chain,
+};
 
 /// A domain for which we sign.
 #[derive(Debug)]
@@ -189,7 +192,13 @@ pub fn store(config: &Config) -> anyhow::Result<Store> {
 
 /// Who signs by a configuration; errs where a key cannot be read.
 pub fn signers(config: &Config) -> anyhow::Result<Signers> {
-    Ok(Signers::of(store(config)?.all()?, config.signing.lifetime))
+    let signers = Signers::of(store(config)?.all()?, &config.signing);
+    if let Some(domain) = &config.signing.seal_as
+        && signers.sealer().is_none()
+    {
+        tracing::warn!(%domain, "signing.seal_as: no key of it signs yet, and nothing is sealed");
+    }
+    Ok(signers)
 }
 
 /// Who signs for which domain; cheap to clone.
@@ -198,11 +207,13 @@ pub struct Signers {
     by_domain: Arc<BTreeMap<Domain, Vec<Signer>>>,
     /// For how long a signature is to be believed; `None`: for ever.
     lifetime: Option<Duration>,
+    /// Who seals what strangers hand over; `None`: nobody.
+    seal_as: Option<Domain>,
 }
 
 impl Signers {
-    /// Of these domains, with their keys that sign; what they sign is to be believed for so long.
-    pub fn of(domains: Vec<SendingDomain>, lifetime: Option<Duration>) -> Self {
+    /// Of these domains, with their keys that sign.
+    pub fn of(domains: Vec<SendingDomain>, options: &Signing) -> Self {
         let mut signers = BTreeMap::new();
         for SendingDomain { name, keys } in domains {
             let signs = keys.into_iter().filter(|key| key.stage == Stage::Signing);
@@ -217,7 +228,8 @@ impl Signers {
                 signers.insert(name, own);
             }
         }
-        Self { by_domain: Arc::new(signers), lifetime }
+        let Signing { lifetime, seal_as, .. } = options.clone();
+        Self { by_domain: Arc::new(signers), lifetime, seal_as }
     }
 
     /// The signature fields for a message from an author in this domain; empty where nobody signs
@@ -242,6 +254,31 @@ impl Signers {
             field
         });
         fields.collect()
+    }
+
+    /// The fields of our seal behind a chain of forwarders (ARC); empty where there is to be none.
+    /// `head`, `body` and `now` are as for [`Self::sign`].
+    pub fn seal(
+        &self,
+        chain: &Chain,
+        head: &[u8],
+        body: impl FnOnce() -> Option<BodyHash>,
+        now: Time,
+    ) -> String {
+        let set = self.sealer().and_then(|signer| {
+            let message = Message::read(head);
+            let names = sealed_names(&message)?;
+            let (chain, results) = (chain.result, chain.results.as_str());
+            let sealing = Sealing { chain, results, now: now.as_secs() };
+            signer.seal(&message, body()?, &names, &sealing)
+        });
+        set.unwrap_or_default()
+    }
+
+    /// RSA, if there is a choice: not every receiver knows Ed25519, and a set has one seal.
+    fn sealer(&self) -> Option<&Signer> {
+        let signers = self.by_domain.get(self.seal_as.as_ref()?)?;
+        signers.iter().min_by_key(|signer| signer.key.kind() != KeyKind::Rsa)
     }
 
     /// Whether nothing is ever signed.
@@ -329,7 +366,8 @@ mod tests {
             with("new.ours.example", Stage::New),
             with("shop.ours.example", Stage::Signing),
         ];
-        let signers = Signers::of(domains, None);
+        let options = Signing { lifetime: None, key_file: None, seal_as: None };
+        let signers = Signers::of(domains, &options);
         for (author, want) in [
             ("ours.example", Some("ours.example")),
             ("a.ours.example", Some("ours.example")),

@@ -6,10 +6,12 @@
 
 use bytes::Bytes;
 use merpati_auth::{BodyHash, BodyHasher, BodyHashes, Message};
-use merpati_flow::{admit::Head, provenance::Provenance, repair};
+use merpati_flow::{admit::Head, repair};
 use merpati_mail::{QueueId, Verdict, transfer::LongestLine};
 use merpati_spool::{Body, Handle, LARGE_BODY_BYTES, LargeBody, SpoolError};
 use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use crate::world::Looked;
 
 /// The content of the message that is arriving.
 #[derive(Debug, Default)]
@@ -76,7 +78,7 @@ pub(super) struct Collected {
     /// The hashes of the body of a large content; `None` of a small one, and where nobody asked.
     pub(super) hashes: Option<BodyHashes>,
     /// What was found out about who sent it; `None` where nobody looked.
-    pub(super) provenance: Option<Provenance>,
+    pub(super) looked: Option<Looked>,
 }
 
 /// Why a content cannot be repaired.
@@ -161,7 +163,7 @@ impl Collector {
                 longest_line,
                 body,
                 hashes: None,
-                provenance: None,
+                looked: None,
             });
         };
         let file = large.file.take().ok_or(SpoolError::Poisoned)?;
@@ -170,7 +172,7 @@ impl Collector {
         let (id, size_bytes) = (large.id, large.octets);
         let hashes = large.hasher.map(BodyHasher::finish);
         let head = Bytes::from(large.head);
-        Ok(Collected { id, head, size_bytes, longest_line, body, hashes, provenance: None })
+        Ok(Collected { id, head, size_bytes, longest_line, body, hashes, looked: None })
     }
 
     /// Moves what is pending into the file.

@@ -562,7 +562,7 @@ impl Connection<'_> {
             Ok(looked) => looked,
             Err(verdict) => return Err((verdict, Some(Box::new(envelope)))),
         };
-        collected.provenance = self.provenance(at, &envelope, &collected).await;
+        collected.looked = self.provenance(at, &envelope, &collected).await;
         if let Some(rewritten) = rewritten {
             let taken = self.take_rewritten(at, (envelope, rewritten), collected).await;
             return taken.map_err(|verdict| (verdict, None));
@@ -623,7 +623,7 @@ impl Connection<'_> {
             original: original.unwrap_or((id, &envelope.reverse_path)),
             at,
             longest_line_octets: collected.longest_line,
-            provenance: collected.provenance.as_ref(),
+            provenance: collected.looked.as_ref().map(|looked| &looked.provenance),
         };
         let head = admit::Head::of(&collected.head, collected.size_bytes);
         let mut edits = content::decide(&taking, &head)?;

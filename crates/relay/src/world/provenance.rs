@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use merpati_auth::{
-    BodyHashes, Facts, Findings, Message, check,
+    ArcResult, BodyHashes, Facts, Findings, Message, check,
     dmarc::{DmarcFinding, DmarcResult, Policy},
     dns::{Answer, Known},
     results,
@@ -22,6 +22,24 @@ use tokio::time::{Instant, timeout_at};
 use super::World;
 use crate::resolve::Resolver;
 
+/// What was found out about a message.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// Who sent it.
+    pub provenance: Provenance,
+    /// The chain of those who forwarded it; `None` where nobody looked.
+    pub chain: Option<Chain>,
+}
+
+/// A chain of forwarders, for a seal of ours behind it.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Whether it holds.
+    pub result: ArcResult,
+    /// What all checks said, as in Authentication-Results.
+    pub results: String,
+}
+
 impl World {
     /// Who sent a message that `by`, our own name, takes; `None` where nobody can be asked, or
     /// nobody handed it over. `now` is wall time.
@@ -31,12 +49,14 @@ impl World {
         envelope: &Envelope,
         (head, hashes): (&Head<'_>, &BodyHashes),
         now: Time,
-    ) -> Option<Provenance> {
+    ) -> Option<Looked> {
         let Self(Some(shared)) = self else { return None };
         let peer = envelope.origin.peer.as_ref()?;
         let receiver = by.to_string();
         let sender = envelope.reverse_path.mailbox().map(ToString::to_string);
-        let Some(authors) = authors(head) else { return Some(Provenance::of_unread_header()) };
+        let Some(authors) = authors(head) else {
+            return Some(Looked { provenance: Provenance::of_unread_header(), chain: None });
+        };
         let facts = Facts {
             address: peer.address.ip(),
             helo: &peer.hello,
@@ -49,8 +69,12 @@ impl World {
         let asking = (&shared.resolver, shared.waits.provenance);
         let findings = find(asking, &facts, &message, hashes).await;
         let client = (facts.address, facts.helo, facts.sender);
-        let fields = results::fields(&findings, &receiver, client);
-        Some(Provenance { fields, authors: findings.dmarc.iter().filter_map(author).collect() })
+        let said = results::said(&findings, &receiver, client);
+        let authors = findings.dmarc.iter().filter_map(author).collect();
+        Some(Looked {
+            provenance: Provenance { fields: said.fields(), authors },
+            chain: Some(Chain { result: findings.arc.result, results: said.results }),
+        })
     }
 }
 

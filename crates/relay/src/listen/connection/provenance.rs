@@ -1,9 +1,12 @@
 //! Who sent a message that a stranger hands over.
 
-use merpati_flow::{admit, provenance::Provenance};
+use merpati_flow::admit;
 use merpati_mail::{Envelope, Time};
 
-use crate::listen::{body::Collected, connection::Connection};
+use crate::{
+    listen::{body::Collected, connection::Connection},
+    world::Looked,
+};
 
 impl Connection<'_> {
     /// What is found out about it; `None` where nobody asks.
@@ -12,7 +15,7 @@ impl Connection<'_> {
         at: Time,
         envelope: &Envelope,
         collected: &Collected,
-    ) -> Option<Provenance> {
+    ) -> Option<Looked> {
         if !admit::asks_provenance(&self.plan.policy, &self.facts()) {
             return None;
         }

@@ -117,7 +117,7 @@ impl Connection<'_> {
                 longest_line: collected.longest_line,
                 body,
                 hashes: None,
-                provenance: None,
+                looked: None,
             };
             self.capture(at, accepted, part).await?;
         }
