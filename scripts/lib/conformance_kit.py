@@ -18,6 +18,7 @@ its transcript, which is committed in docs/conformance and must come out the sam
             c.closed()
 
     missing("B46", "the HTTP API takes no mail yet")
+    elsewhere("L1", "the rule", "RFC 7208", "crates/auth/tests/vectors/spf.rs", "cargo test")
 
 Many cases may bear one id (the variants of a row). Also at hand:
 
@@ -39,6 +40,7 @@ Many cases may bear one id (the variants of a row). Also at hand:
 
 import dataclasses
 import hashlib
+import pathlib
 import re
 import socket
 import ssl
@@ -46,7 +48,7 @@ import time
 
 # How many rows each group of the catalogue has.
 CATALOGUE = {"A": 22, "B": 56, "C": 24, "D": 19, "E": 20, "F": 18, "G": 14, "H": 14, "I": 18,
-             "J": 18, "K": 28, "P": 12}
+             "J": 18, "K": 28, "L": 35, "P": 12}
 USER, PASSWORD = "ani", "correct horse battery staple"
 OURS, TRUSTED = "ours.example", "127.0.0.9"
 # How long a reply may take on a busy machine.
@@ -54,7 +56,7 @@ PATIENCE_SECONDS = 30
 # Longer pieces are abbreviated in transcripts.
 SHOWN_OCTETS = 320
 
-CASES, MISSING = [], {}
+CASES, MISSING, ELSEWHERE = [], {}, {}
 
 
 class Failed(Exception):
@@ -105,6 +107,13 @@ def missing(ids, reason):
     """Says why a row has no case."""
     for one in ids.split():
         MISSING[one] = reason
+
+
+def elsewhere(id, rule, reference, path, run_by):
+    """A row whose test is another file of the repository, run by something else."""
+    if not (pathlib.Path(__file__).resolve().parents[2] / path).exists():
+        raise ValueError(f"{id}: there is no {path}")
+    ELSEWHERE[id] = rule, reference, path, run_by
 
 
 def escaped(octets):

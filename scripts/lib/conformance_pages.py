@@ -7,13 +7,14 @@ What was not run keeps its committed transcript.
 import dataclasses
 import re
 
-from conformance_kit import ALSO, CASES, CATALOGUE, MISSING
+from conformance_kit import ALSO, CASES, CATALOGUE, ELSEWHERE, MISSING
 
 TITLES = {
     "A": "Command syntax and state machine", "B": "Line endings and smuggling",
     "C": "Pipelining, STARTTLS, injection", "D": "AUTH", "E": "Size and resource limits",
     "F": "Relay control", "G": "Addresses and EAI", "H": "Header rules and loops",
-    "I": "DSN and bounces", "J": "DNS and MX", "K": "Client", "P": "Other extensions",
+    "I": "DSN and bounces", "J": "DNS and MX", "K": "Client",
+    "L": "SPF, DKIM, DMARC, ARC, Authentication-Results", "P": "Other extensions",
 }
 NORMAL = [
     (re.compile(r"queued as [0-9A-Za-z]{13}\b"), "queued as <id>"),
@@ -96,7 +97,7 @@ def rows(group):
 
 
 def tested():
-    return {case.id for case in CASES} | set(ALSO)
+    return {case.id for case in CASES} | set(ALSO) | set(ELSEWHERE)
 
 
 def summary():
@@ -123,6 +124,9 @@ def group_table(group, cases):
                          f"| [passed](conformance/{group.lower()}.txt) |")
         if not of_row and row in ALSO:
             lines.append(f"| {row} | see {ALSO[row]} | | | passed |")
+        elif not of_row and row in ELSEWHERE:
+            rule, reference, path, run_by = ELSEWHERE[row]
+            lines.append(f"| {row} | {cell(rule)} | {reference} | `{path}` | in {run_by} |")
         elif not of_row:
             reason = MISSING.get(row, "there is no test yet")
             lines.append(f"| {row} | {cell(reason)} | | | missing |")
