@@ -131,8 +131,8 @@ fn check_author(
             return Err(Missing::join(all).unwrap_or_default());
         }
     };
-    if let (Some(why), []) = (&walk.cut, walk.found.as_slice()) {
-        let finding = nothing(author.to_owned(), why);
+    if let (Some(name), []) = (walk.cut, walk.found.as_slice()) {
+        let finding = nothing(author.to_owned(), &unanswered(name));
         return Ok(DmarcFinding { result: DmarcResult::TempError, ..finding });
     }
     let organization = walk.organization(author);
@@ -169,9 +169,8 @@ fn check_author(
             let why = format!("the DNS did not answer what {} needs", by.method);
             (DmarcResult::TempError, Some(why))
         }
-        // Above what was found the DNS does not answer: the organisation may be another.
-        (None, None) if walk.cut.is_some() && !vouchers.is_empty() => {
-            (DmarcResult::TempError, walk.cut.clone())
+        (None, None) if walk.cut.is_some_and(|name| may_decide(name, published_by, vouchers)) => {
+            (DmarcResult::TempError, walk.cut.map(unanswered))
         }
         (None, None) => {
             let why = format!("nobody vouches for {author}");
@@ -207,6 +206,17 @@ fn policy(existence: &Answer, author: &str, published_by: &str, record: &Record)
     Some(if record.is_testing { policy.softened() } else { policy })
 }
 
+/// Whether the record of a name that the DNS does not give might change what is found. Below what
+/// applies it would apply itself; above it the organisation may be another, which matters where
+/// somebody vouches.
+const fn may_decide(name: &str, published_by: &str, vouchers: &[Voucher]) -> bool {
+    name.len() > published_by.len() || !vouchers.is_empty()
+}
+
+fn unanswered(name: &str) -> String {
+    format!("the DNS does not answer for TXT _dmarc.{name}")
+}
+
 enum Aligned {
     No,
     Unknown,
@@ -239,8 +249,8 @@ fn is_aligned(
 /// The records from a domain up to the top (§4.10), the longest name first.
 struct Walk<'a> {
     found: Vec<(&'a str, Record)>,
-    /// Where the DNS did not answer, in words; `None` where it did everywhere.
-    cut: Option<String>,
+    /// The longest name for which the DNS did not answer; `None` where it did for all.
+    cut: Option<&'a str>,
 }
 
 impl<'a> Walk<'a> {
@@ -252,8 +262,7 @@ impl<'a> Walk<'a> {
             let texts = match known.get(question) {
                 Ok(Answer::Texts(texts)) => texts.as_slice(),
                 Ok(Answer::Unknown) => {
-                    let why = || format!("the DNS does not answer for TXT _dmarc.{name}");
-                    cut.get_or_insert_with(why);
+                    cut.get_or_insert(name);
                     &[]
                 }
                 Ok(_) => &[],
@@ -498,6 +507,25 @@ mod tests {
                 "example.org",
                 &[("spf", "a.example.org")],
                 "pass reject example.org",
+            ),
+            // What is not told below may apply: the author's own record, or one of its organisation.
+            (
+                &[REJECT, ("a.example.org", "?")],
+                "a.example.org",
+                &[],
+                "temperror quarantine example.org",
+            ),
+            (
+                &[REJECT, ("a.example.org", "?")],
+                "b.a.example.org",
+                &[],
+                "temperror quarantine example.org",
+            ),
+            (
+                &[REJECT, ("a.example.org", "?")],
+                "a.example.org",
+                &[("spf", "a.example.org")],
+                "pass quarantine example.org",
             ),
             // What the author's own domain says holds whatever is above it.
             (&[REJECT, ("org", "?")], "example.org", &[], "fail reject example.org"),

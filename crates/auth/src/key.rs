@@ -112,8 +112,10 @@ impl Key {
             return Err(wrong("is of another algorithm"));
         }
         let public = DomainKey::parse(text).map_err(|_| wrong("cannot be read"))?;
-        let rsa_bits = (kind == "rsa").then(|| public.p.public_key_bits());
+        let bits = || tags.octets("p").as_deref().and_then(modulus_bits).unwrap_or_default();
+        let rsa_bits = (kind == "rsa").then(bits);
         match rsa_bits {
+            // The library counts whole octets.
             Some(..RSA_BITS_MIN) => return Err(wrong("is too short, or no RSA key")),
             Some(bits) if bits > RSA_BITS_MAX => return Err(wrong("is too long")),
             Some(_) | None => {}
@@ -126,5 +128,71 @@ impl Key {
     /// Whether this is the signature of these octets.
     pub(crate) fn verifies(&self, signed: &[u8], signature: &[u8], algorithm: Algorithm) -> bool {
         self.public.p.verify_bytes(signed, signature, algorithm).is_ok()
+    }
+}
+
+/// The bits of the modulus of an RSA key: as such (RFC 8017 §A.1.1), or within what says its kind
+/// (RFC 5280 §4.1); `None` where it is neither.
+fn modulus_bits(key: &[u8]) -> Option<usize> {
+    let (SEQUENCE, body, _) = element(key)? else { return None };
+    let modulus = match element(body)? {
+        (INTEGER, modulus, _) => modulus,
+        (SEQUENCE, _, behind) => {
+            let (BIT_STRING, bits, _) = element(behind)? else { return None };
+            let (SEQUENCE, body, _) = element(bits.strip_prefix(&[0])?)? else { return None };
+            let (INTEGER, modulus, _) = element(body)? else { return None };
+            modulus
+        }
+        _ => return None,
+    };
+    let start = modulus.iter().position(|octet| *octet != 0)?;
+    let modulus = modulus.get(start..)?;
+    Some(modulus.len() * 8 - modulus.first()?.leading_zeros() as usize)
+}
+
+/// The tag and the content of the first element in DER, and what follows.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, first], rest) = der.split_first_chunk()?;
+    let (size, rest) = match first {
+        ..=0x7f => (usize::from(first), rest),
+        0x81 => (usize::from(*rest.first()?), rest.get(1..)?),
+        0x82 => {
+            let (size, rest) = rest.split_first_chunk()?;
+            (usize::from(u16::from_be_bytes(*size)), rest)
+        }
+        _ => return None,
+    };
+    let (content, behind) = rest.split_at_checked(size)?;
+    Some((tag, content, behind))
+}
+
+const BIT_STRING: u8 = 3;
+const INTEGER: u8 = 2;
+const SEQUENCE: u8 = 0x30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bits_of_a_modulus_are_counted_one_by_one() {
+        let sized = |tag: u8, octets: &[u8]| {
+            let size = u16::try_from(octets.len()).unwrap().to_be_bytes();
+            [&[tag, 0x82], size.as_slice(), octets].concat()
+        };
+        for (first, want) in [(0x80, 1_024), (0x7f, 1_023), (0x01, 1_017)] {
+            let mut modulus = vec![0, first];
+            modulus.resize(129, 0xff);
+            let key = [sized(INTEGER, &modulus), vec![INTEGER, 1, 3]].concat();
+            let key = sized(SEQUENCE, &key);
+            assert_eq!(modulus_bits(&key), Some(want));
+            let kind = [SEQUENCE, 2, 5, 0].as_slice();
+            let framed = [kind, &sized(BIT_STRING, &[&[0], key.as_slice()].concat())].concat();
+            let framed = sized(SEQUENCE, &framed);
+            assert_eq!(modulus_bits(&framed), Some(want));
+            for cut in 0..framed.len() {
+                assert_eq!(modulus_bits(&framed[..cut]), None, "{cut}");
+            }
+        }
     }
 }

@@ -203,6 +203,10 @@ impl Walk<'_> {
                 return Ok(Found { result: SpfResult::Neutral, by: None, domain, exp: None });
             };
             self.count_term()?;
+            if self.has_no_name_for(redirect) {
+                let why = "redirect: no name can be made of the sender".to_owned();
+                return Err(Stop::Permanent(why));
+            }
             let target = self.expand(&domain, Some(redirect))?;
             record = self.record(&target).map_err(|stop| match stop {
                 // §6.1
@@ -243,6 +247,10 @@ impl Walk<'_> {
 
     fn matches(&mut self, domain: &str, mechanism: &Mechanism) -> Result<bool, Stop> {
         let client = self.client.address;
+        if mechanism.spec().is_some_and(|spec| self.has_no_name_for(spec)) {
+            self.count_term()?;
+            return Ok(false);
+        }
         match mechanism {
             Mechanism::All => Ok(true),
             Mechanism::Ip4(address, mask) => Ok(match client {
@@ -377,6 +385,12 @@ impl Walk<'_> {
         self.expand(domain, spec)
     }
 
+    /// Whether a text is about a local part of which no name can be made: a term with it never
+    /// matches (RFC 8616 §4).
+    fn has_no_name_for(&self, spec: &MacroString) -> bool {
+        spec.is_about_local() && !self.sender.rsplit_once('@').is_none_or(|(it, _)| it.is_ascii())
+    }
+
     /// The name that a domain-spec leads to (§7); the domain itself where there is none.
     fn expand(&self, domain: &str, spec: Option<&MacroString>) -> Result<String, Stop> {
         let Some(spec) = spec else { return Ok(domain.to_owned()) };
@@ -484,4 +498,40 @@ impl Masks {
 fn sanitised(text: &str) -> String {
     let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     text.chars().take(EXPLANATION_OCTETS_MAX).map(printable).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_is_made_of_a_local_part_that_is_not_ascii() {
+        for (record, local, want) in [
+            ("v=spf1 exists:%{l}.m.example -all", "ani", SpfResult::Pass),
+            ("v=spf1 exists:%{l}.m.example -all", "j\u{fc}rgen", SpfResult::Fail),
+            ("v=spf1 exists:%{S}.m.example -all", "j\u{fc}rgen", SpfResult::Fail),
+            ("v=spf1 a:%{o} -all", "j\u{fc}rgen", SpfResult::Pass),
+            ("v=spf1 redirect=%{l}.m.example", "j\u{fc}rgen", SpfResult::PermError),
+        ] {
+            let address = "192.0.2.1".parse().unwrap();
+            let client = Client { address, helo: "h.example", receiver: "r.example", now: 0 };
+            let sender = format!("{local}@s.example");
+            let mut known = Known::default();
+            let found = loop {
+                let missing = match check(&known, &client, Some(&sender)) {
+                    Ok(found) => break found,
+                    Err(missing) => missing,
+                };
+                for question in missing.into_questions() {
+                    let answer = match &question {
+                        Question::A(name) if name.is_ascii() => Answer::Addresses(vec![address]),
+                        Question::Txt(_) => Answer::Texts(vec![record.as_bytes().to_vec()]),
+                        _ => panic!("{question}"),
+                    };
+                    known.tell(question, answer);
+                }
+            };
+            assert_eq!(found.result, want, "{record} {local}: {found:?}");
+        }
+    }
 }

@@ -82,7 +82,10 @@ impl Record {
             let (name, value) = tag.split_once('=').unwrap_or((tag, ""));
             (name.trim(), value.trim())
         });
-        if tags.next() != Some(("v", "DMARC1")) {
+        // The name of a tag may be in any case, and this value may not (§4.8).
+        let is_version =
+            |(name, value): (&str, &str)| name.eq_ignore_ascii_case("v") && value == "DMARC1";
+        if !tags.next().is_some_and(is_version) {
             return None;
         }
         let (mut record, mut is_known) = (Self::default(), true);
@@ -138,6 +141,7 @@ mod tests {
             ("v=DMARC1", true),
             ("v=DMARC1;", true),
             (" v = DMARC1 ; p=none", true),
+            ("V=DMARC1; p=none", true),
             ("v=DMARC1 p=none", false),
             ("p=none; v=DMARC1", false),
             ("v=dmarc1; p=none", false),

@@ -136,6 +136,12 @@ impl MacroString {
         self.0.iter().any(needs)
     }
 
+    /// Whether it names the local part of the sender.
+    pub(super) fn is_about_local(&self) -> bool {
+        let is = |letter| matches!(letter, Letter::Local | Letter::Sender);
+        self.0.iter().any(|part| matches!(part, Part::Macro(it) if is(it.letter)))
+    }
+
     /// With values in the place of macros.
     pub(super) fn expand(&self, values: &Values<'_>) -> String {
         let mut text = String::new();

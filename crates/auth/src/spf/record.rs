@@ -48,6 +48,15 @@ impl Mechanism {
             Self::Ptr(_) => "ptr",
         }
     }
+
+    /// The name that it asks about, where it says one.
+    pub(super) const fn spec(&self) -> Option<&MacroString> {
+        match self {
+            Self::A(spec, _) | Self::Mx(spec, _) | Self::Ptr(spec) => spec.as_ref(),
+            Self::Exists(spec) | Self::Include(spec) => Some(spec),
+            Self::All | Self::Ip4(..) | Self::Ip6(..) => None,
+        }
+    }
 }
 
 /// Which bits of an address count.
