@@ -14,16 +14,17 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
+import bench_authentication as authentication  # noqa: E402
+from bench_authentication import World, core_rows  # noqa: E402
 from bench_report import COLUMNS, Goals, rows  # noqa: E402
 from bench_restart import IDLE_MAX_MIB, RESTART_MAX_SECONDS  # noqa: E402
 from bench_restart import SCRAPE_MAX_MS, WAITING_MAX_MIB  # noqa: E402
 from bench_restart import deep, idle, restart  # noqa: E402
 from bench_scenarios import ACCEPTANCE, END_TO_END, SMOKE_MESSAGES, Certificate  # noqa: E402
-from bench_servers import Relay, Rig, Sink, Unfinished  # noqa: E402
-from bench_servers import postfix_relay, pss_mib, traced_syncs  # noqa: E402
+from bench_servers import Rig, Sink, Unfinished, pss_mib, traced_syncs  # noqa: E402
 from servers import end_process, free_port  # noqa: E402
 
-PARTS = ("end-to-end", "acceptance", "journal", "restart", "deep", "idle")
+PARTS = ("end-to-end", "acceptance", "authentication", "journal", "restart", "deep", "idle")
 # Only where they are asked for: one takes ten minutes, the other seven gigabytes.
 ON_DEMAND = ("deep", "idle")
 TRACED = 100
@@ -72,6 +73,16 @@ class Bench:
         self.traces(folder)
         self.table(folder, ("none", "postfix", "merpati"), END_TO_END)
 
+    def authentication(self, folder):
+        print(f"\nSigning and verifying, 10 KiB x 50, end to end, {self.kind()}")
+        print("postfix: OpenDKIM signs with RSA-2048; postfix2: a second one with Ed25519; "
+              "merpati: both")
+        place = folder / "authentication"
+        place.mkdir()
+        with World(self.merpati, place) as world:
+            names = ("postfix", "postfix2", "merpati")
+            self.table(folder, names, world.works(), authentication.COLUMNS, core_rows)
+
     def restart(self, folder):
         queued = self.options.queued or (QUEUED_SMOKE if self.smoke else QUEUED)
         place = folder / "restart"
@@ -115,20 +126,11 @@ class Bench:
                 of_sink = scenario.of_sink(self.certificate)
                 sink = open_until_the_end.enter_context(
                     Sink(self.rig, place / "sink", options=of_sink))
-            relay = sink if name == "none" else self.relay(name, scenario, place, sink)
+            next_hop = sink.port if sink else free_port()
+            relay = sink if name == "none" else scenario.start(self, name, place, next_hop)
             if relay is not sink:
                 open_until_the_end.enter_context(relay)
             return self.sample(name, scenario, relay, sink, place)
-
-    def relay(self, name, scenario, place, sink):
-        next_hop = sink.port if sink else free_port()
-        if name == "merpati":
-            settings = scenario.of_merpati(self.certificate)
-            return Relay(self.merpati, place / name, next_hop, settings=settings).wait()
-        settings = scenario.of_postfix(self.certificate)
-        connections = scenario.connections
-        return postfix_relay(
-            self.postfix, place / name, scenario.sessions, next_hop, connections, settings)
 
     def sample(self, name, scenario, relay, sink, place):
         """One round: a warm-up of a few messages per session, then the figures."""
@@ -149,7 +151,7 @@ class Bench:
         cpu = relay.cpu_seconds()
         told = self.rig.load(relay.port, messages, *load, sent, of_load)
         accepted = rate = told["accept_per_s"]
-        pss = None if name == "none" else pss_mib(relay.process.pid)
+        pss = None if name == "none" else sum(map(pss_mib, relay.pids()))
         if sink:
             last = sink.wait_for(messages * recipients)
             began = told["first_connect"] if "first_connect" in told else told["first_conn"]
@@ -164,8 +166,10 @@ class Bench:
             self.balance(sink, sent)
         # Without a relay between, the CPU would be that of the sink.
         cpu = None if name == "none" else 1_000 * cpu / messages
-        return {"rate": rate, "accepted": accepted, "p50": told["lat_ms"]["p50"], "pss": pss,
-                "p99": told["lat_ms"]["p99"], "cpu": cpu, "sync": sync}
+        figures = {"rate": rate, "accepted": accepted, "p50": told["lat_ms"]["p50"], "pss": pss,
+                   "p99": told["lat_ms"]["p99"], "cpu": cpu, "sync": sync}
+        scenario.check(name, sink, figures)
+        return figures
 
     def balance(self, sink, sent):
         mine = sink.ids.with_name("measured")
@@ -175,18 +179,19 @@ class Bench:
         if balance["lost"] or balance["damaged"] or not is_right:
             raise RuntimeError(f"lost or damaged: {balance}")
 
-    def table(self, folder, names, scenarios):
+    def table(self, folder, names, scenarios, columns=COLUMNS, show=rows):
         wanted = self.options.scenario
-        print(COLUMNS)
+        print(columns)
         for scenario in scenarios:
             if wanted and scenario.name != wanted:
                 continue
             # The generator does not try again what is deferred.
-            rounds = {name: [] for name in names if name != "none" or not scenario.deferred}
+            rounds = {name: [] for name in names if name in scenario.messages
+                      and (name != "none" or not scenario.deferred)}
             for _ in range(self.rounds):
                 for name, mine in rounds.items():
                     mine.append(self.round(name, scenario, folder))
-            rows(scenario, rounds, self.goals)
+            show(scenario, rounds, self.goals)
 
     def round(self, name, scenario, folder):
         """One round, with the one try more for a peer that keeps a message back for minutes."""
@@ -196,7 +201,7 @@ class Bench:
                 try:
                     return self.one(name, scenario, pathlib.Path(place, name))
                 except Unfinished as error:
-                    if name != "postfix" or not tries_left:
+                    if not name.startswith("postfix") or not tries_left:
                         raise
                     print(f"{name}: a round of {scenario.name} is made anew: {error}", flush=True)
 
@@ -207,7 +212,7 @@ class Bench:
                 os.chmod(place, 0o755)
                 place = pathlib.Path(place)
                 with Sink(self.rig, place / "sink") as sink, \
-                        self.relay(name, END_TO_END[0], place, sink) as relay:
+                        END_TO_END[0].start(self, name, place, sink.port) as relay:
                     def work(relay=relay, sink=sink, place=place):
                         self.rig.load(relay.port, TRACED, 10_240, 1, place / "traced")
                         sink.wait_for(TRACED)
@@ -235,8 +240,8 @@ def main():
     place = os.environ.get("MERPATI_BENCH_DIR", "/var/tmp")
     bench = Bench(options)
     measures = {"journal": bench.journal, "end-to-end": bench.end_to_end,
-                "acceptance": bench.acceptance, "restart": bench.restart, "deep": bench.deep,
-                "idle": bench.idle}
+                "acceptance": bench.acceptance, "authentication": bench.authentication,
+                "restart": bench.restart, "deep": bench.deep, "idle": bench.idle}
     wanted = [options.only] if options.only else [part for part in measures if part not in ON_DEMAND]
     with tempfile.TemporaryDirectory(prefix="merpati-bench.", dir=place) as folder:
         os.chmod(folder, 0o755)

@@ -4,8 +4,7 @@ import dataclasses
 import pathlib
 import subprocess
 
-# Connections to the next hop, for every relay.
-CONNECTIONS = 50
+from bench_servers import CONNECTIONS, Relay, postfix_relay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +33,17 @@ class Scenario:
     share: float | None = None
     # At most so many milliseconds of CPU for a message.
     cpu: float | None = None
+
+    def start(self, bench, name, place, next_hop):
+        """The relay with this name, in front of the next hop at this port."""
+        if name == "merpati":
+            settings = self.of_merpati(bench.certificate)
+            return Relay(bench.merpati, place / name, next_hop, settings=settings).wait()
+        return postfix_relay(bench.postfix, place / name, self.sessions, next_hop,
+                             self.connections, self.of_postfix(bench.certificate))
+
+    def check(self, name, sink, figures):
+        """Errs if what came is not what it should be; may add figures."""
 
     def of_load(self):
         """Options of the generator."""

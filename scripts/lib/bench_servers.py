@@ -10,10 +10,11 @@ import socket
 import subprocess
 import time
 
-from bench_scenarios import CONNECTIONS
 from servers import POSTFIX_TLSPROXY, Postfix, Server, end_process, free_port, greets, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Connections to the next hop, for every relay.
+CONNECTIONS = 50
 
 
 class Rig:

@@ -85,14 +85,18 @@ def cpu_times():
 
 
 class Server:
-    """One process tree."""
+    """One process tree, or several."""
 
     process = None
 
+    def pids(self):
+        """The roots of all that belongs to it."""
+        return [self.process.pid]
+
     def cpu_seconds(self):
-        times = cpu_times()
-        pid = self.process.pid
-        return sum(t for p, (parent, t) in times.items() if pid in (p, parent)) / TICKS
+        pids = set(self.pids())
+        times = cpu_times().items()
+        return sum(t for pid, (parent, t) in times if pids & {pid, parent}) / TICKS
 
     def __enter__(self):
         return self

@@ -8,6 +8,7 @@ mod connection;
 mod ledger;
 
 use std::{
+    fs,
     path::PathBuf,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::{
     sync::watch,
@@ -43,6 +44,9 @@ pub struct Options {
     /// Octets of each message, header included.
     #[arg(long, default_value_t = 10_240, value_name = "OCTETS")]
     pub size: usize,
+    /// A message to send instead of one that is made in this size; its lines end with CRLF.
+    #[arg(long, value_name = "FILE")]
+    pub content: Option<PathBuf>,
     /// Connections at the same time.
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub sessions: u64,
@@ -77,13 +81,13 @@ pub struct Options {
 
 /// Sends until all messages are tried, the time is over or `stop` becomes true; then tells.
 ///
-/// Errs if the file of ids cannot be written.
+/// Errs if the file of ids cannot be written, or the given content not be sent.
 pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<Value> {
     let connector = if options.starttls { Some(tls::credulous()?) } else { None };
     let ledger = Ledger::new(options.ids.as_deref(), options.recipients)?;
     let (ends, end) = watch::channel(false);
     let load = Arc::new(Load {
-        template: Template::new(&options.prefix, options.size),
+        template: template(&options)?,
         connector,
         ledger,
         began: Instant::now(),
@@ -106,6 +110,15 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<Va
     let _ = timeout(GRACE, all(&mut sessions)).await;
     sessions.shutdown().await;
     load.ledger.finish()
+}
+
+fn template(options: &Options) -> Result<Template> {
+    let Some(path) = &options.content else {
+        return Ok(Template::new(&options.prefix, options.size));
+    };
+    let content = fs::read(path).with_context(|| path.display().to_string())?;
+    Template::of_content(&options.prefix, &content)
+        .with_context(|| format!("{} does not end with CRLF", path.display()))
 }
 
 async fn all(sessions: &mut JoinSet<()>) {

@@ -25,6 +25,8 @@ pub struct Template {
     stuffed: Vec<u8>,
     filler: Vec<u8>,
     body_octets: usize,
+    /// Of the body, where that is the same in every message.
+    checksum: Option<u32>,
 }
 
 impl Template {
@@ -36,6 +38,7 @@ impl Template {
             stuffed: Vec::new(),
             filler: Vec::new(),
             body_octets: 10_000_000,
+            checksum: None,
         };
         // All numbers in the header have a fixed width, so one header tells the length of each.
         let mut header = Vec::new();
@@ -47,6 +50,23 @@ impl Template {
         template
     }
 
+    /// This message again and again, with id and check in front of it: a signature over it holds,
+    /// but two bodies that were swapped are not noticed. `None` unless it ends with a CRLF.
+    pub fn of_content(prefix: &str, content: &[u8]) -> Option<Self> {
+        if !content.ends_with(b"\r\n") {
+            return None;
+        }
+        let body = memmem::find(content, b"\r\n\r\n").map_or(content.len(), |at| at + 4);
+        let body = content.get(body..).unwrap_or_default();
+        Some(Self {
+            prefix: prefix.to_owned(),
+            stuffed: stuffed(content),
+            filler: Vec::new(),
+            body_octets: body.len(),
+            checksum: Some(crc32c::crc32c(body)),
+        })
+    }
+
     /// The id of the message with this number: the prefix, a hyphen and eight digits or more.
     pub fn id(&self, number: u64) -> String {
         format!("{}-{number:08}", self.prefix)
@@ -54,10 +74,14 @@ impl Template {
 
     /// Appends the message as it goes over the wire, with the end-of-data line.
     pub fn write(&self, id: &str, out: &mut Vec<u8>) {
-        let checksum = crc32c::crc32c_append(crc32c::crc32c(id.as_bytes()), b"\r\n");
-        self.header(id, crc32c::crc32c_append(checksum, &self.filler), out);
-        out.extend_from_slice(id.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        if let Some(checksum) = self.checksum {
+            self.own_fields(id, checksum, out);
+        } else {
+            let checksum = crc32c::crc32c_append(crc32c::crc32c(id.as_bytes()), b"\r\n");
+            self.header(id, crc32c::crc32c_append(checksum, &self.filler), out);
+            out.extend_from_slice(id.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
         out.extend_from_slice(&self.stuffed);
         out.extend_from_slice(b".\r\n");
     }
@@ -69,13 +93,23 @@ impl Template {
              To: Sink <{to}>\r\n\
              Subject: One of many messages, all much alike\r\n\
              Date: Mon, 23 Nov 2026 12:00:00 +0000\r\n\
-             Message-ID: <{id}@load.test>\r\n\
-             {ID_FIELD}{id}\r\n\
-             {CHECK_FIELD}{octets:08} {checksum:08x}\r\n\
-             MIME-Version: 1.0\r\n\
-             Content-Type: text/plain; charset=us-ascii\r\n\
-             \r\n",
+             Message-ID: <{id}@load.test>\r\n",
             to = recipient(0),
+        );
+        debug_assert!(written.is_ok(), "a Vec takes everything");
+        self.own_fields(id, checksum, out);
+        out.extend_from_slice(
+            b"MIME-Version: 1.0\r\n\
+              Content-Type: text/plain; charset=us-ascii\r\n\
+              \r\n",
+        );
+    }
+
+    fn own_fields(&self, id: &str, checksum: u32, out: &mut Vec<u8>) {
+        let written = write!(
+            out,
+            "{ID_FIELD}{id}\r\n\
+             {CHECK_FIELD}{octets:08} {checksum:08x}\r\n",
             octets = self.body_octets,
         );
         debug_assert!(written.is_ok(), "a Vec takes everything");
@@ -140,6 +174,21 @@ pub fn reported(content: &[u8]) -> Vec<(String, u32)> {
         return Vec::new();
     };
     failed.into_iter().map(|number| (id.clone(), number)).collect()
+}
+
+/// Content as it came over the wire, without its stuffed dots.
+pub fn unstuffed(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len());
+    for line in content.split_inclusive(|&octet| octet == b'\n') {
+        out.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+    }
+    out
+}
+
+/// Whether this stands in the header of a content.
+pub fn has_in_header(content: &[u8], text: &[u8]) -> bool {
+    let end = memmem::find(content, b"\r\n\r\n").unwrap_or(content.len());
+    memmem::find(content.get(..end).unwrap_or_default(), text).is_some()
 }
 
 /// The value of a field, at the beginning of a line.
@@ -270,6 +319,26 @@ mod tests {
         let id_end = body + "t-00000007".len();
         swapped[id_end - 1] = b'8';
         assert!(!whole(&swapped), "the id in the body is another one");
+    }
+
+    #[test]
+    fn a_given_content_is_sent_as_it_is_behind_id_and_check() {
+        let given = b"Subject: x\r\n\r\n.dot\r\n..\r\nlast\r\n".as_slice();
+        let template = Template::of_content("t", given).unwrap();
+        let mut wire = Vec::new();
+        template.write(&template.id(7), &mut wire);
+        wire.truncate(wire.len() - 3);
+        let want = Found::Ours { id: "t-00000007".to_owned(), is_whole: true };
+        assert_eq!(inspect(&wire), want);
+        let came = unstuffed(&wire);
+        assert!(came.ends_with(given), "{}", String::from_utf8_lossy(&came));
+        assert!(has_in_header(&came, b"t-00000007") && !has_in_header(&came, b"last"));
+        let end = wire.len() - 3;
+        wire[end] ^= 1;
+        assert_ne!(inspect(&wire), want);
+        for torn in [b"".as_slice(), b"Subject: x\r\n\r\nlast"] {
+            assert!(Template::of_content("t", torn).is_none());
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use self::{session::Session, tally::Tally};
-use crate::{draw::Draw, tls};
+use crate::{draw::Draw, message::unstuffed, tls};
 
 /// Where to listen, and which faults to have.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -68,6 +68,12 @@ pub struct Options {
     /// Where to write down each failure that a bounce tells of, behind what is there.
     #[arg(long, value_name = "FILE")]
     pub bounced: Option<PathBuf>,
+    /// Counts the messages in whose header this stands; may be repeated.
+    #[arg(long, value_name = "TEXT")]
+    pub header: Vec<String>,
+    /// Where to write the last message at the end, without stuffed dots.
+    #[arg(long, value_name = "FILE")]
+    pub keep: Option<PathBuf>,
     /// Where to write the figures, several times a second while they change, and at the end.
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
@@ -163,7 +169,8 @@ impl Sink {
         for address in &options.listen {
             listeners.push(TcpListener::bind(address).await.with_context(|| address.clone())?);
         }
-        let tally = Tally::open(options.ids.as_deref(), options.bounced.as_deref())?;
+        let tally = Tally::open(options.ids.as_deref(), options.bounced.as_deref())?
+            .looks_for(options.header.clone());
         let draw = Mutex::new(Draw::new(options.seed));
         let tally = Mutex::new(tally);
         Ok(Self { listeners, shared: Arc::new(Shared { options, acceptor, tally, draw }) })
@@ -186,6 +193,10 @@ impl Sink {
         }
         // The listeners own their sessions, so all end together.
         accepting.shutdown().await;
+        if let Some(path) = &self.shared.options.keep {
+            let content = self.shared.with_tally(|tally| unstuffed(&tally.newest));
+            fs::write(path, content).with_context(|| path.display().to_string())?;
+        }
         self.shared.tells(&told)
     }
 }

@@ -96,6 +96,22 @@ fn every_recipient_of_a_thousand_counts() {
 }
 
 #[test]
+fn a_given_content_comes_as_it_is_and_its_header_is_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let (content, kept) = files(&directory);
+    let given = "Subject: x\r\nX-Sign: yes\r\n\r\n.\r\n..two\r\nX-Body: yes\r\n";
+    fs::write(&content, given).unwrap();
+    let load = format!("--messages 9 --sessions 3 --content {}", content.display());
+    let keep = kept.display();
+    let sink = format!("--header X-Sign: --header X-Body: --header X-Rig-Id: --keep {keep}");
+    let run = check_all_came(&load, &sink, 9, 9);
+    let want = serde_json::json!({"X-Sign:": 9, "X-Body:": 0, "X-Rig-Id:": 9});
+    assert_eq!(run.sink["headers"], want);
+    let came = fs::read_to_string(&kept).unwrap();
+    assert!(came.starts_with("X-Rig-Id: load-0000000") && came.ends_with(given), "{came}");
+}
+
+#[test]
 fn a_connection_carries_as_many_messages_as_it_may() {
     let run = check_all_came("--messages 60 --sessions 2 --per-session 10", "", 60, 60);
     assert!(run.load["connects"].as_u64() >= Some(6), "{}", run.load);

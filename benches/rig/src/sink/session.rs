@@ -181,6 +181,9 @@ impl Session {
         if before {
             return Ok(self.cut());
         }
+        if self.shared.options.keep.is_some() {
+            self.shared.with_tally(|tally| tally.newest = octets);
+        }
         self.reply("250 taken").await?;
         if after {
             self.flush().await?;

@@ -1,17 +1,18 @@
 //! What a sink has received, in files and in numbers.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
 use anyhow::{Context, Result};
+use bytes::BytesMut;
 use serde_json::{Value, json};
 
 use crate::{
-    message::{Found, inspect, reported},
+    message::{Found, has_in_header, inspect, reported},
     record::Received,
     stream::now_seconds,
 };
@@ -22,6 +23,8 @@ pub(super) struct Tally {
     ids: Option<File>,
     bounced: Option<File>,
     lines: String,
+    /// What to look for in headers, and in how many messages it stood.
+    headers: Vec<(String, u64)>,
     seen: HashSet<(String, u32)>,
     connections: u64,
     connections_now: u64,
@@ -38,6 +41,8 @@ pub(super) struct Tally {
     octets: u64,
     first: Option<f64>,
     last: Option<f64>,
+    /// The message that came last, where it is kept.
+    pub(super) newest: BytesMut,
     /// Refused with 4yz.
     pub(super) deferred: u64,
     /// Refused with 5yz.
@@ -50,6 +55,10 @@ impl Tally {
     pub(super) fn open(ids: Option<&Path>, bounced: Option<&Path>) -> Result<Self> {
         let (ids, bounced) = (ids.map(append).transpose()?, bounced.map(append).transpose()?);
         Ok(Self { ids, bounced, ..Self::default() })
+    }
+
+    pub(super) fn looks_for(self, headers: Vec<String>) -> Self {
+        Self { headers: headers.into_iter().map(|text| (text, 0)).collect(), ..self }
     }
 
     /// A connection; false if there are as many as there may be.
@@ -98,6 +107,9 @@ impl Tally {
         } else {
             self.transactions += 1;
             self.octets += u64::try_from(octets).unwrap_or(u64::MAX);
+            for (text, count) in &mut self.headers {
+                *count += u64::from(has_in_header(content, text.as_bytes()));
+            }
             self.first.get_or_insert(at_seconds);
             self.last = Some(at_seconds);
             match inspect(content) {
@@ -142,6 +154,7 @@ impl Tally {
             "failed": self.failed,
             "cut": self.cut,
             "octets": self.octets,
+            "headers": self.headers.iter().cloned().collect::<BTreeMap<_, _>>(),
             "first": self.first,
             "last": self.last,
         })
