@@ -41,24 +41,17 @@ InternalHosts 127.0.0.0/8
 KeyTable /etc/dkim/keys
 SigningTable refile:/etc/dkim/signing
 """
-# Nobody is internal: mail of those is not verified.
+# Nobody is internal: mail of those is not verified. The key is in a file, for with a DNS of its own
+# (ResolverConfiguration) this OpenDKIM dies now and then when 50 mails come at once.
 VERIFYING_CONF = """Mode v
 InternalHosts 192.0.2.1
-ResolverConfiguration /etc/dkim/unbound.conf
+TestDNSData /etc/dkim/dns
 """
 EVERYWHERE_CONF = """AuthservID postfix.bench.test
 Socket local:/run/dkim
 UserID opendkim
 UMask 000
 Syslog no
-"""
-UNBOUND_CONF = """server:
-    do-not-query-localhost: no
-    local-zone: "test." nodefault
-    module-config: "iterator"
-forward-zone:
-    name: "."
-    forward-addr: {address}@{port}
 """
 TEXT = """The quarterly figures are attached below as plain text, since some of you read
 mail on a terminal. Sales of the spring rose by four per cent, those of the
@@ -226,8 +219,8 @@ class OpenDkim(Peer):
             jail.write("etc/dkim/signing", f"*@{DOMAIN} ours\n")
         else:
             conf = VERIFYING_CONF
-            unbound = UNBOUND_CONF.format(address=world.dns.address, port=world.dns.port)
-            jail.write("etc/dkim/unbound.conf", unbound)
+            lines = [f"{name} {text}\n" for name, text in world.records.items()]
+            jail.write("etc/dkim/dns", "".join(lines))
         jail.write("etc/opendkim.conf", conf + EVERYWHERE_CONF)
         self.start(self.is_there, "/usr/sbin/opendkim", "-f", "-x", "/etc/opendkim.conf")
 
