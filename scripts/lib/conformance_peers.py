@@ -250,6 +250,8 @@ class Peer(Listening):
 
     def serve(self, connection):
         connection.settimeout(120)
+        # Each reply is sent alone: without this the second waits until the first is acknowledged.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         session = Session(self, connection)
         self.sessions.append(session)
         session.run()
