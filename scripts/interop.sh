@@ -31,6 +31,7 @@ fi
 install_missing interop
 prepare_postfix interop
 prepare_peers interop
+[ $# -ne 0 ] || prepare_signers interop
 [ $# -ne 0 ] || prepare_pypi interop interop aiosmtpd authres dkimpy flufl.bounce pynacl
 
 target=${CARGO_TARGET_DIR:-$PWD/target}

@@ -27,6 +27,7 @@ if not SMOKE:
     from interop_authentication import authentication
     from interop_dkim import signatures
     from interop_reports import reports
+    from interop_signed import signed
     from interop_testssl import scans
 
 
@@ -83,9 +84,10 @@ def main():
         imports(score, binary, folder / "import", SMOKE)
         if SMOKE:
             print("skipped with --smoke: aiosmtpd, authres, dkimpy, Exim and Postfix as clients, "
-                  "nodemailer, readers of reports, testssl.sh")
+                  "nodemailer, OpenDKIM, readers of reports, rspamd, testssl.sh")
         else:
             authentication(score, binary, folder / "authentication")
+            signed(score, binary, folder / "signed")
             scans(score, binary, folder / "scanned", certificate)
         with Internet(folder / "internet", certificate) as net:
             peers_alone(score, net)

@@ -16,6 +16,8 @@ from conformance_peers import Dns, Peer
 from servers import end_process, serve
 
 US, DOMAIN, PATIENCE = "mx.ours.example", "football.example.com", 30
+# RFC 8616
+WIDE = "grüße.example"
 AUTHOR = f"From: Joe <joe@{DOMAIN}>\r\n".encode()
 CANONICAL = (b"simple", b"relaxed")
 # As they are in mail, and as they are rarely.
@@ -28,6 +30,7 @@ SHAPES = {
     "no body": AUTHOR + b"Subject: x\r\n",
     "a thousand empty lines": AUTHOR + b"\r\n" + b"\r\n" * 1_000,
     "a long line": AUTHOR + b"\r\n" + b"x" * 5_000 + b"\r\n",
+    "blanks behind a long line": AUTHOR + b"\r\n" + b"x" * 1_022 + b" \r\n" + b"y" * 998 + b"  \r\n",
     "8-bit": AUTHOR + b"Content-Transfer-Encoding: 8bit\r\n\r\ngr\xc3\xbc\xc3\x9fe\r\n",
     "UTF-8 in the header": AUTHOR + "Subject: grüße\r\n\r\nx\r\n".encode(),
     "folded": AUTHOR + b"Subject: a\r\n b\r\n\tc   d\r\nTo: a@b.example,\r\n  c@d.example\r\n\r\nx\r\n",
@@ -41,6 +44,11 @@ SHAPES = {
     "a subdomain": f"From: a@mail.{DOMAIN}\r\n\r\nx\r\n".encode(),
     "tabs": AUTHOR + b"Subject:\tx\ty\r\n\r\na\t \tb\r\n",
     "form feeds": AUTHOR + b"\r\na\x0c b\x0b\r\n",
+    "an author in UTF-8":
+    f"From: José <josé@{DOMAIN}>\r\nTo: 用户@例子.example\r\n\r\nx\r\n".encode(),
+    "a domain in UTF-8": f"From: Jo <jo@{WIDE}>\r\nSubject: x\r\n\r\nx\r\n".encode(),
+    "empty fields": AUTHOR + b"Subject: \r\nComments:\r\nKeywords: \t \r\n\r\nx\r\n",
+    "a fold of blanks": AUTHOR + b"Subject: x\r\n \t\r\n y\r\n\r\nx\r\n",
     "trace of others": b"Received: a\r\nReceived: b\r\n" + AUTHOR + b"\r\nx\r\n",
 }
 # Ways to write that mail was checked by us; others are not ours to remove.
@@ -53,6 +61,10 @@ DISGUISES = [
     "ours.example; dkim=pass", "OURS.example; dkim=pass", '"ours.example"; dkim=pass',
     '"mx.ours\\.example"; dkim=pass',
 ]
+
+
+class Refused(RuntimeError):
+    """The relay does not take a message; its reply."""
 
 
 class Trial:
@@ -88,10 +100,17 @@ class Trial:
             name = "all"
             to = "smtp://{self.peer.place}"
         """)
-        self.domain("add", DOMAIN)
-        answer = json.loads(self.domain("records", DOMAIN, "-o", "json"))
-        for record in answer["records"]:
-            self.dns.add(f"{record['name']} {record['type']} {record['value']}")
+        # Of all domains the same, for they say the day.
+        self.selectors = {}
+        for domain in (DOMAIN, WIDE):
+            self.domain("add", domain)
+            answer = json.loads(self.domain("records", domain, "-o", "json"))
+            for record in answer["records"]:
+                self.dns.add(f"{record['name']} {record['type']} {record['value']}")
+                selector, _, rest = record["name"].partition("._domainkey.")
+                if rest:
+                    self.selectors[selector] = None
+        self.selectors = list(self.selectors)
         self.sent = 0
 
     def domain(self, *words):
@@ -100,7 +119,8 @@ class Trial:
         return ran.stdout
 
     def __enter__(self):
-        self.domain("check", DOMAIN)
+        for domain in (DOMAIN, WIDE):
+            self.domain("check", domain)
         self.process, places = serve(
             [self.binary, "serve", "--config", self.config], self.folder
         )
@@ -123,14 +143,20 @@ class Trial:
                 if code >= 400:
                     raise RuntimeError(f"{command}: {code} {text}")
             lines = content.split(b"\r\n")
-            c.send(b"\r\n".join(b"." + one if one.startswith(b".") else one for one in lines))
-            c.send(b".\r\n")
+            wire = b"\r\n".join(b"." + one if one.startswith(b".") else one for one in lines)
+            c.send(wire + b".\r\n")
             code, text = c.getreply()
             if code != 250:
-                raise RuntimeError(f"{code} {text}: {content[:300]!r}")
+                raise Refused(f"{code} {text}: {content[:300]!r}")
         if not self.peer.wait(lambda: self.peer.mails_to(recipient), PATIENCE):
             raise RuntimeError(f"{recipient}: nothing arrived")
-        return self.peer.mails_to(recipient)[0].content
+        arrived = self.peer.mails_to(recipient)[0].content
+        # Thousands come this way, in few sessions.
+        self.peer.mails.clear()
+        self.peer.ended.clear()
+        for session in self.peer.sessions:
+            session.octets = b""
+        return arrived
 
     def answer(self, name, timeout=5):
         """The TXT record of this name, for dkimpy."""

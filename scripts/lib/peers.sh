@@ -49,8 +49,9 @@ prepare_peer() {
             # The debs of other rounds may have the same folders.
             dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C root
         done
-        # What no server reads: documents and messages of other languages.
-        rm -rf root/usr/share root/usr/include root/usr/lib/*/gconv
+        # What no server reads: documents and messages of other languages. rspamd is half in Lua.
+        find root/usr/share -mindepth 1 -maxdepth 1 ! -name rspamd -exec rm -rf {} +
+        rm -rf root/usr/include root/usr/lib/*/gconv
         touch root/complete
     )
     rm -rf "$place/root"
@@ -64,4 +65,10 @@ prepare_peers() {
     prepare_peer "$1" exim exim4-daemon-light
     prepare_peer "$1" nsd nsd
     prepare_peer "$1" opensmtpd opensmtpd dash
+}
+
+# prepare_signers SCRIPT: those of lib/interop_signers.py.
+prepare_signers() {
+    prepare_peer "$1" opendkim opendkim
+    prepare_peer "$1" rspamd rspamd
 }
