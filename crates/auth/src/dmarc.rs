@@ -508,7 +508,7 @@ mod tests {
                 &[("spf", "a.example.org")],
                 "pass reject example.org",
             ),
-            // What is not told below may apply: the author's own record, or one of its organisation.
+            // What is not told below may apply: the author's own record, or its organisation's.
             (
                 &[REJECT, ("a.example.org", "?")],
                 "a.example.org",

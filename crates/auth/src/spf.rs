@@ -504,6 +504,17 @@ fn sanitised(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Each name in ASCII has the address, and the record.
+    fn answer(question: &Question, record: &str, address: IpAddr) -> Answer {
+        match question {
+            Question::A(name) if name.is_ascii() => Answer::Addresses(vec![address]),
+            Question::Txt(_) => Answer::Texts(vec![record.as_bytes().to_vec()]),
+            Question::A(_) | Question::Aaaa(_) | Question::Mx(_) | Question::Ptr(_) => {
+                panic!("{question}")
+            }
+        }
+    }
+
     #[test]
     fn no_name_is_made_of_a_local_part_that_is_not_ascii() {
         for (record, local, want) in [
@@ -523,11 +534,7 @@ mod tests {
                     Err(missing) => missing,
                 };
                 for question in missing.into_questions() {
-                    let answer = match &question {
-                        Question::A(name) if name.is_ascii() => Answer::Addresses(vec![address]),
-                        Question::Txt(_) => Answer::Texts(vec![record.as_bytes().to_vec()]),
-                        _ => panic!("{question}"),
-                    };
+                    let answer = answer(&question, record, address);
                     known.tell(question, answer);
                 }
             };

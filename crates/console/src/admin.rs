@@ -12,6 +12,7 @@ use merpati_mail::{Envelope, QueueId, Time, header};
 use crate::{
     Query, Selection,
     explain::{AcceptAnswer, AcceptQuestion, RouteAnswer, RouteQuestion},
+    health::Examined,
     queue::{Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape, Verb},
     sessions::{SessionFacts, TapLine},
     spool::BackedUp,
@@ -31,6 +32,10 @@ pub trait Admin: Send + Sync + 'static {
 
     /// How the relay is.
     fn status(&self) -> Status;
+
+    /// What is good and what is wrong with the host and its surroundings; what was found within the
+    /// last minute is told again.
+    fn health(&self) -> impl Future<Output = Examined> + Send;
 
     /// The sessions that are open, the oldest first.
     fn sessions(&self) -> Vec<SessionFacts>;

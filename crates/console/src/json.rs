@@ -3,6 +3,7 @@
 //! Invariant: a member is never renamed or removed within `/v1`; times are RFC 3339 in UTC, sizes
 //! are octets. Pure.
 
+pub(crate) mod health;
 pub(crate) mod queue;
 pub(crate) mod sessions;
 pub(crate) mod spool;

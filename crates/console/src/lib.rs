@@ -6,15 +6,16 @@
 //! the router.
 //!
 //! In the order of a request: who may ask ([`Guard`]), what is selected ([`query`], [`selection`]),
-//! what the relay can do ([`admin`], with the nouns of [`queue`], [`spool`], [`explain`], [`trace`]
-//! and [`sessions`]), what a person should do about it ([`advice`]), and how a refusal reads
-//! ([`problem`]).
+//! what the relay can do ([`admin`], with the nouns of [`queue`], [`spool`], [`explain`],
+//! [`trace`], [`health`] and [`sessions`]), what a person should do about it ([`advice`]), and how
+//! a refusal reads ([`problem`]).
 
 pub mod admin;
 pub mod advice;
 pub mod explain;
 mod exposition;
 mod guard;
+pub mod health;
 mod json;
 pub mod near;
 pub mod problem;

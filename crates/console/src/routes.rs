@@ -42,6 +42,7 @@ pub fn router<A: Admin>(admin: Arc<A>, guarded_by: Guard) -> Router {
         .route("/metrics", get(metrics::<A>))
         .route("/errors/{code}", get(explain))
         .route("/v1/drain", post(drain::<A>))
+        .route("/v1/health", get(health::<A>))
         .route("/v1/status", get(status::<A>))
         .route("/v1/sandbox/messages", get(list::<A>).delete(clear::<A>))
         .route("/v1/sandbox/messages/wait", get(wait::<A>))
@@ -90,6 +91,10 @@ async fn drain<A: Admin>(State(admin): State<Arc<A>>) -> Response {
 
 async fn reload<A: Admin>(State(admin): State<Arc<A>>) -> Reply<Json<json::Reloaded>> {
     Ok(Json(admin.reload().await?.into()))
+}
+
+async fn health<A: Admin>(State(admin): State<Arc<A>>) -> Json<json::health::Health> {
+    Json(json::health::Health::of(&admin.health().await))
 }
 
 async fn status<A: Admin>(State(admin): State<Arc<A>>) -> Json<json::StatusFacts> {
@@ -255,13 +260,14 @@ fn meant(problem: Problem, near: Option<&str>) -> Problem {
 /// The longest wait for a message; ask again for more.
 pub const TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
-const PATHS: [&str; 21] = [
+const PATHS: [&str; 22] = [
     "/healthz",
     "/metrics",
     "/readyz",
     "/v1/drain",
     "/v1/explain/accept",
     "/v1/explain/route",
+    "/v1/health",
     "/v1/queue",
     "/v1/queue/cancel",
     "/v1/queue/hold",

@@ -23,6 +23,7 @@ use merpati_console::{
         AcceptAnswer, AcceptQuestion, AcceptStep, HostFacts, RouteAnswer, RouteQuestion, RuleFacts,
         Trouble,
     },
+    health::{Examined, Finding, Grade},
     queue::{
         Delivery, EnvelopeFacts, Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape,
         Standing, Verb,
@@ -120,6 +121,13 @@ impl Admin for Fake {
             spool: SpoolFacts { directory: "var".into(), ..SpoolFacts::default() },
             sandbox: SandboxFacts { messages: 3, size_bytes: 9, captured: 4 },
         }
+    }
+
+    async fn health(&self) -> Examined {
+        let clock = Finding::new("clock", "time.example", Grade::Good, "+0.001 s");
+        let source = Finding::new("source", "192.0.2.1", Grade::Bad, "no PTR record");
+        let findings = Arc::new(vec![clock, source.fix("ask for one")]);
+        Examined { at: self.now(), findings }
     }
 
     fn drain(&self) {
@@ -503,6 +511,8 @@ fn each_request_means_one_verb() {
             ("GET /readyz", 200, "ready"),
             ("GET /metrics", 200, ""),
             ("GET /metrics\nAccept: application/openmetrics-text; version=1.0.0", 200, "# EOF"),
+            ("GET /v1/health", 200, "\"grade\":\"bad\",\"findings\":[{\"check\":\"clock\""),
+            ("GET /v1/health", 200, "\"fix\":\"ask for one\""),
             ("GET /v1/status", 200, "\"uptime_seconds\":60,\"ready\":true,\"reason\":null"),
             ("GET /errors/bad_query", 200, "The query cannot be read"),
             ("GET /v1/sandbox/messages", 200, "\"subject\":\"Three folded\""),

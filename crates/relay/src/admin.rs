@@ -25,6 +25,7 @@ use merpati_console::{
     Admin, AdminError, Captured, Listing, NotReady, Page, Query, Selection, Status, Summary,
     admin::{Listener, Reloaded, SpoolFacts},
     explain::{AcceptAnswer, AcceptQuestion, RouteAnswer, RouteQuestion},
+    health::Examined,
     queue::{Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape, Verb},
     sessions::{SessionFacts, TapLine},
     spool::BackedUp,
@@ -46,6 +47,8 @@ use crate::{
     clock::Clock,
     committer::{Committer, Proposal, Refused},
     conductor::Conductor,
+    config::Config,
+    doctor,
     health::{Health, Life},
     listen::{Gate, Plan},
     pressure::Resource,
@@ -85,6 +88,8 @@ pub struct Control {
     pub setup: Arc<Setups>,
     /// Who reads the configuration again.
     pub reload: mpsc::Sender<ReloadRequest>,
+    /// What was found about the host last; who asks meanwhile waits for it.
+    pub examined: tokio::sync::Mutex<Option<Examined>>,
 }
 
 /// Somebody who waits for the end of a reload.
@@ -114,6 +119,8 @@ impl Setups {
 /// What an operator sees of the configuration.
 #[derive(Debug)]
 pub struct Setup {
+    /// All of it.
+    pub config: Arc<Config>,
     /// The sockets.
     pub sockets: Vec<Socket>,
     /// What each listener admits, by its name.
@@ -146,6 +153,9 @@ pub struct Socket {
     /// Whether it shows a certificate that the relay signed itself.
     pub is_self_signed: bool,
 }
+
+/// For how long what was found about the host is told again.
+const HEALTH_KEPT: Duration = Duration::from_mins(1);
 
 impl Admin for Control {
     fn now(&self) -> Time {
@@ -210,6 +220,19 @@ impl Admin for Control {
 
     fn drain(&self) {
         self.health.drain();
+    }
+
+    async fn health(&self) -> Examined {
+        let mut last = self.examined.lock().await;
+        let at = self.clock.now();
+        if let Some(examined) = last.as_ref().filter(|it| at.since(it.at) < HEALTH_KEPT) {
+            return examined.clone();
+        }
+        let setup = self.setup.get();
+        let findings = doctor::examine(&setup.config, &setup.resolver).await;
+        let examined = Examined { at, findings: Arc::new(findings) };
+        *last = Some(examined.clone());
+        examined
     }
 
     fn sessions(&self) -> Vec<SessionFacts> {

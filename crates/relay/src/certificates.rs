@@ -148,6 +148,11 @@ impl Pair {
     }
 }
 
+/// Whether the certificate has this name, which may be none that a certificate can have.
+pub(crate) fn is_named(key: &CertifiedKey, name: &str) -> bool {
+    ServerName::try_from(name).is_ok_and(|name| is_for(key, &name))
+}
+
 /// Whether the certificate has this name (RFC 9525 §6.3).
 fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     let parsed = key.cert.first().and_then(|first| ParsedCertificate::try_from(first).ok());

@@ -6,8 +6,8 @@
 //! In the order of the flow: what was configured ([`config`], [`cli`], [`import`]), how a
 //! connection comes in ([`listen`], [`tls`], [`auth`]), who signs a message ([`domains`]), how it
 //! becomes durable ([`committer`]), where captured mail is found again ([`store`]), who is told
-//! ([`sinks`], [`admin`]), what the operating system gives and takes ([`process`]), and what joins
-//! them ([`node`]).
+//! ([`sinks`], [`admin`], [`doctor`]), what the operating system gives and takes ([`process`]), and
+//! what joins them ([`node`]).
 
 pub mod admin;
 pub mod auth;
@@ -21,6 +21,7 @@ pub mod config;
 pub mod conversation;
 pub mod credential;
 pub mod deliver;
+pub mod doctor;
 pub mod domains;
 pub mod drop_box;
 mod durable;

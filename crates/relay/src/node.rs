@@ -40,6 +40,7 @@ use self::{
     inbound::{Door, Found, Gates, Opened},
     recovery::Recovering,
 };
+pub(crate) use self::{outbound::resolver, plan::policy};
 #[cfg(feature = "opentelemetry")]
 use crate::sinks::traces::Traces;
 use crate::{
@@ -234,7 +235,7 @@ impl Node {
     fn start_outbound(&mut self, own: Vec<SocketAddr>) -> anyhow::Result<()> {
         let Some(unread) = self.unread.take() else { return Ok(()) };
         let clock = Arc::clone(&self.clock);
-        let resolver = outbound::resolver(&self.config, own, Arc::clone(&clock))?;
+        let resolver = resolver(&self.config, own, Arc::clone(&clock))?;
         let deliverer = outbound::deliverer(&self.config, resolver.clone(), self.tools())?;
         let options = outbound::core_options(&self.config, self.aliases.clone());
         let seed = seed()?;
@@ -346,6 +347,7 @@ impl Node {
         let listeners: Vec<(String, SocketAddr)> =
             sockets.iter().map(|socket| (socket.name.clone(), socket.address)).collect();
         let setup = Arc::new(Setups::new(Arc::new(Setup {
+            config: Arc::new(self.config.clone()),
             sockets,
             plans: opened.plans.clone(),
             world: shared.world.clone(),
@@ -370,6 +372,7 @@ impl Node {
             conductor: outbound.conductor.clone(),
             setup: Arc::clone(&setup),
             reload,
+            examined: tokio::sync::Mutex::default(),
         });
         let local = router(Arc::clone(&control), Guard::Socket);
         tokio::spawn(async move { axum::serve(unix, local).await });

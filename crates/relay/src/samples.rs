@@ -30,3 +30,9 @@ pub(crate) fn accepted(id: QueueId) -> Accepted {
         size_bytes: 3,
     }
 }
+
+/// A configuration of this text.
+pub(crate) fn config(text: &str) -> crate::config::Config {
+    let source = crate::config::Source { name: "merpati.toml".to_owned(), text: text.to_owned() };
+    crate::config::Config::of(vec![source], &std::collections::BTreeMap::new(), &[]).unwrap()
+}

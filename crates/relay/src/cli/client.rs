@@ -10,12 +10,14 @@ use serde_json::Value;
 use tokio::{net::UnixStream, task::JoinHandle};
 
 use super::{Failure, config_commands};
-use crate::config;
+use crate::config::{self, Config};
 
 /// A client of the relay at one control socket.
 #[derive(Clone)]
 pub(super) struct Client {
     socket: PathBuf,
+    /// Whether somebody said which; else it was found.
+    is_named: bool,
 }
 
 impl Client {
@@ -30,7 +32,16 @@ impl Client {
             let socket = named("MERPATI_SERVER__CONTROL_SOCKET");
             socket.unwrap_or_else(|| config::control_socket(&directory()))
         };
-        Self { socket: socket.unwrap_or_else(default) }
+        let is_named = socket.is_some();
+        Self { socket: socket.unwrap_or_else(default), is_named }
+    }
+
+    /// The same, at the socket of this configuration, unless somebody said which.
+    pub(super) fn by(&self, config: &Config) -> Self {
+        if self.is_named {
+            return self.clone();
+        }
+        Self { socket: config.server.control_socket.clone(), is_named: false }
     }
 
     /// Reads a resource.

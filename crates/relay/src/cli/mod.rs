@@ -7,6 +7,7 @@
 mod client;
 mod config_commands;
 mod config_init;
+mod doctor;
 mod domain;
 mod explain;
 mod import;
@@ -106,6 +107,8 @@ enum Command {
     /// Make the stored form of a password.
     #[command(subcommand)]
     Credential(CredentialCommand),
+    /// Look at this host, its name, its addresses and what others say of them; say what to do.
+    Doctor(doctor::DoctorArguments),
     /// Set up the domains that mail is sent from: keys, records, and whether DNS has them.
     #[command(subcommand)]
     Domain(domain::DomainCommand),
@@ -221,6 +224,7 @@ impl CommandLine {
             Command::Completions { shell } => manuals::completions(shell, output),
             Command::Config(command) => config_commands::run(&command, output),
             Command::Credential(CredentialCommand::Hash) => hash(output),
+            Command::Doctor(arguments) => doctor::run(&arguments, &client, output),
             Command::Domain(command) => domain::run(&command, &client, output),
             Command::Drain => {
                 client.post("/v1/drain")?;

@@ -53,7 +53,8 @@ use self::{
     diagnostic::Diagnostic,
     next_hop::To,
     options::{
-        CertificateEntry, History, Limits, Listener, Log, Relay, Sandbox, Server, Spool, Telemetry,
+        CertificateEntry, HealthChecks, History, Limits, Listener, Log, Relay, Sandbox, Server,
+        Spool, Telemetry,
     },
     outbound::{Delivery, Dns, Egress, EgressEntry, Retry, RouteEntry, Signing},
     reader::Reader,
@@ -129,6 +130,8 @@ pub struct Config {
     pub history: History,
     /// What is told to other systems.
     pub telemetry: Telemetry,
+    /// What is looked at when somebody asks how all is.
+    pub health: HealthChecks,
     /// Every option with its value and where that comes from, in the order of reading.
     pub effective: Vec<Effective>,
     /// What was read.
@@ -220,6 +223,7 @@ impl Config {
         let log = reading.one(&Log::DOC, Log::read);
         let history = reading.one(&History::DOC, History::read);
         let telemetry = reading.one(&Telemetry::DOC, Telemetry::read);
+        let health = reading.one(&HealthChecks::DOC, HealthChecks::read);
         let parts = Parts {
             tree: &tree,
             server: server.as_ref(),
@@ -262,6 +266,7 @@ impl Config {
                 log: log?,
                 history: history?,
                 telemetry: telemetry?,
+                health: health?,
                 effective,
                 sources: Sources::default(),
             })

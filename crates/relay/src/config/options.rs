@@ -317,6 +317,21 @@ section! {
     }
 }
 
+section! {
+    /// What `merpati doctor` and `/v1/health` look at. Nothing is asked before somebody asks them.
+    Once "health" HealthChecks {
+        /// Whose mail servers are connected to, to see whether mail can leave by port 25; nothing
+        /// is sent to them. An empty list: nobody's.
+        reach: Vec<Domain> = Default::Value("gmail.com, outlook.com");
+        /// The DNS lists that our own addresses are looked for in. An empty list: none.
+        lists: Vec<Domain> = Default::Value("zen.spamhaus.org, bl.spamcop.net, psbl.surriel.com");
+        /// Beside whose clock ours is held (SNTP, RFC 4330). `off`: beside nobody's.
+        time_server: Option<Domain> = Default::Value("pool.ntp.org");
+        /// How long one check may take; what is not known then is told as unknown.
+        wait: Duration = Default::Value("15 s");
+    }
+}
+
 /// All sections, in the order of the reference.
 pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Server::DOC,
@@ -345,6 +360,7 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Log::DOC,
     History::DOC,
     Telemetry::DOC,
+    HealthChecks::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 26;
+pub(super) const SECTIONS_COUNT: usize = 27;

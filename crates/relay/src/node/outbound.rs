@@ -39,7 +39,7 @@ pub(super) fn core_options(config: &Config, aliases: Option<Arc<Aliases>>) -> Co
 }
 
 /// Who answers questions; `own` are the sockets on which we listen.
-pub(super) fn resolver(
+pub(crate) fn resolver(
     config: &Config,
     own: Vec<SocketAddr>,
     clock: Arc<Clock>,

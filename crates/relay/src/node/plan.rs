@@ -197,7 +197,8 @@ fn mechanisms(config: &Config, listener: &Listener) -> Vec<Mechanism> {
     listener.auth_mechanisms.iter().copied().filter(can_work).collect()
 }
 
-fn policy(
+/// What a listener admits; errs where a file that it needs cannot be read.
+pub(crate) fn policy(
     config: &Config,
     listener: &Listener,
     aliases: Option<&Arc<Aliases>>,

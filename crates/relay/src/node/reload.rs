@@ -131,6 +131,7 @@ impl Node {
         let addresses: Vec<_> =
             sockets.iter().map(|socket| (socket.name.clone(), socket.address)).collect();
         setups.set(Arc::new(Setup {
+            config: Arc::new(config.clone()),
             sockets,
             plans: opened.plans.clone(),
             world: shared.world.clone(),

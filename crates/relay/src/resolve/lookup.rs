@@ -90,6 +90,29 @@ impl Dns {
         self.ask(name, RecordType::TXT, pick).await
     }
 
+    /// Whether what these name servers say can be proven, by what they say of the root.
+    pub(super) async fn signatures(options: &Options) -> Signatures {
+        let dns = match Self::new(&Options { validate: true, ..options.clone() }) {
+            Ok(dns) => dns,
+            Err(why) => return Signatures::Silence(format!("{why:#}")),
+        };
+        match dns.resolver.lookup(Name::root(), RecordType::NS).await {
+            Ok(lookup) if lookup.answers().iter().any(|it| it.proof == Proof::Secure) => {
+                return Signatures::HandedOver;
+            }
+            Ok(_) => return Signatures::Stripped,
+            Err(_) => {}
+        }
+        let Ok(dns) = Self::new(&Options { validate: false, ..options.clone() }) else {
+            return Signatures::Silence("it cannot be set up".to_owned());
+        };
+        match dns.resolver.lookup(Name::root(), RecordType::NS).await {
+            Ok(_) => Signatures::Stripped,
+            Err(NetError::Dns(why)) => Signatures::NoRoot(why.to_string()),
+            Err(why) => Signatures::Silence(why.to_string()),
+        }
+    }
+
     async fn ask<T>(
         &self,
         name: &str,
@@ -175,6 +198,19 @@ pub(super) enum Found<T> {
     Nothing,
     /// These, never empty, for so long; at most [`TTL_MAX`].
     Records { data: Vec<T>, ttl: Duration },
+}
+
+/// Whether name servers hand over what proves their answers (DNSSEC, RFC 4033).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signatures {
+    /// They do.
+    HandedOver,
+    /// They answer, and know no root: they are for a network of their own; what they say.
+    NoRoot(String),
+    /// Nobody answers; why, in words.
+    Silence(String),
+    /// They answer without.
+    Stripped,
 }
 
 /// Why it could not be found out.

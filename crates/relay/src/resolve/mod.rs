@@ -32,12 +32,15 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use self::strangers::{Listing, NAMES_MAX, Silence};
 use self::{
     flight::{Answered, FAILURE_KEPT, Flights},
     lookup::{Dns, Found, MxName, NEGATIVE_TTL_MAX, TTL_MAX, Unknown},
     policy::Policy,
     strangers::Questions,
+};
+pub use self::{
+    lookup::Signatures,
+    strangers::{Listing, NAMES_MAX, Silence},
 };
 use crate::clock::Clock;
 
@@ -87,6 +90,7 @@ struct Shared {
     dns: Dns,
     hosts: Flights<Host>,
     mx: Flights<MxAnswer>,
+    options: Options,
     /// How long one question may take in all.
     patience: Duration,
     policy: Policy,
@@ -99,12 +103,13 @@ impl Resolver {
         let dns = Dns::new(&options)?;
         let tries = u32::try_from(options.tries.max(1)).unwrap_or(u32::MAX);
         let patience = options.query_wait.saturating_mul(tries).saturating_mul(QUERIES_IN_A_ROW);
-        let Options { allowed, own, port, .. } = options;
+        let Options { allowed, own, port, .. } = options.clone();
         Ok(Self(Arc::new(Shared {
             clock,
             dns,
             hosts: Flights::new(),
             mx: Flights::new(),
+            options,
             patience: patience.min(PATIENCE_MAX),
             policy: Policy { port, allowed, own },
             strangers: Questions::new(),
@@ -152,6 +157,11 @@ impl Resolver {
                 Ok(found.addresses)
             }
         }
+    }
+
+    /// Whether what our name servers say can be proven, whatever the options say of that.
+    pub async fn signatures(&self) -> Signatures {
+        Dns::signatures(&self.0.options).await
     }
 
     /// Whether mail for a stranger's domain may go to this address. To be asked again for the

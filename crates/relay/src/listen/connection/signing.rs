@@ -14,7 +14,7 @@ impl Connection<'_> {
         if self.shared.signers.are_none() {
             return;
         }
-        let edited: Vec<u8> = edits.slices(&collected.head).flatten().copied().collect();
+        let edited = edits.slices(&collected.head).collect::<Vec<_>>().concat();
         let fields = if admit::is_signed_for(&self.plan.policy, &self.facts()) {
             self.signatures(at, &edited, collected)
         } else {

@@ -1,0 +1,119 @@
+//! The domains that we sign for: whether their records are there.
+
+use std::sync::Arc;
+
+use merpati_auth::dns::Known;
+use merpati_console::health::{Finding, Grade};
+use tokio::task::spawn_blocking;
+
+use super::Bench;
+use crate::domains::{
+    self, SendingDomain, Stage,
+    records::{self, Host, Judgement, Purpose, Record, Standing},
+};
+
+pub(super) async fn check(bench: Bench<'_>) -> Vec<Finding> {
+    let config = Arc::new(bench.config.clone());
+    let read = {
+        let config = Arc::clone(&config);
+        spawn_blocking(move || domains::store(&config).and_then(|store| store.all())).await
+    };
+    let all = match read {
+        Ok(Ok(all)) => all,
+        Ok(Err(why)) => {
+            let words = format!("the keys cannot be read: {why:#}");
+            let fix = "see the file, who may read it, and signing.key_file";
+            return vec![Finding::new("domain", "", Grade::Bad, words).fix(fix)];
+        }
+        Err(_) => return Vec::new(),
+    };
+    if all.is_empty() && bench.sends_by_mx() {
+        let words = "nothing is signed: large receivers put what nobody signs into spam";
+        let fix = "`merpati domain add NAME` for each domain that you send as";
+        return vec![Finding::new("domain", "", Grade::Warning, words).fix(fix)];
+    }
+    let mut findings = Vec::new();
+    for domain in all {
+        let host = Host {
+            hostname: config.server.hostname.clone(),
+            addresses: config.egresses.iter().flat_map(|one| one.addresses.clone()).collect(),
+            takes_mail: config.relay.local_domains.contains(&domain.name),
+        };
+        let mut known = Known::default();
+        let mut seen = Vec::new();
+        for record in records::wanted(&domain, &host) {
+            let judgement = loop {
+                let missing = match records::judge(&known, &record, &host) {
+                    Ok(judgement) => break judgement,
+                    Err(missing) => missing,
+                };
+                for question in missing.into_questions() {
+                    let answer = bench.resolver.look(&question).await;
+                    known.tell(question, answer);
+                }
+            };
+            seen.push((record, judgement));
+        }
+        findings.push(judge(&domain, &seen));
+    }
+    findings
+}
+
+fn judge(domain: &SendingDomain, seen: &[(Record, Judgement)]) -> Finding {
+    let is_off =
+        |judgement: &Judgement| matches!(judgement.standing, Standing::Differs | Standing::Missing);
+    let off: Vec<_> = seen.iter().filter(|(_, judgement)| is_off(judgement)).collect();
+    let breaks = |record: &Record| matches!(&record.purpose, Purpose::Key(_, Stage::Signing, _));
+    let unknown = seen.iter().find(|(_, judgement)| judgement.standing == Standing::Unknown);
+    let signs = domain.keys.iter().any(|key| key.stage == Stage::Signing);
+    let grade = match (off.is_empty(), unknown) {
+        (true, Some(_)) => Grade::Unknown,
+        (true, None) if signs => Grade::Good,
+        (false, _) if off.iter().any(|(record, _)| breaks(record)) => Grade::Bad,
+        (_, _) => Grade::Warning,
+    };
+    let words = match (off.first(), unknown) {
+        (Some((record, judgement)), _) | (None, Some((record, judgement))) => {
+            format!("{} at {}: {}", record.purpose.as_str(), record.name, judgement.words)
+        }
+        (None, None) if signs => "its mail is signed, and all its records are there".to_owned(),
+        (None, None) => "no key of it signs yet".to_owned(),
+    };
+    let finding = Finding::new("domain", domain.name.to_string(), grade, words);
+    if grade == Grade::Good {
+        return finding;
+    }
+    finding.fix(format!("`merpati domain check {}` says all of it", domain.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use merpati_mail::{Domain, Time};
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_signs_without_its_record_is_bad() {
+        let name = Domain::parse("ours.example").unwrap();
+        let mut domain = SendingDomain::new(name, Time::from_secs(1_790_000_000)).unwrap();
+        domain.keys.truncate(1);
+        let seen = |domain: &SendingDomain, standing| {
+            let key = &domain.keys[0];
+            let purpose = Purpose::Key(key.selector.clone(), key.stage, key.kind());
+            let record = Record { purpose, name: "x".to_owned(), value: String::new() };
+            vec![(record, Judgement { standing, words: "words".to_owned() })]
+        };
+        for (stage, standing, want) in [
+            (Stage::Signing, Standing::Good, Grade::Good),
+            (Stage::Signing, Standing::Missing, Grade::Bad),
+            (Stage::Signing, Standing::Unknown, Grade::Unknown),
+            (Stage::New, Standing::Missing, Grade::Warning),
+            (Stage::New, Standing::Good, Grade::Warning),
+        ] {
+            domain.keys[0].stage = stage;
+            let finding = judge(&domain, &seen(&domain, standing));
+            assert_eq!(finding.grade, want, "{finding:?}");
+            assert_eq!(finding.fix.is_none(), want == Grade::Good, "{finding:?}");
+        }
+    }
+}
