@@ -16,7 +16,7 @@ use rustls::{
     server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{PrivateKeyDer, ServerName, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 
 use crate::tls;
 
@@ -155,8 +155,17 @@ pub(crate) fn is_named(key: &CertifiedKey, name: &str) -> bool {
 
 /// Whether the certificate has this name (RFC 9525 §6.3).
 fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
-    let parsed = key.cert.first().and_then(|first| ParsedCertificate::try_from(first).ok());
-    parsed.is_some_and(|parsed| verify_server_name(&parsed, name).is_ok())
+    key.cert.first().is_some_and(|first| has_name(first, name))
+}
+
+fn has_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+    let parsed = ParsedCertificate::try_from(certificate);
+    parsed.is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
+}
+
+/// Whether the certificate has the name of this host.
+pub(crate) fn names(certificate: &CertificateDer<'_>, host: &str) -> bool {
+    ServerName::try_from(host).is_ok_and(|name| has_name(certificate, &name))
 }
 
 fn stamp(path: &Path) -> Option<(SystemTime, u64)> {

@@ -4,7 +4,12 @@
 //! Invariant: made once and kept, so that whoever remembers it meets it again; a certificate is
 //! never there without its key. Not pure: files in the data directory.
 
-use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path};
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use merpati_mail::{Domain, Time};
@@ -45,6 +50,11 @@ pub(crate) fn pair(data_dir: &Path, hostname: &Domain) -> anyhow::Result<Pair> {
     };
     written().with_context(|| format!("cannot write {}", pair.chain.display()))?;
     Ok(pair)
+}
+
+/// Where the certificate is in this data directory, made or not.
+pub(crate) fn chain(data_dir: &Path) -> PathBuf {
+    pair_in(data_dir).chain
 }
 
 /// Says, loudly, which listeners show it.

@@ -20,6 +20,9 @@ use merpati_auth::{
 };
 use serde_json::Value;
 
+/// From where mail leaves, as the commands know it.
+const ADDRESS: &str = "192.0.2.250";
+
 /// A relay whose users write as a.example; all mail goes to the host with the number 2.
 fn relay(net: &Internet, dir: &tempfile::TempDir, more: &[&str]) -> Relay {
     let route = format!("route.all.to=smtp://{}:{}", net.ip(2), net.port);
@@ -34,7 +37,8 @@ fn domain(net: &Internet, dir: &tempfile::TempDir, words: &str, more: &[&str]) -
         format!("dns.servers={}", net.address()),
         "dns.query_wait=250 ms".to_owned(),
         "relay.local_domains=a.example".to_owned(),
-        format!("egress.default.addresses={}", net.ip(250)),
+        // None of loopback: resolvers answer for the names of those themselves.
+        format!("egress.default.addresses={ADDRESS}"),
     ];
     let mut arguments: Vec<&str> = std::iter::once("domain").chain(words.split(' ')).collect();
     for set in sets.iter().map(String::as_str).chain(more.iter().copied()) {
@@ -60,6 +64,8 @@ fn publish(net: &Internet, dir: &tempfile::TempDir) -> Vec<(String, String)> {
         let lines: Vec<String> = own.map(line).collect();
         net.set(name, &lines.iter().map(String::as_str).collect::<Vec<_>>());
     }
+    // The name of the address leads back.
+    net.set("mx.ours.example", &[&format!("A {ADDRESS}")]);
     for record in records.iter().filter(|record| record["for"] == "DKIM") {
         let text = |key: &str| record[key].as_str().unwrap().to_owned();
         texts.push((text("name"), text("value")));
@@ -146,6 +152,58 @@ fn a_new_domain_is_set_up_by_what_the_commands_say() {
     smtp.data("ani@a.example", "u@b.example", endless.as_bytes());
     let content = host.wait_for(5).pop().unwrap().content;
     assert!(content.contains("X-Y") && !content.contains("DKIM-Signature"), "{}", content.len());
+}
+
+#[test]
+fn the_records_of_the_host_are_told_and_looked_at_too() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(data_dir(&dir)).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["mx.ours.example".to_owned()]).unwrap();
+    let certificate = dir.path().join("mx.pem");
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(dir.path().join("mx.key"), made.signing_key.serialize_pem()).unwrap();
+    let listener = [
+        "listener.mx.kind=relay".to_owned(),
+        "listener.mx.listen=127.0.0.1:0".to_owned(),
+        "listener.mx.tls=starttls".to_owned(),
+        "route.all.to=mx".to_owned(),
+        format!("listener.mx.tls_certificate={}", certificate.display()),
+        format!("listener.mx.tls_key={}", dir.path().join("mx.key").display()),
+    ];
+    let listener: Vec<&str> = listener.iter().map(String::as_str).collect();
+    let (said, went_well) = domain(&net, &dir, "add a.example", &listener);
+    assert!(went_well && said.contains("reverse-path (MAIL FROM) in a.example"), "{said}");
+    assert!(said.contains("\n; PTR, at who gave you the address: 250.2.0.192.in-addr.arpa."), "{said}");
+    let (said, went_well) = domain(&net, &dir, "zone a.example --tlsa", &[]);
+    assert!(!went_well && said.contains("no listener"), "{said}");
+    let words = "zone a.example --tlsa --dmarc quarantine";
+    let (said, went_well) = domain(&net, &dir, words, &listener);
+    assert!(went_well && said.contains("p=quarantine;"), "{said}");
+    let (_, tlsa) = said.split_once("_25._tcp.mx.ours.example. 3600 IN TLSA ").expect(&said);
+    let tlsa = format!("TLSA {}", tlsa.lines().next().unwrap());
+    let check = |want: bool, words: &[&str]| {
+        let (said, went_well) = domain(&net, &dir, "check a.example", &listener);
+        assert!(went_well == want && words.iter().all(|it| said.contains(it)), "{words:?} {said}");
+    };
+    check(false, &["ask who gave you", "others then tell when TLS"]);
+    publish(&net, &dir);
+    let (said, went_well) = domain(&net, &dir, "check a.example", &listener);
+    assert!(went_well && said.contains("EHLO says mx.ours.example"), "{said}");
+    // What nobody asked for is not missed.
+    assert!(!said.contains("TLSA") && !said.contains("MTA-STS"), "{said}");
+    let tlsa_name = "_25._tcp.mx.ours.example";
+    net.set(tlsa_name, &[&tlsa]);
+    net.set("_mta-sts.a.example", &["TXT v=STSv1; id=1"]);
+    check(true, &["it fits the certificate", "https://mta-sts.a.example/.well-known/mta-sts.txt"]);
+    net.set(tlsa_name, &[&tlsa.replace("3 1 1", "2 1 1")]);
+    check(false, &["it does not fit the certificate: who goes by DANE does not deliver"]);
+    net.set(tlsa_name, &["TLSA SERVFAIL"]);
+    check(false, &["who goes by DANE waits"]);
+    net.set(tlsa_name, &[""; 0]);
+    net.set("a.example", &["TXT v=spf1 a:other.example -all", "MX 10 mx.ours.example"]);
+    net.set("other.example", &["A 192.0.2.1"]);
+    let instead = format!("publish instead: v=spf1 ip4:{ADDRESS} a:other.example -all");
+    check(false, &[&instead, "1 of 10 look-ups"]);
 }
 
 #[test]

@@ -5,32 +5,29 @@
 //! runs, the next start does.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     process::ExitCode,
-    sync::Arc,
-    time::Duration,
 };
 
 use clap::{Args, Subcommand, ValueEnum};
-use merpati_auth::dns::{Answer, Known};
+use merpati_auth::dmarc;
 use merpati_mail::{Domain, Time};
 use serde_json::json;
-use tokio::time::timeout;
 
 use super::{
     ConfigArguments, Failure, Format, FormatArguments, client::Client, config_commands::load,
     output::Output,
 };
 use crate::{
-    clock::Clock,
     config::Config,
     domains::{
         self, Key, SendingDomain, Stage, Store,
-        records::{self, Host, Judgement, Purpose, Record, Standing},
-        stages::{self, Look, Step},
+        judge::{Judgement, Standing},
+        look::{self, Resolvers, Seen},
+        records::{self, Choices, Host, Purpose, Record},
+        rotation,
+        tlsa::Shown,
     },
-    resolve::{Options as ResolverOptions, Resolver},
 };
 
 #[derive(Debug, Subcommand)]
@@ -53,6 +50,8 @@ pub(super) enum DomainCommand {
     Records {
         #[command(flatten)]
         which: Which,
+        #[command(flatten)]
+        chosen: Chosen,
         /// A table for people, JSON, or lines for a zone file.
         #[arg(short = 'o', long = "output", value_enum, default_value_t = RecordsFormat::Table)]
         format: RecordsFormat,
@@ -69,6 +68,8 @@ pub(super) enum DomainCommand {
     Zone {
         #[command(flatten)]
         which: Which,
+        #[command(flatten)]
+        chosen: Chosen,
     },
 }
 
@@ -79,6 +80,37 @@ pub(super) struct Which {
     domain: Domain,
     #[command(flatten)]
     from: ConfigArguments,
+}
+
+/// What the operator chooses of the records.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct Chosen {
+    /// How far you are with DMARC: what receivers are to do with mail that only claims to be
+    /// yours. Go on when `domain check` says so.
+    #[arg(long, value_enum, default_value_t = DmarcPolicy::None)]
+    dmarc: DmarcPolicy,
+    /// Also the record of the certificate that the host shows (DANE). Only if the zone of the host
+    /// is signed by DNSSEC; whenever the key of the certificate changes, it must change first.
+    #[arg(long)]
+    tlsa: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum DmarcPolicy {
+    None,
+    Quarantine,
+    Reject,
+}
+
+impl Chosen {
+    const fn choices(self) -> Choices {
+        let dmarc = match self.dmarc {
+            DmarcPolicy::None => dmarc::Policy::None,
+            DmarcPolicy::Quarantine => dmarc::Policy::Quarantine,
+            DmarcPolicy::Reject => dmarc::Policy::Reject,
+        };
+        Choices { dmarc, tlsa: self.tlsa }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -109,9 +141,11 @@ pub(super) fn run(
         DomainCommand::Add { which } => add(which, client, output),
         DomainCommand::Check(arguments) => check(arguments, client, output),
         DomainCommand::Ls { from, format } => ls(&load(from)?, format.format, output),
-        DomainCommand::Records { which, format } => show(which, *format, output),
+        DomainCommand::Records { which, chosen, format } => show(which, (*chosen, *format), output),
         DomainCommand::Rotate { which, force } => rotate(which, *force, client, output),
-        DomainCommand::Zone { which } => show(which, RecordsFormat::Zone, output),
+        DomainCommand::Zone { which, chosen } => {
+            show(which, (*chosen, RecordsFormat::Zone), output)
+        }
     }
 }
 
@@ -136,11 +170,7 @@ impl Desk {
     }
 
     fn host(&self, domain: &Domain) -> Host {
-        Host {
-            hostname: self.config.server.hostname.clone(),
-            addresses: self.config.egresses.iter().flat_map(|one| one.addresses.clone()).collect(),
-            takes_mail: self.config.relay.local_domains.contains(domain),
-        }
+        Host::of(&self.config, domain)
     }
 
     /// Has the relay read the files again; says so where that is still to be done.
@@ -177,8 +207,15 @@ fn add(which: &Which, client: &Client, output: &mut Output) -> Result<ExitCode, 
         "Keys were made for {name}. Publish these records where its DNS is kept:"
     ))?;
     output.line("")?;
-    output.octets(records::zone(&records::wanted(&domain, &desk.host(name))).as_bytes())?;
+    let host = desk.host(name);
+    let wanted = records::wanted(&domain, &host, Choices::default());
+    output.octets(records::zone(&wanted).as_bytes())?;
     output.line("")?;
+    let bounces = if host.takes_mail { "to this relay" } else { "to where its mailboxes are" };
+    output.line(&format!(
+        "Let your programs send with a reverse-path (MAIL FROM) in {name} too: SPF then speaks for \
+         it, and bounces come {bounces}."
+    ))?;
     output.line(&format!(
         "Then `merpati domain check {name}`: it says what is missing, and lets the keys sign."
     ))?;
@@ -206,8 +243,7 @@ fn rotate(
     desk.store.keep(&domain).map_err(|why| unable(&why))?;
     drop(lock);
     let is_new = |record: &Record| matches!(record.purpose, Purpose::Key(_, Stage::New, _));
-    let all = records::wanted(&domain, &desk.host(&domain.name));
-    let new: Vec<Record> = all.into_iter().filter(is_new).collect();
+    let new: Vec<Record> = records::keys(&domain).filter(is_new).collect();
     output.line("New keys were made. Publish these records beside the others:")?;
     output.line("")?;
     output.octets(records::zone(&new).as_bytes())?;
@@ -220,10 +256,23 @@ fn rotate(
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(which: &Which, format: RecordsFormat, output: &mut Output) -> Result<ExitCode, Failure> {
+fn show(
+    which: &Which,
+    (chosen, format): (Chosen, RecordsFormat),
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
     let desk = Desk::open(&which.from)?;
     let domain = desk.domain(&which.domain)?;
-    let all = records::wanted(&domain, &desk.host(&domain.name));
+    let host = desk.host(&domain.name);
+    if chosen.tlsa && host.shown.record().is_none() {
+        let why = match host.shown {
+            Shown::Chain(_) => "the certificate cannot be understood".to_owned(),
+            Shown::Nothing => "no listener of kind relay has tls = \"starttls\"".to_owned(),
+            Shown::Unread(why) => why,
+        };
+        return Err(Failure::Other(format!("there is no TLSA record to publish: {why}")));
+    }
+    let all = records::wanted(&domain, &host, chosen.choices());
     match format {
         RecordsFormat::Json => {
             let list: Vec<_> = all.iter().map(as_json).collect();
@@ -232,7 +281,7 @@ fn show(which: &Which, format: RecordsFormat, output: &mut Output) -> Result<Exi
         }
         RecordsFormat::Table => {
             let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-            output.table(&["FOR", "TYPE", "NAME", "VALUE"], &rows)?;
+            output.long_table(&["FOR", "TYPE", "NAME", "VALUE"], &rows)?;
         }
         RecordsFormat::Zone => output.octets(records::zone(&all).as_bytes())?,
     }
@@ -289,9 +338,6 @@ fn key_rows(domain: &SendingDomain) -> Vec<Vec<String>> {
     domain.keys.iter().map(row).collect()
 }
 
-/// What one resolver says of each record.
-type Seen = Vec<(Record, Judgement)>;
-
 fn check(
     arguments: &CheckArguments,
     client: &Client,
@@ -300,18 +346,18 @@ fn check(
     let desk = Desk::open(&arguments.which.from)?;
     let domain = desk.domain(&arguments.which.domain)?;
     let host = desk.host(&domain.name);
-    let wanted = records::wanted(&domain, &host);
+    let mut wanted = records::wanted(&domain, &host, Choices::default());
+    wanted.extend(records::watched(&domain, &host));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| unable(&why.into()))?;
-    let mut by_resolver: Vec<(String, Seen)> = Vec::new();
-    for (name, resolver) in resolvers(&desk.config, &arguments.resolvers)? {
-        by_resolver.push((name, runtime.block_on(ask(&resolver, &wanted, &host))));
-    }
+    let resolvers = Resolvers::of(&desk.config, &arguments.resolvers);
+    let resolvers = resolvers.map_err(|why| unable(&why))?;
+    let by_resolver = runtime.block_on(resolvers.look(&wanted, &host));
     tell(arguments.format.format, &domain, &by_resolver, output)?;
     // Others may have changed it meanwhile.
     let lock = desk.store.lock().map_err(|why| unable(&why))?;
     let mut domain = desk.domain(&domain.name)?;
-    let moved = advance(&mut domain, &by_resolver);
+    let moved = rotation::advance(&mut domain, &look::seen_by_all(&by_resolver), now());
     if !moved.is_empty() {
         desk.store.keep(&domain).map_err(|why| unable(&why))?;
         for line in &moved {
@@ -325,47 +371,6 @@ fn check(
         seen.iter().all(|(_, judgement)| judgement.standing == Standing::Good)
     };
     Ok(ExitCode::from(u8::from(!by_resolver.iter().all(is_good))))
-}
-
-/// Those of the configuration, then those that are named.
-fn resolvers(config: &Config, named: &[SocketAddr]) -> Result<Vec<(String, Resolver)>, Failure> {
-    let mut all = Vec::new();
-    let groups =
-        std::iter::once(config.dns.servers.clone()).chain(named.iter().map(|one| vec![*one]));
-    for servers in groups {
-        let name = match servers.as_slice() {
-            [] => "the system's".to_owned(),
-            servers => servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-        };
-        let options = ResolverOptions {
-            servers,
-            query_wait: config.dns.query_wait,
-            validate: config.dns.validate,
-            ..ResolverOptions::default()
-        };
-        let clock = Arc::new(Clock::start(Time::EPOCH));
-        all.push((name, Resolver::new(options, clock).map_err(|why| unable(&why))?));
-    }
-    Ok(all)
-}
-
-async fn ask(resolver: &Resolver, wanted: &[Record], host: &Host) -> Seen {
-    let mut known = Known::default();
-    let mut seen = Vec::new();
-    for record in wanted {
-        let judgement = loop {
-            let missing = match records::judge(&known, record, host) {
-                Ok(judgement) => break judgement,
-                Err(missing) => missing,
-            };
-            for question in missing.into_questions() {
-                let answer = timeout(ANSWER_WAIT, resolver.look(&question)).await;
-                known.tell(question, answer.unwrap_or(Answer::Unknown));
-            }
-        };
-        seen.push((record.clone(), judgement));
-    }
-    seen
 }
 
 fn tell(
@@ -389,7 +394,7 @@ fn tell(
             Format::Table => {
                 output.line(&format!("{} as {resolver} sees it:", domain.name))?;
                 let rows: Vec<Vec<String>> = seen.iter().map(judged_row).collect();
-                output.table(&["FOR", "NAME", "STANDING", "WHAT TO DO"], &rows)?;
+                output.long_table(&["FOR", "NAME", "STANDING", "WHAT TO DO"], &rows)?;
                 output.line("")?;
             }
         }
@@ -400,58 +405,17 @@ fn tell(
 fn judged_row((record, judgement): &(Record, Judgement)) -> Vec<String> {
     let purpose = match &record.purpose {
         Purpose::Key(_, stage, _) => format!("DKIM ({})", stage.as_str()),
-        other @ (Purpose::Dmarc | Purpose::Mx | Purpose::Spf) => other.as_str().to_owned(),
+        other @ (Purpose::Dmarc
+        | Purpose::MtaSts
+        | Purpose::Mx
+        | Purpose::Ptr(_)
+        | Purpose::ReturnPath
+        | Purpose::Spf
+        | Purpose::TlsRpt
+        | Purpose::Tlsa) => other.as_str().to_owned(),
     };
     let Judgement { standing, words } = judgement;
     vec![purpose, record.name.clone(), standing.as_str().to_owned(), words.clone()]
-}
-
-/// Moves keys to their next stage by what was seen; a line for each that moved.
-fn advance(domain: &mut SendingDomain, by_resolver: &[(String, Seen)]) -> Vec<String> {
-    let is_good = |selector: &str| {
-        by_resolver.iter().all(|(_, seen)| {
-            seen.iter().any(|(record, judgement)| {
-                let is_it = matches!(&record.purpose, Purpose::Key(it, _, _) if it == selector);
-                is_it && judgement.standing == Standing::Good
-            })
-        })
-    };
-    // The newest key of each kind that is seen and not retired.
-    let mut newest: BTreeMap<&'static str, String> = BTreeMap::new();
-    for key in domain.keys.iter().filter(|key| key.stage != Stage::Retired) {
-        if is_good(&key.selector) {
-            newest.insert(key.kind().as_str(), key.selector.clone());
-        }
-    }
-    let (at, mut lines) = (now(), Vec::new());
-    domain.keys.retain_mut(|key| {
-        let look = Look {
-            stage: key.stage,
-            since: key.since,
-            is_seen: is_good(&key.selector),
-            has_successor: newest.get(key.kind().as_str()).is_some_and(|it| *it != key.selector),
-        };
-        let name = format!("{}._domainkey.{}", key.selector, domain.name);
-        match stages::step(&look, at) {
-            Step::Forget => {
-                lines.push(format!("{name} is done with: withdraw its record"));
-                false
-            }
-            Step::Move(stage) => {
-                (key.stage, key.since) = (stage, at);
-                lines.push(match stage {
-                    Stage::Retired => {
-                        let days = stages::RETIRED_FOR.as_secs() / 86_400;
-                        format!("{name} signs no more; leave its record for {days} days")
-                    }
-                    Stage::New | Stage::Signing => format!("{name} signs from now on"),
-                });
-                true
-            }
-            Step::Stay => true,
-        }
-    });
-    lines
 }
 
 fn now() -> Time {
@@ -471,5 +435,3 @@ fn unable(why: &anyhow::Error) -> Failure {
 }
 
 const DNS_PORT: u16 = 53;
-/// How long one question may take.
-const ANSWER_WAIT: Duration = Duration::from_secs(15);

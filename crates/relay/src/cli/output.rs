@@ -55,12 +55,26 @@ impl Output {
     /// Writes columns as wide as they must be, under headings if there are any; control characters
     /// from mail never reach the terminal.
     pub(super) fn table(&mut self, headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        self.columns(headings, rows, harmless)
+    }
+
+    /// The same with cells at their full length, for what is copied from them.
+    pub(super) fn long_table(&mut self, headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        self.columns(headings, rows, harmless_line)
+    }
+
+    fn columns(
+        &mut self,
+        headings: &[&str],
+        rows: &[Vec<String>],
+        shown: fn(&str) -> String,
+    ) -> io::Result<()> {
         let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
         let headed = (!headings.is_empty()).then_some(headings);
         let rows: Vec<Vec<String>> = headed
             .into_iter()
             .chain(rows.iter().cloned())
-            .map(|row| row.iter().map(|cell| harmless(cell)).collect())
+            .map(|row| row.iter().map(|cell| shown(cell)).collect())
             .collect();
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {

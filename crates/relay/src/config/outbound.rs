@@ -103,6 +103,9 @@ section! {
         /// A file with a key of yours, 64 hexadecimal digits, under which the private keys are kept
         /// in the data directory. `off`: they are kept as they are, readable by the relay alone.
         key_file: Option<PathBuf> = Default::Value("off");
+        /// Resolvers to ask beside those of `dns.servers`, each by itself: a key signs when all of
+        /// them show its record. Good ones are far away, as those are who check signatures.
+        resolvers: Vec<SocketAddr> = Default::Value("");
         /// As which domain of `merpati domain` mail of strangers is sealed behind the chain of
         /// those who forwarded it (ARC, RFC 8617), once it was looked at who sent it: so that where
         /// it goes on to somebody can see what SPF and DKIM said here. `off`: nothing is sealed.

@@ -5,9 +5,15 @@
 //! decided in [`stages`]. Not pure: files.
 
 mod file;
+mod host;
+pub mod judge;
+pub mod look;
 pub mod records;
+pub mod rotation;
 mod seal;
+mod spf;
 pub mod stages;
+pub mod tlsa;
 
 use std::{
     collections::BTreeMap,
@@ -366,7 +372,8 @@ mod tests {
             with("new.ours.example", Stage::New),
             with("shop.ours.example", Stage::Signing),
         ];
-        let options = Signing { lifetime: None, key_file: None, seal_as: None };
+        let options =
+            Signing { lifetime: None, key_file: None, resolvers: Vec::new(), seal_as: None };
         let signers = Signers::of(domains, &options);
         for (author, want) in [
             ("ours.example", Some("ours.example")),

@@ -1,27 +1,37 @@
-//! The records of a domain: which are to be published, and what DNS says in their place.
+//! The records of a domain and of its host: which are to be published, and how they are written.
 //!
-//! Invariant: what could not be asked is never called missing. Pure.
+//! Pure. What DNS says in their place is judged in [`super::judge`].
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use merpati_auth::{
-    KeyKind, check_key_record, dmarc,
-    dns::{Answer, Known, Missing, Question},
-    spf::{self, Client, SpfResult},
-};
+use merpati_auth::{KeyKind, dmarc};
+use merpati_flow::admit::lists;
 use merpati_mail::Domain;
 
-use super::{SendingDomain, Stage};
+use super::{SendingDomain, Stage, tlsa::Shown};
 
 /// What is known of the host.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// Its name.
     pub hostname: Domain,
-    /// The addresses that mail leaves from; empty where the system chooses.
-    pub addresses: Vec<IpAddr>,
+    /// From where mail leaves; empty where the system chooses.
+    pub leaves: Vec<Leaving>,
+    /// What is said in EHLO where the system chooses.
+    pub hello: Domain,
     /// Whether mail for the domain comes to it.
     pub takes_mail: bool,
+    /// The certificate that it shows to who delivers.
+    pub shown: Shown,
+}
+
+/// From where mail leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// The address.
+    pub address: IpAddr,
+    /// What is said in EHLO there.
+    pub hello: Domain,
 }
 
 /// A record that is to be there.
@@ -31,7 +41,8 @@ pub struct Record {
     pub purpose: Purpose,
     /// Its name, without a dot at its end.
     pub name: String,
-    /// What it says: a text, or preference and host.
+    /// What it says: a text, preference and host, a name, or numbers; empty where it is only looked
+    /// at.
     pub value: String,
 }
 
@@ -42,10 +53,20 @@ pub enum Purpose {
     Dmarc,
     /// A key, by its selector, what becomes of it, and its kind.
     Key(String, Stage, KeyKind),
+    /// That who delivers must use TLS, by a policy on the web.
+    MtaSts,
     /// Where mail for the domain goes.
     Mx,
+    /// The name of an address that mail leaves from. Who gives the address publishes it.
+    Ptr(IpAddr),
+    /// Where reports of failures go, where the domain gets its mail elsewhere.
+    ReturnPath,
     /// Who may send for the domain.
     Spf,
+    /// Where others report that TLS with us fails.
+    TlsRpt,
+    /// Which certificate the host shows.
+    Tlsa,
 }
 
 impl Purpose {
@@ -54,61 +75,154 @@ impl Purpose {
         match self {
             Self::Dmarc => "DMARC",
             Self::Key(..) => "DKIM",
+            Self::MtaSts => "MTA-STS",
             Self::Mx => "MX",
+            Self::Ptr(_) => "PTR",
+            Self::ReturnPath => "return-path",
             Self::Spf => "SPF",
+            Self::TlsRpt => "TLS-RPT",
+            Self::Tlsa => "TLSA",
         }
     }
 
     /// The type of the record.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Dmarc | Self::Key(..) | Self::Spf => "TXT",
-            Self::Mx => "MX",
+            Self::Dmarc | Self::Key(..) | Self::MtaSts | Self::Spf | Self::TlsRpt => "TXT",
+            Self::Mx | Self::ReturnPath => "MX",
+            Self::Ptr(_) => "PTR",
+            Self::Tlsa => "TLSA",
         }
     }
 }
 
-/// The records that a domain is to have.
-pub fn wanted(domain: &SendingDomain, host: &Host) -> Vec<Record> {
+/// What the operator chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choices {
+    /// How far he is with DMARC.
+    pub dmarc: dmarc::Policy,
+    /// Whether who delivers is told by DANE which certificate the host shows.
+    pub tlsa: bool,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Self { dmarc: dmarc::Policy::None, tlsa: false }
+    }
+}
+
+/// The records that a domain and its host are to have.
+pub fn wanted(domain: &SendingDomain, host: &Host, choices: Choices) -> Vec<Record> {
     let name = domain.name.to_string();
-    let mut records = Vec::new();
-    let mut spf = String::from("v=spf1");
-    for address in &host.addresses {
-        let family = if address.is_ipv4() { "ip4" } else { "ip6" };
-        // A string takes anything.
-        write!(spf, " {family}:{address}").ok();
-    }
-    if host.addresses.is_empty() {
-        write!(spf, " a:{}", host.hostname).ok();
-    }
-    spf.push_str(" ~all");
-    records.push(Record { purpose: Purpose::Spf, name: name.clone(), value: spf });
-    records.extend(domain.keys.iter().map(|key| Record {
-        purpose: Purpose::Key(key.selector.clone(), key.stage, key.kind()),
-        name: format!("{}._domainkey.{name}", key.selector),
-        value: key.record(),
-    }));
+    let addresses: Vec<IpAddr> = host.leaves.iter().map(|leaving| leaving.address).collect();
+    let terms = spf_terms(&addresses, host).join(" ");
+    let mut records = vec![Record {
+        purpose: Purpose::Spf,
+        name: name.clone(),
+        value: format!("v=spf1 {terms} ~all"),
+    }];
+    records.extend(keys(domain));
+    let policy = match choices.dmarc {
+        dmarc::Policy::None => "none",
+        dmarc::Policy::Quarantine => "quarantine",
+        dmarc::Policy::Reject => "reject",
+    };
     records.push(Record {
         purpose: Purpose::Dmarc,
         name: format!("_dmarc.{name}"),
-        value: format!("v=DMARC1; p=none; rua=mailto:postmaster@{name}"),
+        value: format!("v=DMARC1; p={policy}; rua=mailto:postmaster@{name}"),
     });
     if host.takes_mail {
         let value = format!("10 {}", host.hostname);
-        records.push(Record { purpose: Purpose::Mx, name, value });
+        records.push(Record { purpose: Purpose::Mx, name: name.clone(), value });
+        records.push(Record {
+            purpose: Purpose::TlsRpt,
+            name: format!("_smtp._tls.{name}"),
+            value: format!("v=TLSRPTv1; rua=mailto:postmaster@{name}"),
+        });
     }
+    if choices.tlsa {
+        let of_host = |value| Record { purpose: Purpose::Tlsa, name: tlsa_name(host), value };
+        records.extend(host.shown.record().map(of_host));
+    }
+    records.extend(names(host));
     records
 }
 
-/// The lines of a zone file (RFC 1035 §5); texts in strings of 255 octets at most.
+/// What is looked at in the DNS beside what is [`wanted`]; where it is not there, it is not missed.
+pub fn watched(domain: &SendingDomain, host: &Host) -> Vec<Record> {
+    let name = domain.name.to_string();
+    let only_seen = |purpose, name| Record { purpose, name, value: String::new() };
+    if !host.takes_mail {
+        return vec![only_seen(Purpose::ReturnPath, name)];
+    }
+    vec![
+        only_seen(Purpose::MtaSts, format!("_mta-sts.{name}")),
+        only_seen(Purpose::Tlsa, tlsa_name(host)),
+    ]
+}
+
+/// The records of the keys.
+pub fn keys(domain: &SendingDomain) -> impl Iterator<Item = Record> {
+    domain.keys.iter().map(|key| Record {
+        purpose: Purpose::Key(key.selector.clone(), key.stage, key.kind()),
+        name: format!("{}._domainkey.{}", key.selector, domain.name),
+        value: key.record(),
+    })
+}
+
+/// The names of the addresses that mail leaves from.
+pub fn names(host: &Host) -> impl Iterator<Item = Record> {
+    host.leaves.iter().filter_map(|Leaving { address, hello }| {
+        let name = lists::reverse_name(*address)?.to_string();
+        Some(Record { purpose: Purpose::Ptr(*address), name, value: hello.to_string() })
+    })
+}
+
+fn tlsa_name(host: &Host) -> String {
+    format!("_25._tcp.{}", host.hostname)
+}
+
+/// What an SPF record needs so that these addresses may send; where the system chooses, those of
+/// the host.
+pub(super) fn spf_terms(addresses: &[IpAddr], host: &Host) -> Vec<String> {
+    if addresses.is_empty() {
+        return vec![format!("a:{}", host.hostname)];
+    }
+    let term = |address: &IpAddr| {
+        let family = if address.is_ipv4() { "ip4" } else { "ip6" };
+        format!("{family}:{address}")
+    };
+    addresses.iter().map(term).collect()
+}
+
+/// The lines of a zone file (RFC 1035 §5); texts in strings of 255 octets at most. What stands in
+/// other zones is a comment.
 pub fn zone(records: &[Record]) -> String {
     let mut zone = String::new();
     for Record { purpose, name, value } in records {
-        let data = match purpose.kind() {
-            "MX" => format!("{value}."),
-            _ => strings(value),
+        let data = match purpose {
+            Purpose::Mx | Purpose::Ptr(_) | Purpose::ReturnPath => format!("{value}."),
+            Purpose::Tlsa => value.clone(),
+            Purpose::Dmarc
+            | Purpose::Key(..)
+            | Purpose::MtaSts
+            | Purpose::Spf
+            | Purpose::TlsRpt => strings(value),
         };
-        writeln!(zone, "{name}. 3600 IN {} {data}", purpose.kind()).ok();
+        let before = match purpose {
+            Purpose::Ptr(_) => "; PTR, at who gave you the address: ",
+            Purpose::Tlsa => "; TLSA, only if the zone of this name is signed (DNSSEC):\n",
+            Purpose::Dmarc
+            | Purpose::Key(..)
+            | Purpose::MtaSts
+            | Purpose::Mx
+            | Purpose::ReturnPath
+            | Purpose::Spf
+            | Purpose::TlsRpt => "",
+        };
+        // A string takes anything.
+        writeln!(zone, "{before}{name}. 3600 IN {} {data}", purpose.kind()).ok();
     }
     zone
 }
@@ -119,200 +233,28 @@ fn strings(value: &str) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// How a record stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is there, and says something else.
-    Differs,
-    /// It is as it should be.
-    Good,
-    /// It is not there.
-    Missing,
-    /// The DNS did not say.
-    Unknown,
-}
-
-impl Standing {
-    /// In a word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Differs => "differs",
-            Self::Good => "good",
-            Self::Missing => "missing",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// What DNS says of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
-    /// How it stands.
-    pub standing: Standing,
-    /// What that means, and what to do, in words; empty where nothing is to be done or said.
-    pub words: String,
-}
-
-impl Judgement {
-    fn new(standing: Standing, words: impl Into<String>) -> Self {
-        Self { standing, words: words.into() }
-    }
-}
-
-/// What DNS says of a record that is wanted.
-pub fn judge(known: &Known, record: &Record, host: &Host) -> Result<Judgement, Missing> {
-    match &record.purpose {
-        Purpose::Dmarc => judge_dmarc(known, record),
-        Purpose::Key(_, stage, kind) => judge_key(known, record, (*stage, *kind)),
-        Purpose::Mx => judge_mx(known, record, host),
-        Purpose::Spf => judge_spf(known, record, host),
-    }
-}
-
-fn judge_key(
-    known: &Known,
-    record: &Record,
-    (stage, kind): (Stage, KeyKind),
-) -> Result<Judgement, Missing> {
-    let answer = known.get(Question::Txt(record.name.to_lowercase()))?;
-    let texts = match answer {
-        Answer::Texts(texts) => texts,
-        Answer::Unknown => return Ok(Judgement::new(Standing::Unknown, "the DNS does not answer")),
-        Answer::Addresses(_)
-        | Answer::Exchanges(_)
-        | Answer::Names(_)
-        | Answer::NoName
-        | Answer::Nothing => {
-            let words = match stage {
-                Stage::New => "publish it; the key signs when it is seen",
-                Stage::Signing => "publish it now: what is signed with this key cannot be proven",
-                Stage::Retired => "put it back: mail that it signed may still be under way",
-            };
-            return Ok(Judgement::new(Standing::Missing, words));
-        }
-    };
-    let public = |text: &str| {
-        let value = text.split(';').find_map(|tag| tag.trim().strip_prefix("p="));
-        value.map(|value| value.split_ascii_whitespace().collect::<String>())
-    };
-    let ours = public(&record.value);
-    let is_ours = |text: &Vec<u8>| public(&String::from_utf8_lossy(text)) == ours;
-    let mut published = texts.iter().filter(|text| is_ours(text));
-    let unusable = published.find_map(|text| check_key_record(text, &record.name, kind).err());
-    Ok(if let Some(why) = unusable {
-        Judgement::new(Standing::Differs, format!("receivers cannot use it: {why}"))
-    } else if texts.iter().all(is_ours) {
-        Judgement::new(Standing::Good, "")
-    } else if texts.iter().any(is_ours) {
-        Judgement::new(Standing::Differs, "there are several records; leave only this one")
-    } else {
-        Judgement::new(Standing::Differs, "the key there is another; replace it")
-    })
-}
-
-fn judge_spf(known: &Known, record: &Record, host: &Host) -> Result<Judgement, Missing> {
-    let receiver = host.hostname.to_string();
-    let mut addresses = host.addresses.clone();
-    if addresses.is_empty()
-        && let Answer::Addresses(found) = known.get(Question::A(receiver.to_lowercase()))?
-    {
-        addresses.clone_from(found);
-    }
-    let sender = format!("postmaster@{}", record.name);
-    let mut worst: Option<(IpAddr, spf::SpfFinding)> = None;
-    for address in addresses {
-        let client = Client { address, helo: &receiver, receiver: &receiver, now: 0 };
-        let finding = spf::check(known, &client, Some(&sender))?;
-        let is_worse = |(_, other): &(IpAddr, spf::SpfFinding)| other.result == SpfResult::Pass;
-        if worst.as_ref().is_none_or(is_worse) {
-            worst = Some((address, finding));
-        }
-    }
-    let Some((address, finding)) = worst else {
-        let words = format!("{receiver} has no address, so nobody knows from where mail leaves");
-        return Ok(Judgement::new(Standing::Unknown, words));
-    };
-    let terms = format!("{} of {} look-ups", finding.terms, spf::TERMS_MAX);
-    let why = finding.why.unwrap_or_default();
-    Ok(match finding.result {
-        SpfResult::Pass => Judgement::new(Standing::Good, terms),
-        SpfResult::None => Judgement::new(Standing::Missing, "publish it"),
-        SpfResult::TempError => Judgement::new(Standing::Unknown, why),
-        SpfResult::PermError => {
-            Judgement::new(Standing::Differs, format!("receivers cannot use it: {why}"))
-        }
-        SpfResult::Fail | SpfResult::Neutral | SpfResult::SoftFail => {
-            let words = format!("it does not let {address} send ({terms}); add it");
-            Judgement::new(Standing::Differs, words)
-        }
-    })
-}
-
-fn judge_dmarc(known: &Known, record: &Record) -> Result<Judgement, Missing> {
-    let author = record.name.strip_prefix("_dmarc.").unwrap_or(&record.name);
-    let findings = dmarc::check(known, &[author.to_lowercase()], &[])?;
-    let Some(finding) = findings.into_iter().next() else {
-        return Ok(Judgement::new(Standing::Unknown, ""));
-    };
-    Ok(match (finding.result, finding.published_by) {
-        (dmarc::DmarcResult::TempError, _) => {
-            Judgement::new(Standing::Unknown, finding.why.unwrap_or_default())
-        }
-        (_, None) => Judgement::new(Standing::Missing, "publish it; nothing is refused by p=none"),
-        (_, Some(by)) => {
-            let next = match finding.policy {
-                dmarc::Policy::None => {
-                    "p=none: when its reports show only mail of yours, go on to p=quarantine"
-                }
-                dmarc::Policy::Quarantine => {
-                    "p=quarantine: when nothing of yours is lost, go on to p=reject"
-                }
-                dmarc::Policy::Reject => "p=reject: nobody can write as you",
-            };
-            let of = if by == author { String::new() } else { format!(" (that of {by})") };
-            Judgement::new(Standing::Good, format!("{next}{of}"))
-        }
-    })
-}
-
-fn judge_mx(known: &Known, record: &Record, host: &Host) -> Result<Judgement, Missing> {
-    let hostname = host.hostname.to_string();
-    Ok(match known.get(Question::Mx(record.name.to_lowercase()))? {
-        Answer::Exchanges(hosts) if hosts.iter().any(|(_, name)| *name == hostname) => {
-            Judgement::new(Standing::Good, "")
-        }
-        Answer::Exchanges(hosts) => {
-            let names: Vec<_> = hosts.iter().map(|(_, name)| name.as_str()).collect();
-            let words = format!("mail for the domain goes to {}", names.join(", "));
-            Judgement::new(Standing::Differs, words)
-        }
-        Answer::Unknown => Judgement::new(Standing::Unknown, "the DNS does not answer"),
-        Answer::Addresses(_)
-        | Answer::Names(_)
-        | Answer::NoName
-        | Answer::Nothing
-        | Answer::Texts(_) => {
-            Judgement::new(Standing::Missing, "publish it, or no mail comes here")
-        }
-    })
-}
-
 /// Octets of one string of a text (RFC 1035 §3.3).
 const STRING_OCTETS_MAX: usize = 255;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use merpati_mail::Time;
 
     use super::*;
 
-    fn setting() -> (SendingDomain, Host) {
+    /// A domain with a pair of keys, and a host that takes mail for it and has two addresses.
+    pub(in super::super) fn setting() -> (SendingDomain, Host) {
         let name = Domain::parse("ours.example").unwrap();
         let domain = SendingDomain::new(name, Time::from_secs(1_790_000_000)).unwrap();
+        let hostname = Domain::parse("mx.ours.example").unwrap();
+        let leaving =
+            |address: &str| Leaving { address: address.parse().unwrap(), hello: hostname.clone() };
         let host = Host {
-            hostname: Domain::parse("mx.ours.example").unwrap(),
-            addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            leaves: vec![leaving("192.0.2.1"), leaving("2001:db8::1")],
+            hello: hostname.clone(),
+            hostname: hostname.clone(),
             takes_mail: true,
+            shown: Shown::Nothing,
         };
         (domain, host)
     }
@@ -320,86 +262,59 @@ mod tests {
     #[test]
     fn the_records_are_the_exact_ones() {
         let (domain, host) = setting();
-        let records = wanted(&domain, &host);
+        let records = wanted(&domain, &host, Choices::default());
         let shown: Vec<_> =
             records.iter().map(|one| format!("{} {}", one.purpose.as_str(), one.name)).collect();
+        let zeros = "0.".repeat(23);
         let want = [
             "SPF ours.example",
             "DKIM m20260921r._domainkey.ours.example",
             "DKIM m20260921e._domainkey.ours.example",
             "DMARC _dmarc.ours.example",
             "MX ours.example",
+            "TLS-RPT _smtp._tls.ours.example",
+            "PTR 1.2.0.192.in-addr.arpa",
+            &format!("PTR 1.{zeros}8.b.d.0.1.0.0.2.ip6.arpa"),
         ];
         assert_eq!(shown, want);
         assert_eq!(records[0].value, "v=spf1 ip4:192.0.2.1 ip6:2001:db8::1 ~all");
-        let zone = zone(&records);
-        assert!(zone.contains("ours.example. 3600 IN MX 10 mx.ours.example.\n"), "{zone}");
-        assert!(zone.lines().all(|line| line.split('"').all(|piece| piece.len() <= 255)), "{zone}");
-        let nowhere = Host { addresses: Vec::new(), takes_mail: false, ..host };
-        let records = wanted(&domain, &nowhere);
+        assert_eq!(records[5].value, "v=TLSRPTv1; rua=mailto:postmaster@ours.example");
+        let written = zone(&records);
+        let mx = "ours.example. 3600 IN MX 10 mx.ours.example.\n";
+        assert!(written.contains(mx), "{written}");
+        let short = |line: &str| line.split('"').all(|piece| piece.len() <= 255);
+        assert!(written.lines().all(short), "{written}");
+        // What is of another zone is a comment.
+        let is_comment = |line: &str| line.starts_with("; PTR, ");
+        let of_others = written.lines().filter(|line| line.contains(" IN PTR mx.ours.example."));
+        assert_eq!(of_others.filter(|line| is_comment(line)).count(), 2, "{written}");
+        let nowhere = Host { leaves: Vec::new(), takes_mail: false, ..host };
+        let records = wanted(&domain, &nowhere, Choices::default());
         assert_eq!(records[0].value, "v=spf1 a:mx.ours.example ~all");
         assert_eq!(records.len(), 4);
     }
 
-    /// How each wanted record stands, with these texts in the DNS; MX lead where they should.
-    fn standings(texts: &[(&str, Answer)]) -> Vec<(Standing, String)> {
-        let (domain, host) = setting();
-        let mut known = Known::default();
-        let rsa = domain.keys[0].record();
-        let answer = |question: &Question| {
-            let Question::Txt(name) = question else {
-                return Answer::Exchanges(vec![(10, "mx.ours.example".to_owned())]);
-            };
-            match texts.iter().find(|(of, _)| of == name).map(|(_, answer)| answer.clone()) {
-                Some(Answer::Nothing) => Answer::Texts(vec![rsa.clone().into()]),
-                Some(answer) => answer,
-                None => Answer::NoName,
-            }
-        };
-        let mut judged = |record: &Record| loop {
-            match judge(&known, record, &host) {
-                Ok(judgement) => return (judgement.standing, judgement.words),
-                Err(missing) => {
-                    let questions = missing.into_questions().into_iter();
-                    known.extend(questions.map(|question| (question.clone(), answer(&question))));
-                }
-            }
-        };
-        let records = wanted(&domain, &host);
-        records.iter().map(&mut judged).collect()
-    }
-
     #[test]
-    fn what_dns_says_is_put_into_words() {
-        let text = |text: &str| Answer::Texts(vec![text.as_bytes().to_vec()]);
-        let key = "m20260921r._domainkey.ours.example";
-        let none = standings(&[]);
-        let want = [
-            Standing::Missing,
-            Standing::Missing,
-            Standing::Missing,
-            Standing::Missing,
-            Standing::Good,
-        ];
-        assert_eq!(none.iter().map(|(standing, _)| *standing).collect::<Vec<_>>(), want);
-        // Nothing stands for our own key here.
-        let good = standings(&[
-            ("ours.example", text("v=spf1 ip4:192.0.2.0/24 ip6:2001:db8::/32 -all")),
-            (key, Answer::Nothing),
-            ("_dmarc.ours.example", text("v=DMARC1; p=quarantine")),
-        ]);
-        assert_eq!(good[0], (Standing::Good, "0 of 10 look-ups".to_owned()));
-        assert_eq!(good[1].0, Standing::Good);
-        assert!(good[3].1.contains("go on to p=reject"), "{good:?}");
-        let bad = standings(&[
-            ("ours.example", text("v=spf1 ip4:192.0.2.1 -all")),
-            (key, text("v=DKIM1; k=rsa; p=AAAA")),
-            ("_dmarc.ours.example", Answer::Unknown),
-        ]);
-        assert!(bad[0].1.contains("2001:db8::1"), "{bad:?}");
-        assert_eq!(bad[1].0, Standing::Differs);
-        assert_eq!(bad[3].0, Standing::Unknown);
-        let wrong = standings(&[("ours.example", text("v=spf1 foo -all"))]);
-        assert!(wrong[0].1.contains("cannot use it"), "{wrong:?}");
+    fn what_the_operator_chooses_is_written() {
+        let (domain, host) = setting();
+        let made = rcgen::generate_simple_self_signed(vec!["mx.ours.example".to_owned()]).unwrap();
+        let with = Host { shown: Shown::Chain(vec![made.cert.der().clone()]), ..host.clone() };
+        for (policy, want) in [
+            (dmarc::Policy::None, "p=none;"),
+            (dmarc::Policy::Quarantine, "p=quarantine;"),
+            (dmarc::Policy::Reject, "p=reject;"),
+        ] {
+            let choices = Choices { dmarc: policy, tlsa: true };
+            let records = wanted(&domain, &with, choices);
+            assert!(records[3].value.contains(want), "{records:?}");
+            let tlsa = records.iter().find(|one| one.purpose == Purpose::Tlsa).unwrap();
+            assert_eq!(tlsa.name, "_25._tcp.mx.ours.example");
+            let line = format!("_25._tcp.mx.ours.example. 3600 IN TLSA {}\n", tlsa.value);
+            let written = zone(&records);
+            assert!(written.contains(&line) && written.contains("DNSSEC"), "{written}");
+            // Without a certificate there is nothing to publish.
+            let records = wanted(&domain, &host, choices);
+            assert!(records.iter().all(|one| one.purpose != Purpose::Tlsa), "{records:?}");
+        }
     }
 }

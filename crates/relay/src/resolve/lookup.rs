@@ -28,7 +28,7 @@ use hickory_resolver::{
 use merpati_mail::Domain;
 use tokio::sync::Semaphore;
 
-use super::Options;
+use super::{Options, tlsa::TlsaRecord};
 
 /// The name servers, and a cache in front of them.
 #[derive(Clone)]
@@ -111,6 +111,20 @@ impl Dns {
             Err(NetError::Dns(why)) => Signatures::NoRoot(why.to_string()),
             Err(why) => Signatures::Silence(why.to_string()),
         }
+    }
+
+    /// The TLSA records of a name.
+    pub(super) async fn tlsa(&self, name: &str) -> Result<Found<TlsaRecord>, Unknown> {
+        let pick = |data: &RData| {
+            let RData::TLSA(tlsa) = data else { return None };
+            Some(TlsaRecord {
+                usage: tlsa.cert_usage.into(),
+                selector: tlsa.selector.into(),
+                matching: tlsa.matching.into(),
+                data: tlsa.cert_data.clone(),
+            })
+        };
+        self.ask(name, RecordType::TLSA, pick).await
     }
 
     async fn ask<T>(

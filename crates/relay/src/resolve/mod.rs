@@ -12,6 +12,7 @@ mod lookup;
 mod policy;
 mod provenance;
 mod strangers;
+mod tlsa;
 
 use std::{
     collections::BTreeMap,
@@ -41,6 +42,7 @@ use self::{
 pub use self::{
     lookup::Signatures,
     strangers::{Listing, NAMES_MAX, Silence},
+    tlsa::{TlsaAnswer, TlsaRecord},
 };
 use crate::clock::Clock;
 

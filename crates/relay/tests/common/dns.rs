@@ -20,7 +20,7 @@ use hickory_resolver::proto::{
     op::{Message, MessageType, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TXT},
+        rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TLSA, TXT},
     },
 };
 
@@ -394,6 +394,13 @@ fn rdata(kind: RecordType, data: &str) -> RData {
         (RecordType::MX, data) => {
             let (preference, host) = data.split_once(' ').unwrap();
             RData::MX(MX::new(preference.parse().unwrap(), parse_name(host)))
+        }
+        (RecordType::TLSA, data) => {
+            let parts: Vec<&str> = data.split(' ').collect();
+            let number = |at: usize| parts[at].parse::<u8>().unwrap();
+            let octet = |at| u8::from_str_radix(&parts[3][at..at + 2], 16).unwrap();
+            let octets = (0..parts[3].len()).step_by(2).map(octet).collect();
+            RData::TLSA(TLSA::new(number(0).into(), number(1).into(), number(2).into(), octets))
         }
         (other, _) => panic!("a test wants {other}"),
     }
