@@ -5,6 +5,7 @@
 //! is the reverse: sessions, journal, log. Not pure.
 
 mod inbound;
+mod keys;
 mod outbound;
 pub(crate) mod plan;
 mod recovery;
@@ -34,6 +35,7 @@ use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, mpsc},
+    time::interval,
 };
 
 use self::{
@@ -299,7 +301,7 @@ impl Node {
             committer: self.committer.clone(),
             spool: self.spool.clone(),
             fresh: Arc::clone(&self.fresh),
-            authenticator,
+            authenticator: Arc::new(authenticator),
             health: Arc::clone(&self.health),
             world,
             repairs: Arc::clone(&self.repairs),
@@ -421,8 +423,11 @@ impl Node {
     /// Until a signal, the operator or the journal ends us; reloads in between.
     async fn run(&mut self, signals: &mut Signals, reloads: &mut mpsc::Receiver<ReloadRequest>) {
         let mut life = self.health.watch();
+        let (mut look, (bell, mut keys)) = (interval(KEYS_LOOK), mpsc::channel(1));
         loop {
             tokio::select! {
+                _ = look.tick() => self.look_after_keys(&bell),
+                Some(()) = keys.recv() => self.take_up_keys(),
                 signalled = signals.next() => match signalled {
                     Signalled::End => return self.health.drain(),
                     Signalled::Reload => {
@@ -667,6 +672,8 @@ const FAILED_WAIT: Duration = Duration::from_secs(5);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How often it is looked whether files of certificates have changed.
 const CERTIFICATES_LOOK: Duration = Duration::from_mins(1);
+/// How often the keys of domains are looked after.
+const KEYS_LOOK: Duration = Duration::from_hours(1);
 /// Requests to reload that wait for another reload.
 const RELOADS_MAX: usize = 4;
 /// How long tasks that block may hold up the end.

@@ -91,7 +91,7 @@ impl Bench {
             committer: committer.clone(),
             spool,
             fresh: Arc::new(Fresh::new(1 << 20)),
-            authenticator: nobody(),
+            authenticator: Arc::new(nobody()),
             health: Arc::clone(&health),
             world: World::default(),
             repairs: Arc::new(tokio::sync::Semaphore::new(listen::REPAIRS_MAX)),

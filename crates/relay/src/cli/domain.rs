@@ -25,7 +25,7 @@ use crate::{
         judge::{Judgement, Standing},
         look::{self, Resolvers, Seen},
         records::{self, Choices, Host, Purpose, Record},
-        rotation,
+        rotation, schedule,
         tlsa::Shown,
     },
 };
@@ -242,8 +242,7 @@ fn rotate(
     domain.add_keys(now()).map_err(|why| unable(&why))?;
     desk.store.keep(&domain).map_err(|why| unable(&why))?;
     drop(lock);
-    let is_new = |record: &Record| matches!(record.purpose, Purpose::Key(_, Stage::New, _));
-    let new: Vec<Record> = records::keys(&domain).filter(is_new).collect();
+    let new = schedule::waiting(&domain);
     output.line("New keys were made. Publish these records beside the others:")?;
     output.line("")?;
     output.octets(records::zone(&new).as_bytes())?;

@@ -104,12 +104,21 @@ section! {
         /// in the data directory. `off`: they are kept as they are, readable by the relay alone.
         key_file: Option<PathBuf> = Default::Value("off");
         /// Resolvers to ask beside those of `dns.servers`, each by itself: a key signs when all of
-        /// them show its record. Good ones are far away, as those are who check signatures.
+        /// them show its record. Name some that are not yours: they see what receivers see.
         resolvers: Vec<SocketAddr> = Default::Value("");
+        /// How old keys get before the relay makes a new pair and says in the log which records to
+        /// publish. The old ones sign until DNS has the new ones. `off`: `merpati domain rotate`
+        /// makes them. In either case the relay looks once an hour, and at start, whether keys that
+        /// wait are seen.
+        rotate_every: Option<Duration> = Default::Value("off");
         /// As which domain of `merpati domain` mail of strangers is sealed behind the chain of
         /// those who forwarded it (ARC, RFC 8617), once it was looked at who sent it: so that where
         /// it goes on to somebody can see what SPF and DKIM said here. `off`: nothing is sealed.
         seal_as: Option<Domain> = Default::Value("off");
+        /// Whether mail of your users and networks is refused (550 5.7.1) unless From names authors
+        /// in domains of `merpati domain` only, or below them, of which DNS has shown a key: what
+        /// leaves is signed.
+        require_verified: bool = Default::Value("false");
     }
 }
 

@@ -61,7 +61,7 @@ impl Judgement {
 pub fn judge(known: &Known, record: &Record, host: &Host) -> Result<Option<Judgement>, Missing> {
     match &record.purpose {
         Purpose::Dmarc => judge_dmarc(known, record).map(Some),
-        Purpose::Key(_, stage, kind) => judge_key(known, record, (*stage, *kind)).map(Some),
+        Purpose::Key(_, stage, kind) => key(known, record, (*stage, *kind)).map(Some),
         Purpose::MtaSts => judge_mta_sts(known, record),
         Purpose::Mx => judge_mx(known, record, host).map(Some),
         Purpose::Ptr(address) => judge_ptr(known, record, *address).map(Some),
@@ -89,7 +89,8 @@ pub fn leaving(known: &Known, host: &Host) -> Result<Vec<Leaving>, Missing> {
     Ok(leaves)
 }
 
-fn judge_key(
+/// What DNS says of the record of a key with this stage, of this kind.
+pub(super) fn key(
     known: &Known,
     record: &Record,
     (stage, kind): (Stage, KeyKind),
@@ -281,19 +282,16 @@ fn judge_mta_sts(known: &Known, record: &Record) -> Result<Option<Judgement>, Mi
     let domain = record.name.strip_prefix("_mta-sts.").unwrap_or(&record.name);
     Ok(match records.as_slice() {
         [] => None,
-        [one] => Some(match tag(one, "id=").filter(|id| is_sts_id(id)) {
-            Some(id) => {
-                let words = format!(
-                    "id={id}: a web server of yours must serve the policy at \
-                     https://mta-sts.{domain}/.well-known/mta-sts.txt; Merpati does not do that yet"
-                );
-                Judgement::new(Standing::Good, words)
-            }
-            None => {
-                let words = "it cannot be read: write v=STSv1; id=…; with letters and digits, 32 \
-                             at most, or withdraw it";
-                Judgement::new(Standing::Differs, words)
-            }
+        [one] => Some(if let Some(id) = tag(one, "id=").filter(|id| is_sts_id(id)) {
+            let words = format!(
+                "id={id}: a web server of yours must serve the policy at \
+                 https://mta-sts.{domain}/.well-known/mta-sts.txt; Merpati does not do that yet"
+            );
+            Judgement::new(Standing::Good, words)
+        } else {
+            let words = "it cannot be read: write v=STSv1; id=…; with letters and digits, 32 at \
+                         most, or withdraw it";
+            Judgement::new(Standing::Differs, words)
         }),
         _ => Some(Judgement::new(Standing::Differs, SEVERAL)),
     })
@@ -371,7 +369,9 @@ mod tests {
     fn answer(zone: &[&str], question: &Question) -> Answer {
         let key = match question {
             Question::Ptr(address) => format!("PTR {address}"),
-            other => other.to_string(),
+            Question::A(_) | Question::Aaaa(_) | Question::Mx(_) | Question::Txt(_) => {
+                question.to_string()
+            }
         };
         let found: Vec<&str> =
             zone.iter().filter_map(|line| line.strip_prefix(&format!("{key} "))).collect();
@@ -471,11 +471,8 @@ mod tests {
             format!("TXT {name} v=spf1{} -all", " a:mx.ours.example".repeat(terms))
         };
         let (many, few) = (ask("many.example", 6), ask("few.example", 2));
-        let spf = |own: &str| {
-            format!(
-                "TXT ours.example v=spf1 {own}include:many.example ?include:few.example mx a/24 ~all"
-            )
-        };
+        let rest = "include:many.example ?include:few.example mx a/24 ~all";
+        let spf = |own: &str| format!("TXT ours.example v=spf1 {own}{rest}");
         let mut zone = vec![many, few, "A ours.example 192.0.2.99".to_owned()];
         zone.push("MX ours.example mx.ours.example".to_owned());
         zone.push("A mx.ours.example 198.51.100.1".to_owned());

@@ -10,6 +10,7 @@ use merpati_mail::Time;
 use tokio::time::timeout;
 
 use super::{
+    SendingDomain,
     judge::{self, Judgement, Standing},
     records::{self, Host, Purpose, Record},
     tlsa,
@@ -63,9 +64,22 @@ impl Resolvers {
         all
     }
 
-    /// Whether all of them show the record of a key, for each of these records.
-    pub async fn see(&self, keys: &[Record], host: &Host) -> Vec<String> {
-        seen_by_all(&self.look(keys, host).await)
+    /// The selectors of the keys of a domain that all of them show as they should be.
+    pub async fn see(&self, domain: &SendingDomain) -> Vec<String> {
+        let mut selectors: Vec<_> = domain.keys.iter().map(|key| key.selector.clone()).collect();
+        for (_, resolver) in &self.0 {
+            let mut asking = Asking { resolver, known: Known::default() };
+            let mut seen = Vec::new();
+            for (key, record) in domain.keys.iter().zip(records::keys(domain)) {
+                let of = (key.stage, key.kind());
+                let found = asking.until_known(|known| judge::key(known, &record, of)).await;
+                if found.standing == Standing::Good {
+                    seen.push(&key.selector);
+                }
+            }
+            selectors.retain(|selector| seen.contains(&selector));
+        }
+        selectors
     }
 }
 

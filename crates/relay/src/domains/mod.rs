@@ -10,6 +10,7 @@ pub mod judge;
 pub mod look;
 pub mod records;
 pub mod rotation;
+pub mod schedule;
 mod seal;
 mod spf;
 pub mod stages;
@@ -287,6 +288,12 @@ impl Signers {
         signers.iter().min_by_key(|signer| signer.key.kind() != KeyKind::Rsa)
     }
 
+    /// Whether somebody signs for authors in this domain: it is one of ours, or below one, and DNS
+    /// has shown a key of it.
+    pub fn speak_for(&self, author: &Domain) -> bool {
+        !self.for_author(author).is_empty()
+    }
+
     /// Whether nothing is ever signed.
     pub fn are_none(&self) -> bool {
         self.by_domain.is_empty()
@@ -372,8 +379,14 @@ mod tests {
             with("new.ours.example", Stage::New),
             with("shop.ours.example", Stage::Signing),
         ];
-        let options =
-            Signing { lifetime: None, key_file: None, resolvers: Vec::new(), seal_as: None };
+        let options = Signing {
+            lifetime: None,
+            key_file: None,
+            resolvers: Vec::new(),
+            rotate_every: None,
+            seal_as: None,
+            require_verified: false,
+        };
         let signers = Signers::of(domains, &options);
         for (author, want) in [
             ("ours.example", Some("ours.example")),
@@ -385,6 +398,7 @@ mod tests {
         ] {
             let found = signers.for_author(&domain(author));
             assert_eq!(found.first().map(|signer| signer.domain.as_str()), want, "{author}");
+            assert_eq!(signers.speak_for(&domain(author)), want.is_some(), "{author}");
         }
         assert!(Signers::default().are_none());
     }

@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// What all listeners share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shared {
     /// Our own name, for Received fields.
     pub hostname: Domain,
@@ -60,7 +60,7 @@ pub struct Shared {
     /// What was accepted lately.
     pub fresh: Arc<Fresh>,
     /// Who may authenticate.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// Whether mail is taken.
     pub health: Arc<Health>,
     /// Who knows what admission must know.
@@ -255,6 +255,11 @@ impl Slot {
     /// By these from now on. Connections that are open go on by what they began with.
     pub fn set(&self, plan: Arc<Plan>, shared: Arc<Shared>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = (plan, shared);
+    }
+
+    /// The same plan, and these, from now on.
+    pub fn share(&self, shared: Arc<Shared>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).1 = shared;
     }
 
     fn get(&self) -> (Arc<Plan>, Arc<Shared>) {

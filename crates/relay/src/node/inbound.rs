@@ -29,6 +29,14 @@ pub(super) struct Door {
     task: JoinHandle<()>,
 }
 
+impl Door {
+    /// Has connections served by these from now on; those that are open go on by what they began
+    /// with.
+    pub(super) fn share(&self, shared: &Arc<Shared>) {
+        self.slot.share(Arc::clone(shared));
+    }
+}
+
 /// Where a socket is.
 #[derive(Clone, Debug)]
 struct Place {

@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use super::{
-    History, Notice, SessionEnded,
+    History, LoadChanged, Notice, SessionEnded,
     target::{Place, Target, Trouble},
 };
 
@@ -139,7 +139,8 @@ fn has_line(notice: &Notice) -> bool {
     match notice {
         Notice::Record(record, _) => !matches!(record.event, Event::Carried(_)),
         Notice::Transcript(_) => false,
-        Notice::ListChanged(_)
+        Notice::KeysChanged(_)
+        | Notice::ListChanged(_)
         | Notice::LoadChanged(_)
         | Notice::LogLost(_)
         | Notice::Recovered { .. }
@@ -169,7 +170,8 @@ fn is_remembered(notice: &Notice) -> bool {
         },
         Notice::Session(ended) => !ended.summary.refused_mail.is_empty(),
         Notice::Transcript(_) => true,
-        Notice::ListChanged(_)
+        Notice::KeysChanged(_)
+        | Notice::ListChanged(_)
         | Notice::LoadChanged(_)
         | Notice::LogLost(_)
         | Notice::Recovered { .. }
@@ -189,6 +191,11 @@ impl Serialize for Line<'_> {
         let mut fields = serializer.serialize_map(None)?;
         let to = &mut fields;
         match self.0 {
+            Notice::KeysChanged(changed) => {
+                begin(to, changed.at, "KeysChanged")?;
+                to.serialize_entry("domain", &Text(&changed.domain))?;
+                to.serialize_entry("said", &changed.said)?;
+            }
             Notice::ListChanged(changed) => {
                 begin(to, changed.at, "ListChanged")?;
                 to.serialize_entry("list", &*changed.list)?;
@@ -196,14 +203,7 @@ impl Serialize for Line<'_> {
                 to.serialize_entry("believed", &changed.is_believed)?;
                 to.serialize_entry("reason", &changed.why)?;
             }
-            Notice::LoadChanged(changed) => {
-                begin(to, changed.at, "LoadChanged")?;
-                to.serialize_entry("resource", changed.resource.word())?;
-                to.serialize_entry("from", changed.from.word())?;
-                to.serialize_entry("to", changed.to.word())?;
-                to.serialize_entry("used", &changed.used)?;
-                to.serialize_entry("max", &changed.max)?;
-            }
+            Notice::LoadChanged(changed) => add_load(to, changed)?,
             Notice::LogLost(count) => {
                 to.serialize_entry("event", "LogLost")?;
                 to.serialize_entry("lines", count)?;
@@ -357,6 +357,15 @@ fn add_attempted<M: SerializeMap>(to: &mut M, attempted: &Attempted) -> Result<(
     add_tls(to, attempt.tls.as_ref())?;
     add_millis(to, attempt.ended.since(attempt.began))?;
     to.serialize_entry("outcomes", &Outcomes(outcomes))
+}
+
+fn add_load<M: SerializeMap>(to: &mut M, changed: &LoadChanged) -> Result<(), M::Error> {
+    begin(to, changed.at, "LoadChanged")?;
+    to.serialize_entry("resource", changed.resource.word())?;
+    to.serialize_entry("from", changed.from.word())?;
+    to.serialize_entry("to", changed.to.word())?;
+    to.serialize_entry("used", &changed.used)?;
+    to.serialize_entry("max", &changed.max)
 }
 
 fn add_session<M: SerializeMap>(to: &mut M, ended: &SessionEnded) -> Result<(), M::Error> {

@@ -35,6 +35,8 @@ use crate::pressure::{Load, Resource};
 /// Something to tell.
 #[derive(Clone, Debug)]
 pub enum Notice {
+    /// The relay moved keys of a domain on, or made others.
+    KeysChanged(KeysChanged),
     /// A DNS list is ignored from now on, or believed.
     ListChanged(ListChanged),
     /// A resource is strained more, or less, than before.
@@ -102,6 +104,17 @@ pub struct Transcript {
     pub host: String,
     /// `C:` and what we said, `S:` and what the host said.
     pub lines: Vec<String>,
+}
+
+/// The relay moved keys of a domain on, or made others.
+#[derive(Clone, Debug)]
+pub struct KeysChanged {
+    /// When.
+    pub at: Time,
+    /// The domain.
+    pub domain: Domain,
+    /// What was done, and what is to be done, in lines.
+    pub said: Vec<String>,
 }
 
 /// A DNS list is ignored from now on, or believed.
