@@ -24,6 +24,9 @@ use crate::{
 pub struct Rules {
     /// What becomes of mail by what was found out about who sent it.
     pub authors: provenance::Rules,
+    /// Whether our users and networks may write only as authors in domains that are verified; see
+    /// [`crate::verified`].
+    pub authors_are_verified: bool,
     /// In whose name strangers may not speak in `Authentication-Results`, besides our own.
     pub authserv_ids: Vec<Domain>,
     /// What From must be like in mail that is only passed on.

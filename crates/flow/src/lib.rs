@@ -2,7 +2,7 @@
 //!
 //! Who may hand what over ([`admit`]) and how often ([`rate`]), what an address of ours stands for
 //! ([`alias`]), who may not try again just now ([`lockout`]), which contents are taken
-//! ([`content`]) and from whom ([`provenance`]), what is mended in them ([`repair`],
+//! ([`content`]) and from whom ([`provenance`], [`verified`]), what is mended in them ([`repair`],
 //! [`submission`]), what we write on top ([`trace`]), where a message waits ([`queue`]), where it
 //! goes ([`route`]), what a reply means ([`outcome`]), when it is tried again ([`retry`]), what its
 //! originator is told ([`report`]); [`Core`] joins them.
@@ -28,6 +28,7 @@ pub mod retry;
 pub mod route;
 pub mod submission;
 pub mod trace;
+pub mod verified;
 
 pub use self::core::{
     Core, Dialect, Finding, Group, Handover, Input, Job, JobId, Loaded, Options, Output,

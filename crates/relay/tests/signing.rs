@@ -18,6 +18,8 @@ use merpati_auth::{
     DkimFinding, DkimResult, Message,
     dns::{Answer, Known, Question},
 };
+use merpati_mail::Time;
+use merpati_relay::{config::Config, domains::schedule};
 use serde_json::Value;
 
 /// From where mail leaves, as the commands know it.
@@ -51,6 +53,15 @@ fn domain(net: &Internet, dir: &tempfile::TempDir, words: &str, more: &[&str]) -
 
 /// Puts into the DNS what `domain records` says.
 fn publish(net: &Internet, dir: &tempfile::TempDir) -> Vec<(String, String)> {
+    publish_into(net, net, dir)
+}
+
+/// The same in the DNS of another internet too.
+fn publish_into(
+    other: &Internet,
+    net: &Internet,
+    dir: &tempfile::TempDir,
+) -> Vec<(String, String)> {
     let (said, went_well) = domain(net, dir, "records a.example -o json", &[]);
     assert!(went_well, "{said}");
     let answer: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
@@ -62,7 +73,9 @@ fn publish(net: &Internet, dir: &tempfile::TempDir) -> Vec<(String, String)> {
             format!("{} {}", record["type"].as_str().unwrap(), record["value"].as_str().unwrap())
         };
         let lines: Vec<String> = own.map(line).collect();
-        net.set(name, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        for net in [net, other] {
+            net.set(name, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        }
     }
     // The name of the address leads back.
     net.set("mx.ours.example", &[&format!("A {ADDRESS}")]);
@@ -128,6 +141,9 @@ fn a_new_domain_is_set_up_by_what_the_commands_say() {
     assert!(went_well, "{said}");
     assert_eq!(said.matches("signs from now on").count(), 2, "{said}");
     assert!(said.contains("0 of 10 look-ups"), "{said}");
+    // As a table whole, too.
+    let (said, _) = domain(&net, &dir, "records a.example", &[]);
+    assert!(keys.iter().all(|(_, text)| said.contains(text)), "{said}");
     let (said, _) = domain(&net, &dir, "ls -o jsonl", &[]);
     assert_eq!(said.matches("\"signing\"").count(), 2, "{said}");
     // Who connected before goes on by what held then.
@@ -173,7 +189,10 @@ fn the_records_of_the_host_are_told_and_looked_at_too() {
     let listener: Vec<&str> = listener.iter().map(String::as_str).collect();
     let (said, went_well) = domain(&net, &dir, "add a.example", &listener);
     assert!(went_well && said.contains("reverse-path (MAIL FROM) in a.example"), "{said}");
-    assert!(said.contains("\n; PTR, at who gave you the address: 250.2.0.192.in-addr.arpa."), "{said}");
+    assert!(
+        said.contains("\n; PTR, at who gave you the address: 250.2.0.192.in-addr.arpa."),
+        "{said}"
+    );
     let (said, went_well) = domain(&net, &dir, "zone a.example --tlsa", &[]);
     assert!(!went_well && said.contains("no listener"), "{said}");
     let words = "zone a.example --tlsa --dmarc quarantine";
@@ -204,6 +223,121 @@ fn the_records_of_the_host_are_told_and_looked_at_too() {
     net.set("other.example", &["A 192.0.2.1"]);
     let instead = format!("publish instead: v=spf1 ip4:{ADDRESS} a:other.example -all");
     check(false, &[&instead, "1 of 10 look-ups"]);
+}
+
+#[test]
+fn the_relay_itself_lets_keys_sign_that_are_seen() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    let host = net.host(2);
+    std::fs::create_dir(data_dir(&dir)).unwrap();
+    assert!(domain(&net, &dir, "add a.example", &[]).1);
+    let keys = publish(&net, &dir);
+    let relay = relay(&net, &dir, &[]);
+    let told = relay.wait_for(|line| line["event"] == "KeysChanged").unwrap();
+    assert_eq!(told["domain"], "a.example");
+    assert!(told["said"][1].as_str().unwrap().ends_with("signs from now on"), "{told}");
+    // The line comes before the keys are taken up.
+    let mut count = 0;
+    common::internet::until("a mail that is signed", || {
+        let mut smtp = common::internet::client(&relay);
+        smtp.data("ani@a.example", "u@b.example", &letter(count));
+        count += 1;
+        let content = host.wait_for(count).pop().unwrap().content;
+        let found = verified(&content, &keys);
+        found.iter().find(|finding| finding.result == DkimResult::Pass).map(drop)
+    });
+}
+
+/// A look of the relay after so many days; the lines that it says.
+fn tick(net: &Internet, dir: &tempfile::TempDir, days: u64, resolver: &str) -> Vec<String> {
+    let sets = [
+        format!("server.data_dir={}", data_dir(dir).display()),
+        format!("dns.servers={}", net.address()),
+        format!("signing.resolvers={resolver}"),
+        "dns.query_wait=250 ms".to_owned(),
+        "signing.rotate_every=90 d".to_owned(),
+    ];
+    let config = Config::of(Vec::new(), &std::collections::BTreeMap::new(), &sets).unwrap();
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let at = Time::from_secs(now + days * 86_400);
+    let changes = runtime.block_on(schedule::tick(&config, at)).unwrap();
+    changes.into_iter().flat_map(|change| change.said).collect()
+}
+
+#[test]
+fn keys_are_rotated_by_the_relay_when_it_is_time() {
+    let (net, other) = (Internet::new(), Internet::new());
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(data_dir(&dir)).unwrap();
+    assert!(tick(&net, &dir, 0, "").is_empty(), "there is no domain");
+    assert!(domain(&net, &dir, "add a.example", &[]).1);
+    let elsewhere = other.address().to_string();
+    let count = |said: &[String], what: &str| said.iter().filter(|it| it.contains(what)).count();
+    assert!(tick(&net, &dir, 0, "").is_empty(), "nobody has seen them");
+    publish(&net, &dir);
+    // One resolver alone is not enough.
+    assert!(tick(&net, &dir, 0, &elsewhere).is_empty());
+    publish_into(&other, &net, &dir);
+    let said = tick(&net, &dir, 0, &elsewhere);
+    assert_eq!(count(&said, "signs from now on"), 2, "{said:?}");
+    assert!(tick(&net, &dir, 89, &elsewhere).is_empty(), "it is not time");
+    let said = tick(&net, &dir, 91, &elsewhere);
+    assert_eq!(count(&said, "IN TXT \"v=DKIM1"), 2, "{said:?}");
+    assert!(said[0].contains("publish these records"), "{said:?}");
+    // Nothing changes until they are seen, and no others are made.
+    assert!(tick(&net, &dir, 300, &elsewhere).is_empty());
+    publish_into(&other, &net, &dir);
+    let said = tick(&net, &dir, 301, &elsewhere);
+    assert_eq!(count(&said, "signs from now on"), 2, "{said:?}");
+    assert_eq!(count(&said, "signs no more"), 2, "{said:?}");
+    let said = tick(&net, &dir, 315, &elsewhere);
+    assert_eq!(count(&said, "withdraw its record"), 2, "{said:?}");
+    assert_eq!(said.len(), 2, "{said:?}");
+}
+
+#[test]
+fn only_who_is_verified_may_send_where_that_is_asked_for() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    let host = net.host(2);
+    let relay = relay(&net, &dir, &["signing.require_verified=true"]);
+    let send = |from: &str| {
+        let mut smtp = common::internet::client(&relay);
+        let content = format!("{from}Subject: x\r\n\r\nHello\r\n");
+        smtp.data("ani@a.example", "u@b.example", content.as_bytes())
+    };
+    let refused = |from: &str, words: &str| {
+        let reply = send(from);
+        assert!(reply.starts_with("550") && reply.contains(words), "{from}: {reply}");
+    };
+    refused("From: ani@a.example\r\n", "5.7.1 a.example is not verified");
+    assert!(domain(&net, &dir, "add a.example", &[]).1);
+    refused("From: ani@a.example\r\n", "merpati domain check a.example");
+    publish(&net, &dir);
+    assert!(domain(&net, &dir, "check a.example", &[]).1);
+    for from in ["From: ani@a.example\r\n", "From: ani@shop.a.example\r\n"] {
+        let reply = send(from);
+        assert!(reply.starts_with("250"), "{from}: {reply}");
+    }
+    refused("From: x@b.example\r\n", "b.example is not verified");
+    refused("From: x@mya.example\r\n", "mya.example is not verified");
+    refused("Sender: ani@a.example\r\n", "names no domain");
+    assert_eq!(host.wait_for(2).len(), 2);
+}
+
+#[test]
+fn strangers_need_not_be_verified() {
+    let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
+    let host = net.host(2);
+    let more =
+        ["signing.require_verified=true", "relay.networks=", "relay.local_domains=b.example"];
+    let relay = relay(&net, &dir, &more);
+    let mut smtp = Smtp::from(net.ip(7), relay.address("mx"));
+    smtp.say("EHLO client.example", "250");
+    net.set("a.example", &["MX 10 mx.a.example"]);
+    let reply = smtp.data("ani@a.example", "u@b.example", &letter(1));
+    assert!(reply.starts_with("250"), "{reply}");
+    host.wait_for(1);
 }
 
 #[test]

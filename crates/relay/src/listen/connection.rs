@@ -627,7 +627,7 @@ impl Connection<'_> {
         };
         let head = admit::Head::of(&collected.head, collected.size_bytes);
         let mut edits = content::decide(&taking, &head)?;
-        self.sign(at, &mut edits, collected);
+        self.sign(at, &mut edits, collected)?;
         Ok(edits)
     }
 

@@ -220,6 +220,7 @@ pub(crate) fn policy(
         hops_max: usize::try_from(relay.hops_max.get()).unwrap_or(usize::MAX),
         contents: Rules {
             authors: config.authentication.rules(&config.authors),
+            authors_are_verified: config.signing.require_verified,
             authserv_ids: relay.authserv_ids.iter().chain(&relay.local_domains).cloned().collect(),
             from: match listener.from_check {
                 FromCheck::Off => FromRule::Any,

@@ -1,7 +1,10 @@
 //! Signatures on what our users and our networks hand over, and seals on what strangers do.
 
-use merpati_flow::admit;
-use merpati_mail::{Domain, Overlay, Time};
+use merpati_flow::{
+    admit::{self, Head},
+    verified::{self, Author},
+};
+use merpati_mail::{Domain, Overlay, Time, Verdict};
 
 use crate::{
     listen::{body::Collected, connection::Connection},
@@ -9,13 +12,24 @@ use crate::{
 };
 
 impl Connection<'_> {
-    /// Puts our signatures, or our seal, on top of a message that leaves with these edits.
-    pub(super) fn sign(&self, at: Time, edits: &mut Overlay, collected: &Collected) {
-        if self.shared.signers.are_none() {
-            return;
+    /// Puts our signatures, or our seal, on top of a message that leaves with these edits; errs
+    /// where its authors may not send.
+    pub(super) fn sign(
+        &self,
+        at: Time,
+        edits: &mut Overlay,
+        collected: &Collected,
+    ) -> Result<(), Verdict> {
+        let (policy, facts) = (&self.plan.policy, self.facts());
+        let asks = verified::is_asked(policy, &facts);
+        if self.shared.signers.are_none() && !asks {
+            return Ok(());
         }
         let edited = edits.slices(&collected.head).collect::<Vec<_>>().concat();
-        let fields = if admit::is_signed_for(&self.plan.policy, &self.facts()) {
+        if asks {
+            verified::judge(self.authors(&edited, collected).as_deref())?;
+        }
+        let fields = if admit::is_signed_for(policy, &facts) {
             self.signatures(at, &edited, collected)
         } else {
             self.seal(at, &edited, collected)
@@ -23,14 +37,25 @@ impl Connection<'_> {
         if edits.prepend_fields(fields.as_bytes()).is_err() {
             tracing::error!("a signature of ours is no header field");
         }
+        Ok(())
+    }
+
+    /// Whom the header names as it leaves, and whether we speak for them; `None` where there may be
+    /// more of them behind what is looked at.
+    fn authors(&self, edited: &[u8], collected: &Collected) -> Option<Vec<Author>> {
+        let author = |domain: String| {
+            let is_verified =
+                Domain::parse(&domain).is_ok_and(|it| self.shared.signers.speak_for(&it));
+            Author { domain, is_verified }
+        };
+        let authors = world::authors(&head(edited, collected))?;
+        Some(authors.into_iter().map(author).collect())
     }
 
     /// `edited` is the header as it leaves, with what follows.
     fn signatures(&self, at: Time, edited: &[u8], collected: &Collected) -> String {
-        let octets_behind = collected.size_bytes - collected.head.len() as u64;
-        let head = admit::Head::of(edited, edited.len() as u64 + octets_behind);
         // Of several authors nobody could speak for all; nor of one who may not be the only one.
-        let authors = world::authors(&head).unwrap_or_default();
+        let authors = world::authors(&head(edited, collected)).unwrap_or_default();
         let [author] = &authors[..] else { return String::new() };
         let Ok(author) = Domain::parse(author) else { return String::new() };
         self.shared.signers.sign(&author, edited, || collected.signing_hash(), at)
@@ -41,4 +66,10 @@ impl Connection<'_> {
         let Some(chain) = chain else { return String::new() };
         self.shared.signers.seal(chain, edited, || collected.signing_hash(), at)
     }
+}
+
+/// The header of what leaves with these first octets.
+fn head<'a>(edited: &'a [u8], collected: &Collected) -> Head<'a> {
+    let octets_behind = collected.size_bytes - collected.head.len() as u64;
+    Head::of(edited, edited.len() as u64 + octets_behind)
 }
