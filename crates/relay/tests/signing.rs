@@ -173,7 +173,6 @@ fn a_new_domain_is_set_up_by_what_the_commands_say() {
 #[test]
 fn the_records_of_the_host_are_told_and_looked_at_too() {
     let (net, dir) = (Internet::new(), tempfile::tempdir().unwrap());
-    std::fs::create_dir(data_dir(&dir)).unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["mx.ours.example".to_owned()]).unwrap();
     let certificate = dir.path().join("mx.pem");
     std::fs::write(&certificate, made.cert.pem()).unwrap();

@@ -28,6 +28,7 @@ use crate::{
         rotation, schedule,
         tlsa::Shown,
     },
+    process,
 };
 
 #[derive(Debug, Subcommand)]
@@ -174,8 +175,8 @@ impl Desk {
     }
 
     /// Has the relay read the files again; says so where that is still to be done.
-    fn reload(client: &Client, output: &mut Output) -> Result<(), Failure> {
-        match client.post("/v1/reload") {
+    fn reload(&self, client: &Client, output: &mut Output) -> Result<(), Failure> {
+        match client.by(&self.config).post("/v1/reload") {
             Ok(_) => Ok(()),
             Err(Failure::RelayDown(_)) => {
                 output.complain("the relay does not run: it takes this up when it starts");
@@ -194,6 +195,7 @@ fn add(which: &Which, client: &Client, output: &mut Output) -> Result<ExitCode, 
     if name.as_name().is_none() {
         return Err(Failure::Usage(format!("{name} is an address, and no domain")));
     }
+    process::make_data_dir(&desk.config).map_err(|why| unable(&why))?;
     let lock = desk.store.lock().map_err(|why| unable(&why))?;
     if desk.store.one(name).map_err(|why| unable(&why))?.is_some() {
         return Err(Failure::Other(format!(
@@ -219,7 +221,7 @@ fn add(which: &Which, client: &Client, output: &mut Output) -> Result<ExitCode, 
     output.line(&format!(
         "Then `merpati domain check {name}`: it says what is missing, and lets the keys sign."
     ))?;
-    Desk::reload(client, output)?;
+    desk.reload(client, output)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -251,7 +253,7 @@ fn rotate(
     output.line(&format!(
         "Then `merpati domain check {name}`: when DNS has them, they sign, and the old ones retire."
     ))?;
-    Desk::reload(client, output)?;
+    desk.reload(client, output)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -365,7 +367,7 @@ fn check(
     }
     drop(lock);
     // Also where nothing has moved: it may have missed what moved last time.
-    Desk::reload(client, output)?;
+    desk.reload(client, output)?;
     let is_good = |(_, seen): &(String, Seen)| {
         seen.iter().all(|(_, judgement)| judgement.standing == Standing::Good)
     };

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use merpati_auth::dns::Known;
 use merpati_console::health::{Finding, Grade};
 use tokio::task::spawn_blocking;
 
 use super::Bench;
 use crate::domains::{
     self, SendingDomain, Stage,
-    records::{self, Host, Judgement, Purpose, Record, Standing},
+    judge::{Judgement, Standing},
+    look::{Resolvers, Seen},
+    records::{self, Choices, Host, Purpose, Record},
 };
 
 pub(super) async fn check(bench: Bench<'_>) -> Vec<Finding> {
@@ -32,28 +33,23 @@ pub(super) async fn check(bench: Bench<'_>) -> Vec<Finding> {
         let fix = "`merpati domain add NAME` for each domain that you send as";
         return vec![Finding::new("domain", "", Grade::Warning, words).fix(fix)];
     }
+    let resolvers = match Resolvers::of(&config, &[]) {
+        Ok(resolvers) => resolvers,
+        Err(why) => return vec![Finding::new("domain", "", Grade::Unknown, format!("{why:#}"))],
+    };
     let mut findings = Vec::new();
     for domain in all {
-        let host = Host {
-            hostname: config.server.hostname.clone(),
-            addresses: config.egresses.iter().flat_map(|one| one.addresses.clone()).collect(),
-            takes_mail: config.relay.local_domains.contains(&domain.name),
+        let host = {
+            let (config, name) = (Arc::clone(&config), domain.name.clone());
+            spawn_blocking(move || Host::of(&config, &name)).await
         };
-        let mut known = Known::default();
-        let mut seen = Vec::new();
-        for record in records::wanted(&domain, &host) {
-            let judgement = loop {
-                let missing = match records::judge(&known, &record, &host) {
-                    Ok(judgement) => break judgement,
-                    Err(missing) => missing,
-                };
-                for question in missing.into_questions() {
-                    let answer = bench.resolver.look(&question).await;
-                    known.tell(question, answer);
-                }
-            };
-            seen.push((record, judgement));
-        }
+        let Ok(host) = host else { continue };
+        let mut wanted = records::wanted(&domain, &host, Choices::default());
+        wanted.extend(records::watched(&domain, &host));
+        // The addresses have a check of their own.
+        wanted.retain(|record| !matches!(record.purpose, Purpose::Ptr(_)));
+        let by_resolver = resolvers.look(&wanted, &host).await;
+        let seen: Seen = by_resolver.into_iter().flat_map(|(_, seen)| seen).collect();
         findings.push(judge(&domain, &seen));
     }
     findings

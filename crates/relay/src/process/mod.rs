@@ -13,6 +13,7 @@ pub(crate) mod watchdog;
 
 use anyhow::Context;
 
+pub(crate) use self::privileges::make_data_dir;
 pub use self::{confine::Confinement, notify::Notifier, sockets::Sockets};
 use crate::config::Config;
 

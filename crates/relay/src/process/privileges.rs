@@ -53,6 +53,20 @@ pub(super) fn account(config: &Config) -> anyhow::Result<Option<Account>> {
     })
 }
 
+/// Makes the data directory where it is missing, for the account of the relay: before its first
+/// start, too.
+pub(crate) fn make_data_dir(config: &Config) -> anyhow::Result<()> {
+    let directory = &config.server.data_dir;
+    match account(config)? {
+        Some(account) if geteuid().is_root() => make_ours(directory, &account),
+        Some(_) | None => fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .with_context(|| format!("cannot make {}", directory.display())),
+    }
+}
+
 /// Gives up the rights of root for those of the account, where there is one, and in any case the
 /// way to get more.
 pub(super) fn give_up(config: &Config, account: Option<&Account>) -> anyhow::Result<()> {
