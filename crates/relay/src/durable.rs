@@ -1,6 +1,6 @@
 //! Small files of the data directory that are there whole, before a power cut and after it.
 //!
-//! Not pure: writes files.
+//! Not pure: writes files, and draws secrets.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,6 +8,9 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
+
+use anyhow::Context as _;
+use aws_lc_rs::rand;
 
 /// Puts octets in the place of a file, or where none was; `mode` is of the new file.
 pub(crate) fn replace(path: &Path, octets: &[u8], mode: u32) -> io::Result<()> {
@@ -54,6 +57,24 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The secret of so many octets in this file; it is drawn and written where there is none.
+pub(crate) fn secret<const OCTETS: usize>(path: &Path) -> anyhow::Result<[u8; OCTETS]> {
+    match fs::read(path) {
+        Ok(octets) => octets.as_slice().try_into().with_context(|| {
+            format!("{} has not {OCTETS} octets; remove it to have it made", path.display())
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut secret = [0; OCTETS];
+            rand::fill(&mut secret)
+                .map_err(|_| anyhow::anyhow!("the machine gives no random octets"))?;
+            replace(path, &secret, 0o600)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(secret)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -77,5 +98,14 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
         remove(&path).unwrap();
         remove(&path).unwrap();
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_off_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.key");
+        fs::write(&path, [7; 31]).unwrap();
+        assert!(secret::<32>(&path).is_err());
+        assert_eq!(secret(&path).unwrap(), [7; 31]);
     }
 }

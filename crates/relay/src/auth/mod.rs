@@ -28,9 +28,12 @@ use merpati_mail::{
 };
 
 use self::{passwords::Passwords, tokens::Tokens, users::Users, verifier::MadeUp};
-use crate::config::{
-    Config,
-    access::{CredentialEntry, TokenIssuer},
+use crate::{
+    config::{
+        Config,
+        access::{CredentialEntry, TokenIssuer},
+    },
+    durable,
 };
 
 /// Everything that shows who a client is, and a memory of what failed lately.
@@ -67,7 +70,7 @@ impl Authenticator {
     /// What the configuration says. Errs where the machine gives no random octets, or the secret
     /// in the data directory cannot be read or made.
     pub fn of(config: &Config) -> anyhow::Result<Self> {
-        let secret = verifier::secret(&config.server.data_dir.join(SECRET_FILE))?;
+        let secret = durable::secret(&config.server.data_dir.join(SECRET_FILE))?;
         let Config { credentials, token_issuers, auth, .. } = config;
         Self::new(&secret, credentials, token_issuers, auth.rules())
     }

@@ -1,20 +1,15 @@
 //! What a proof of SCRAM is checked with, also for users who do not exist (RFC 5802).
 //!
 //! Invariant: the same name is shown the same salt, whenever and however often somebody asks, and
-//! nothing tells a salt that was made up from one that was drawn. Not pure: draws nonces, and keeps
-//! a secret in a file.
+//! nothing tells a salt that was made up from one that was drawn. Not pure: draws nonces.
 
-use std::{fs, io, num::NonZeroU32, path::Path, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc};
 
-use anyhow::Context;
 use aws_lc_rs::{hmac, rand};
 use merpati_mail::question::{CredentialAnswer, ScramKeys, Verifier};
 
-use super::{SECRET_OCTETS, users::Users};
-use crate::{
-    credential::{Credential, ITERATIONS, SALT_OCTETS},
-    durable,
-};
+use super::users::Users;
+use crate::credential::{Credential, ITERATIONS, SALT_OCTETS};
 
 /// Makes up keys for users who have none.
 #[derive(Debug)]
@@ -80,28 +75,14 @@ impl MadeUp {
     }
 }
 
-/// The secret in this file; it is drawn and written where there is none.
-pub(super) fn secret(path: &Path) -> anyhow::Result<[u8; SECRET_OCTETS]> {
-    match fs::read(path) {
-        Ok(octets) => octets.as_slice().try_into().with_context(|| {
-            format!("{} has not {SECRET_OCTETS} octets; remove it to have it made", path.display())
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut secret = [0; SECRET_OCTETS];
-            rand::fill(&mut secret)
-                .map_err(|_| anyhow::anyhow!("the machine gives no random octets"))?;
-            durable::replace(path, &secret, 0o600)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(secret)
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::access::CredentialEntry;
+    use crate::{auth::SECRET_OCTETS, config::access::CredentialEntry, durable};
+
+    fn secret(path: &std::path::Path) -> [u8; SECRET_OCTETS] {
+        durable::secret(path).unwrap()
+    }
 
     fn keys_of(answer: CredentialAnswer) -> (Option<String>, ScramKeys) {
         let CredentialAnswer::Verifier(verifier) = answer else { panic!("{answer:?}") };
@@ -116,7 +97,7 @@ mod tests {
         let salts: Vec<(Option<String>, ScramKeys)> = (0..2)
             .map(|_| {
                 let users = Users::of(std::slice::from_ref(&entry));
-                let made_up = MadeUp::new(&secret(&path).unwrap(), &users);
+                let made_up = MadeUp::new(&secret(&path), &users);
                 keys_of(made_up.verifier(users.password("budi"), "budi"))
             })
             .collect();
@@ -124,19 +105,11 @@ mod tests {
         assert_eq!(salts[0].0, None);
         assert_eq!(salts[0].1.salt.len(), SALT_OCTETS);
         let users = Users::of(&[entry]);
-        let made_up = MadeUp::new(&secret(&path).unwrap(), &users);
+        let made_up = MadeUp::new(&secret(&path), &users);
         let other = keys_of(made_up.verifier(users.password("citra"), "citra"));
         assert_ne!(other.1.salt, salts[0].1.salt);
         let ani = keys_of(made_up.verifier(users.password("ani"), "ani"));
         assert_eq!(ani.0.as_deref(), Some("ani"));
         assert_eq!(ani.1.iterations, salts[0].1.iterations);
-    }
-
-    #[test]
-    fn a_secret_that_was_cut_off_is_not_taken() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("auth.key");
-        fs::write(&path, [7; 31]).unwrap();
-        assert!(secret(&path).is_err());
     }
 }
