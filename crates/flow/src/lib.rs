@@ -6,6 +6,11 @@
 //! [`submission`]), what we write on top ([`trace`]), where a message waits ([`queue`]), where it
 //! goes ([`route`]), what a reply means ([`outcome`]), when it is tried again ([`retry`]), what its
 //! originator is told ([`report`]); [`Core`] joins them.
+//! ([`alias`]) and from whom mail for it goes on ([`srs`]), who may not try again just now
+//! ([`lockout`]), which contents are taken ([`content`]) and from whom ([`provenance`]), what is
+//! mended in them ([`repair`], [`submission`]), what we write on top ([`trace`]), where a message
+//! waits ([`queue`]), where it goes ([`route`]), what a reply means ([`outcome`]), when it is tried
+//! again ([`retry`]), what its originator is told ([`report`]); [`Core`] joins them.
 //!
 //! Invariants: nothing here knows SMTP verbs, octets on a wire, sockets or the spool; time,
 //! randomness and answers are arguments. Decide → commit → apply: the queue changes only by
@@ -26,6 +31,7 @@ pub mod repair;
 pub mod report;
 pub mod retry;
 pub mod route;
+pub mod srs;
 pub mod submission;
 pub mod trace;
 pub mod verified;
