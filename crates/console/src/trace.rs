@@ -71,6 +71,9 @@ pub struct Taken {
     pub credential: Option<String>,
     /// The reverse-path without brackets; empty for the null reverse-path.
     pub reverse_path: String,
+    /// Who sent it, where the reverse-path is an address of ours that stands for him; `None` where
+    /// it is his own.
+    pub originator: Option<String>,
     /// The first forward-paths without brackets, in the order of the envelope.
     pub recipients: Vec<String>,
     /// The addresses that were named for some of these: aliases.
@@ -286,6 +289,7 @@ impl TraceQuery {
             id: Some(id),
             at: taken.at,
             from: &taken.reverse_path,
+            originator: taken.originator.as_deref(),
             to: &taken.recipients,
             via: &taken.via,
             message_id: taken.message_id.as_deref(),
@@ -298,7 +302,8 @@ impl TraceQuery {
         let to: Vec<String> = mail.recipient.iter().cloned().collect();
         let from = &mail.reverse_path;
         let (at, via) = (mail.at, &[]);
-        let subject = Subject { id: None, at, from, to: &to, via, message_id: None };
+        let subject =
+            Subject { id: None, at, from, originator: None, to: &to, via, message_id: None };
         self.terms.iter().all(|term| term.test.holds(&subject, now) != term.is_negated)
     }
 }
@@ -314,6 +319,7 @@ struct Subject<'a> {
     id: Option<QueueId>,
     at: Time,
     from: &'a str,
+    originator: Option<&'a str>,
     to: &'a [String],
     via: &'a [String],
     message_id: Option<&'a str>,
@@ -342,6 +348,9 @@ impl Test {
             let id = mail.id.map(|id| id.to_string().to_lowercase());
             !start.is_empty() && id.is_some_and(|id| id.starts_with(start))
         };
+        let from = |part: &str| {
+            [Some(mail.from), mail.originator].into_iter().flatten().any(|it| has(it, part))
+        };
         let named = || mail.to.iter().chain(mail.via);
         let to = |part: &str| named().any(|one| has(one, part));
         let message_id = |part: &str| mail.message_id.is_some_and(|id| has(id, part));
@@ -349,12 +358,12 @@ impl Test {
             Self::After(time) => mail.at >= *time,
             Self::Before(time) => mail.at < *time,
             Self::Domain(domain) => named().any(|one| query::is_at(one, domain)),
-            Self::From(part) => has(mail.from, part),
+            Self::From(part) => from(part),
             Self::Id(part) => is_id(part),
             Self::MessageId(part) => message_id(part),
             Self::Older(age) => now.since(mail.at) > *age,
             Self::To(part) => to(part),
-            Self::Word(part) => is_id(part) || has(mail.from, part) || to(part) || message_id(part),
+            Self::Word(part) => is_id(part) || from(part) || to(part) || message_id(part),
             Self::Younger(age) => now.since(mail.at) < *age,
         }
     }
@@ -513,6 +522,10 @@ impl Taken {
             [] => String::new(),
             named => format!(" by way of {}", named.join(", ")),
         };
+        let originator = match &self.originator {
+            None => String::new(),
+            Some(originator) => format!(", forwarded for {originator}"),
+        };
         let many = match self.recipients_count {
             1 => "1 recipient".to_owned(),
             count => format!("{count} recipients"),
@@ -520,7 +533,7 @@ impl Taken {
         let (listener, protocol, size) = (&self.listener, &self.protocol, self.size_bytes);
         format!(
             "{how} {from}{whom} by listener {listener} ({protocol}{tls}): {size} octets for \
-             {many}{via}."
+             {many}{via}{originator}."
         )
     }
 }

@@ -20,6 +20,7 @@ fn taken() -> Taken {
         tls: Some("TLSv1.3".to_owned()),
         credential: None,
         reverse_path: "shop@a.example".to_owned(),
+        originator: None,
         recipients: vec!["ani@b.example".to_owned(), "budi@sub.c.example".to_owned()],
         via: vec!["staff@c.example".to_owned()],
         recipients_count: 2,
@@ -204,6 +205,8 @@ fn how_a_message_came_is_one_sentence() {
         "Accepted from client.example [192.0.2.1] by listener mx (ESMTPS over TLSv1.3): 1234 \
          octets for 2 recipients by way of staff@c.example."
     );
+    let forwarded = Taken { originator: Some("ani@d.example".to_owned()), ..taken() };
+    assert!(forwarded.sentence().ends_with(" of staff@c.example, forwarded for ani@d.example."));
     let own = Taken { peer: None, tls: None, recipients_count: 1, ..taken() };
     assert!(own.sentence().starts_with("Accepted from the relay itself by listener mx (ESMTPS): "));
 }

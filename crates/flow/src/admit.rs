@@ -17,8 +17,8 @@ use std::{
 };
 
 use merpati_mail::{
-    Domain, ForwardPath, Mailbox, Priority, Reply, ReversePath, Stage, Verdict, address, header,
-    stage::Decision,
+    Domain, ForwardPath, Mailbox, Priority, Reply, ReversePath, Stage, Time, Verdict, address,
+    header, stage::Decision,
 };
 
 pub use self::strangers::{
@@ -26,7 +26,7 @@ pub use self::strangers::{
     is_signed_for, step,
 };
 
-use crate::{alias::Aliases, content, repair};
+use crate::{alias::Aliases, content, repair, srs::NoReturn};
 
 /// What a listener admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,6 +192,8 @@ pub struct Facts<'a> {
     pub room: Room,
     /// From whom the transaction is; `None` outside of one.
     pub reverse_path: Option<&'a ReversePath>,
+    /// Wall time.
+    pub now: Time,
 }
 
 /// Whether the spool can take more mail.
@@ -432,6 +434,15 @@ fn relayed(policy: &Policy, facts: &Facts<'_>, path: &ForwardPath) -> Verdict {
 const fn relay_denied() -> Verdict {
     let reply = Reply::new(550, (5, 7, 1), "relaying to this domain is not allowed");
     Verdict::refuse("relay-denied", reply)
+}
+
+/// What is said of an address for reports that leads to nobody.
+pub(crate) fn no_return(why: NoReturn, path: &ForwardPath) -> Verdict {
+    let (rule, why) = match why {
+        NoReturn::Expired => ("srs-expired", "was for reports on a message of long ago"),
+        NoReturn::Forged => ("srs-unknown", "is not known here"),
+    };
+    Verdict::refuse(rule, Reply::with_text(550, (5, 1, 1), format!("{path} {why}")))
 }
 
 /// What is said when the spool has failed (RFC 3463: other or undefined mail system status).

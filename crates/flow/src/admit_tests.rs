@@ -45,7 +45,7 @@ fn relay_control_is_closed_by_default() {
     ] {
         let peer_at = peer.parse().unwrap();
         let room = Room::Roomy;
-        let facts = Facts { peer: peer_at, credential, room, reverse_path: None };
+        let facts = Facts { peer: peer_at, credential, room, reverse_path: None, now: Time::EPOCH };
         let utf8 = address::Utf8Rule::AsciiOnly;
         let (path, _) = ForwardPath::parse_prefix(rcpt, utf8).unwrap();
         let stage = Stage::Recipient { path, accepted_before: 0 };
@@ -129,7 +129,7 @@ fn mail_is_refused_while_there_is_no_room() {
         (Room::Poisoned, None, "storage-trouble"),
     ] {
         let peer = Ipv4Addr::LOCALHOST.into();
-        let facts = Facts { peer, credential: None, room, reverse_path: None };
+        let facts = Facts { peer, credential: None, room, reverse_path: None, now: Time::EPOCH };
         let null = ReversePath(None);
         let verdict = mail(&policy(ListenerKind::Relay), &facts, &null, size_bytes);
         assert_eq!(verdict.rule, rule);
@@ -164,7 +164,7 @@ fn a_credential_sends_only_as_its_own_addresses() {
         (Sandbox, Some("shop"), other, Ok(())),
     ] {
         let (peer, room) = (Ipv4Addr::LOCALHOST.into(), Room::Roomy);
-        let facts = Facts { peer, credential, room, reverse_path: None };
+        let facts = Facts { peer, credential, room, reverse_path: None, now: Time::EPOCH };
         let stage = Stage::Mail {
             reverse_path: ReversePath(Mailbox::parse(sender).ok()),
             size_bytes: None,
@@ -193,7 +193,7 @@ fn a_stranger_does_not_go_before_others_and_may_step_back() {
         (Sandbox, stranger, None, Some(9), None),
     ] {
         let (peer, room) = (peer.parse().unwrap(), Room::Roomy);
-        let facts = Facts { peer, credential, room, reverse_path: None };
+        let facts = Facts { peer, credential, room, reverse_path: None, now: Time::EPOCH };
         let requests = Requests { priority: asked.and_then(Priority::new), ..Requests::default() };
         let stage = Stage::Mail {
             reverse_path: ReversePath(Mailbox::parse("ani@ours.example").ok()),

@@ -9,6 +9,8 @@
 //! domain, in those for all domains of ours, and last among whole domains. A catch-all takes only
 //! what a client names, never what an entry leads to: that was written by the operator, who means
 //! the mailbox. An entry that leads back to itself means the mailbox of that name.
+//!
+//! An address that [`crate::srs`] wrote stands for who sent what was forwarded, before any entry.
 
 mod build;
 mod envelope;
@@ -18,12 +20,13 @@ use std::{
     sync::Arc,
 };
 
-use merpati_mail::{Domain, ForwardPath, Mailbox};
+use merpati_mail::{Domain, ForwardPath, Mailbox, ReversePath, Time};
 
 pub use self::{
     build::{Mistake, Site},
     envelope::{Rewritten, Tally, report_recipients, rewritten},
 };
+use crate::srs::{Age, Forwarded, NoReturn, Srs};
 
 /// The aliases of a site; [`Self::new`] makes them, or tells what is wrong with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub struct Aliases {
     /// Local parts in lower case, in each domain of ours.
     names: BTreeMap<String, Place>,
     domains: BTreeMap<Domain, Place>,
+    /// Who rewrites senders; `None` where nobody does.
+    srs: Option<Srs>,
 }
 
 /// The place of an entry among all.
@@ -139,6 +144,10 @@ pub enum Kind {
     Alias,
     /// A mailbox, which exists or not.
     Mailbox,
+    /// It looks like one that we wrote for somebody's reports, and leads to nobody.
+    Nobody(NoReturn),
+    /// We wrote it, for the reports of this mailbox, which exists or not.
+    Return,
 }
 
 /// The addresses that an alias stands for.
@@ -171,17 +180,54 @@ pub struct Step {
     pub to: Vec<Mailbox>,
 }
 
-/// An alias leads to more than [`TARGETS_MAX`] addresses.
+/// Why an address cannot be expanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMany;
+pub enum NotExpanded {
+    /// It looks like one that we wrote for somebody's reports, and leads to nobody.
+    Nobody(NoReturn),
+    /// It leads to more than [`TARGETS_MAX`] addresses.
+    TooMany,
+}
+
+/// From whom a message leaves towards an address that an alias leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// From who looks after the list on which the address stands.
+    Owner(Arc<Mailbox>),
+    /// From an address of ours that stands for who sent it.
+    Rewritten(Mailbox),
+    /// From who sent it.
+    Same,
+    /// The same, though it is a stranger's and forwarded: with it, an address of ours would be too
+    /// long.
+    TooLong,
+}
 
 impl Aliases {
-    /// What a client means with this address; `None` where it is only what it says.
-    pub fn meaning(&self, path: &ForwardPath) -> Option<Meaning> {
+    /// The same, with senders rewritten by this one.
+    #[must_use]
+    pub fn with_srs(self, srs: Srs) -> Self {
+        Self { srs: Some(srs), ..self }
+    }
+
+    /// What a client means with this address at this wall time; `None` where it is only what it
+    /// says.
+    pub fn meaning(&self, path: &ForwardPath, now: Time) -> Option<Meaning> {
         let mut mailbox = self.named(path)?;
         let mut access = Access::Anybody;
         let mut kind = None;
         for _ in 0..DEPTH_MAX {
+            match self.returned(&mailbox, Age::At(now)) {
+                Some(Ok(original)) => {
+                    (mailbox, kind) = (original, Some((Kind::Return, 1)));
+                    continue;
+                }
+                Some(Err(why)) => {
+                    kind = Some((Kind::Nobody(why), 1));
+                    break;
+                }
+                None => {}
+            }
             let entry = self.find(&mailbox, Way::Named).and_then(|(place, _)| self.all.get(place));
             let Some(alias) = entry else { break };
             if alias.access == Access::Insiders {
@@ -190,7 +236,9 @@ impl Aliases {
             match &alias.stands_for {
                 StandsFor::Domain(domain) => {
                     let Ok(there) = Mailbox::new(mailbox.local(), domain.clone()) else { break };
-                    (mailbox, kind) = (there, Some((Kind::Mailbox, 1)));
+                    let is_return = matches!(kind, Some((Kind::Return, _)));
+                    let of = if is_return { Kind::Return } else { Kind::Mailbox };
+                    (mailbox, kind) = (there, Some((of, 1)));
                 }
                 StandsFor::Targets(_) => {
                     kind = Some((Kind::Alias, alias.size));
@@ -201,14 +249,16 @@ impl Aliases {
         kind.map(|(kind, size)| Meaning { mailbox, kind, access, size })
     }
 
-    /// All that an address stands for; `None` where it is only what it says.
-    pub fn expand(&self, path: &ForwardPath) -> Result<Option<Expansion>, TooMany> {
+    /// All that an address stands for at this wall time; `None` where it is only what it says.
+    pub fn expand(&self, path: &ForwardPath, now: Time) -> Result<Option<Expansion>, NotExpanded> {
         let Some(named) = self.named(path) else { return Ok(None) };
-        if self.find(&named, Way::Named).is_none() {
+        let is_written = || self.returned(&named, Age::At(now)).is_some();
+        if self.find(&named, Way::Named).is_none() && !is_written() {
             return Ok(None);
         }
         let mut walk = Walk {
             aliases: self,
+            now,
             chain: Vec::new(),
             seen: BTreeSet::new(),
             reached: BTreeSet::new(),
@@ -222,6 +272,40 @@ impl Aliases {
     /// Whether the domain is one of ours.
     pub fn is_ours(&self, domain: &Domain) -> bool {
         self.site.ours.contains(domain) || self.site.hostname == *domain
+    }
+
+    /// From whom a message with this reverse-path leaves towards an address that is reached.
+    pub fn leaves(&self, reverse_path: &ReversePath, reached: &Reached, now: Time) -> Leaves {
+        // Where failures are told to nobody, they are told to no owner either: a report that goes
+        // to a list must not make others (RFC 5321 §4.5.5).
+        let Some(sender) = reverse_path.mailbox() else { return Leaves::Same };
+        if let Some(owner) = &reached.owner {
+            return Leaves::Owner(Arc::clone(owner));
+        }
+        let Some(srs) = &self.srs else { return Leaves::Same };
+        if self.is_ours(sender.domain()) || self.is_ours(reached.mailbox.domain()) {
+            return Leaves::Same;
+        }
+        match srs.forwarded(sender, now) {
+            Forwarded::As(mailbox) => Leaves::Rewritten(mailbox),
+            Forwarded::Same => Leaves::Same,
+            Forwarded::TooLong => Leaves::TooLong,
+        }
+    }
+
+    /// Who sent what we forwarded from this address: who hears of it, however long it waited. Who
+    /// is nobody's stand-in is himself.
+    pub fn originator(&self, mailbox: &Mailbox) -> Mailbox {
+        let mut mailbox = mailbox.clone();
+        // Each is shorter than the one that stands for it.
+        while let Some(Ok(original)) = self.returned(&mailbox, Age::Any) {
+            mailbox = original;
+        }
+        mailbox
+    }
+
+    fn returned(&self, mailbox: &Mailbox, age: Age) -> Option<Result<Mailbox, NoReturn>> {
+        self.srs.as_ref()?.read(mailbox, age)
     }
 
     /// Where an address is looked for; `None` where nothing can be there. `<Postmaster>` is the
@@ -349,6 +433,7 @@ impl Target {
 /// An expansion that goes on.
 struct Walk<'a> {
     aliases: &'a Aliases,
+    now: Time,
     /// The entries that lead here, and for which domains they were applied.
     chain: Vec<(Place, Domain)>,
     /// The addresses whose entries were applied.
@@ -365,12 +450,24 @@ impl Walk<'_> {
         mailbox: Mailbox,
         way: Way,
         owner: Option<&Arc<Mailbox>>,
-    ) -> Result<(), TooMany> {
+    ) -> Result<(), NotExpanded> {
         self.visits += 1;
         if self.visits > VISITS_MAX {
-            return Err(TooMany);
+            return Err(NotExpanded::TooMany);
         }
         let aliases = self.aliases;
+        match (aliases.returned(&mailbox, Age::At(self.now)), way) {
+            (Some(Ok(original)), _) => {
+                self.expansion.steps.push(Step {
+                    mailbox,
+                    origin: SRS_ORIGIN.into(),
+                    to: vec![original.clone()],
+                });
+                return self.visit(original, way, owner);
+            }
+            (Some(Err(why)), Way::Named) => return Err(NotExpanded::Nobody(why)),
+            (Some(Err(_)), Way::Written) | (None, _) => {}
+        }
         let is_passed = |place: Place| {
             let mut chain = self.chain.iter();
             chain.any(|(passed, domain)| *passed == place && domain == mailbox.domain())
@@ -415,12 +512,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn reach(&mut self, mailbox: Mailbox, owner: Option<&Arc<Mailbox>>) -> Result<(), TooMany> {
+    fn reach(&mut self, mailbox: Mailbox, owner: Option<&Arc<Mailbox>>) -> Result<(), NotExpanded> {
         if !self.reached.insert(self.aliases.folded(&mailbox)) {
             return Ok(());
         }
         if self.reached.len() > TARGETS_MAX {
-            return Err(TooMany);
+            return Err(NotExpanded::TooMany);
         }
         self.expansion.targets.push(Reached { mailbox, owner: owner.cloned() });
         Ok(())
@@ -429,6 +526,8 @@ impl Walk<'_> {
 
 /// What the name of the alias for who looks after a list begins with.
 const OWNER: &str = "owner-";
+/// The origin of a step that no entry makes: from an address that a sender was rewritten to.
+pub const SRS_ORIGIN: &str = "relay.srs_domain";
 /// Addresses that one alias may stand for, and recipients of one message after all are expanded.
 pub const TARGETS_MAX: usize = 10_000;
 /// Entries on the way from an address to where its mail goes.

@@ -1,16 +1,12 @@
 //! The decisions about mail, in the order of the flow.
 //!
 //! Who may hand what over ([`admit`]) and how often ([`rate`]), what an address of ours stands for
-//! ([`alias`]), who may not try again just now ([`lockout`]), which contents are taken
-//! ([`content`]) and from whom ([`provenance`], [`verified`]), what is mended in them ([`repair`],
-//! [`submission`]), what we write on top ([`trace`]), where a message waits ([`queue`]), where it
-//! goes ([`route`]), what a reply means ([`outcome`]), when it is tried again ([`retry`]), what its
-//! originator is told ([`report`]); [`Core`] joins them.
 //! ([`alias`]) and from whom mail for it goes on ([`srs`]), who may not try again just now
-//! ([`lockout`]), which contents are taken ([`content`]) and from whom ([`provenance`]), what is
-//! mended in them ([`repair`], [`submission`]), what we write on top ([`trace`]), where a message
-//! waits ([`queue`]), where it goes ([`route`]), what a reply means ([`outcome`]), when it is tried
-//! again ([`retry`]), what its originator is told ([`report`]); [`Core`] joins them.
+//! ([`lockout`]), which contents are taken ([`content`]) and from whom ([`provenance`],
+//! [`verified`]), what is mended in them ([`repair`], [`submission`]), what we write on top
+//! ([`trace`]), where a message waits ([`queue`]), where it goes ([`route`]), what a reply means
+//! ([`outcome`]), when it is tried again ([`retry`]), what its originator is told ([`report`]);
+//! [`Core`] joins them.
 //!
 //! Invariants: nothing here knows SMTP verbs, octets on a wire, sockets or the spool; time,
 //! randomness and answers are arguments. Decide → commit → apply: the queue changes only by

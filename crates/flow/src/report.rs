@@ -118,7 +118,10 @@ pub fn answer(
     let envelope = &about.accepted.envelope;
     if let Some(to) = envelope.reverse_path.mailbox() {
         let wanted: Vec<&Item> = all.iter().filter(|item| is_wanted(about, item)).collect();
-        let to = ForwardPath::Mailbox(to.clone());
+        // Of what we forwarded, who sent it hears, and not by way of our own address for him.
+        let aliases = desk.aliases.as_deref();
+        let to = aliases.map_or_else(|| to.clone(), |aliases| aliases.originator(to));
+        let to = ForwardPath::Mailbox(to);
         return write(desk, (id, now), about, (Audience::Originator, &to), &wanted);
     }
     let failed: Vec<&Item> =
@@ -195,7 +198,7 @@ fn write(
     let text = Text { by, id, now, message: about, to, audience, items: &named, is_global };
     let content = text.content(&original::returned(about, has_failure));
     let facts = (requests(about), internal(audience, now));
-    let to = alias::report_recipients(desk.aliases.as_deref(), to.clone());
+    let to = alias::report_recipients(desk.aliases.as_deref(), to.clone(), now);
     Some(dsn(id, to, is_global, facts, content))
 }
 

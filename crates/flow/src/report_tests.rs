@@ -2,6 +2,7 @@ use bytes::Bytes;
 use merpati_mail::{Class, NodeId, Scope, envelope::Ret};
 
 use super::*;
+use crate::srs::{Forwarded, Srs, tests::Mixed};
 
 /// A message, and what became of its recipients.
 struct Story {
@@ -578,6 +579,31 @@ fn a_report_to_an_alias_of_ours_goes_to_whom_it_stands_for() {
     double.aliases = aliases;
     let double = double.with([unknown(), unknown()]);
     assert_eq!(to(&double.dsn().unwrap()), ["<ani@ours.example>"]);
+}
+
+#[test]
+fn a_report_on_what_was_forwarded_goes_to_who_sent_it_and_not_to_ourselves() {
+    let ours = Domain::parse("ours.example").unwrap();
+    let srs = Srs::new(ours.clone(), Arc::new(Mixed(1)));
+    let sender = Mailbox::parse("a@b.example").unwrap();
+    let Forwarded::As(address) = srs.forwarded(&sender, Time::EPOCH) else { panic!() };
+    let hostname = Domain::parse("mx.ours.example").unwrap();
+    let site = alias::Site { ours: [ours].into(), hostname, known: None, separator: None };
+    let aliases = Aliases::new(Vec::new(), site).unwrap().with_srs(srs);
+    let aliases = Some(Arc::new(aliases));
+    for (from, want) in [
+        (address.to_string(), "<a@b.example>"),
+        // What is not ours leads to nobody.
+        ("SRS0=x=AA=b.example=a@ours.example".to_owned(), "<SRS0=x=AA=b.example=a@ours.example>"),
+    ] {
+        let mut story = story(&from, &[("u@x.example", None)]).with([unknown()]);
+        story.aliases.clone_from(&aliases);
+        let dsn = story.dsn().unwrap();
+        let [recipient] = &dsn.accepted.envelope.recipients[..] else { panic!("{dsn:?}") };
+        assert_eq!(recipient.path.to_string(), want);
+        let head = String::from_utf8(dsn.content).unwrap();
+        assert!(head.contains(&format!("To: {want}\r\n")), "{head}");
+    }
 }
 
 #[test]

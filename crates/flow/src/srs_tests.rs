@@ -27,10 +27,9 @@ fn mailbox(text: &str) -> Mailbox {
 }
 
 fn rewritten(sender: &str, now: Time) -> Mailbox {
-    match srs(1).forwarded(&mailbox(sender), now) {
-        Forwarded::As(address) => address,
-        other => panic!("{sender}: {other:?}"),
-    }
+    let forwarded = srs(1).forwarded(&mailbox(sender), now);
+    let Forwarded::As(address) = forwarded else { panic!("{sender}: {forwarded:?}") };
+    address
 }
 
 const fn day(day: u64) -> Time {

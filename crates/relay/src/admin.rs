@@ -374,7 +374,7 @@ impl Admin for Control {
     }
 
     async fn explain_accept(&self, question: &AcceptQuestion) -> Result<AcceptAnswer, AdminError> {
-        self.setup.get().would_accept(question).await
+        self.setup.get().would_accept(question, self.clock.now()).await
     }
 
     async fn trace(&self, query: &TraceQuery, limit: usize) -> Result<Traced, AdminError> {

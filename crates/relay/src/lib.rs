@@ -38,6 +38,7 @@ mod samples;
 mod self_signed;
 pub mod sessions;
 pub mod sinks;
+mod srs;
 pub mod store;
 pub mod tls;
 pub mod world;

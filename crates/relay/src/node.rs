@@ -64,6 +64,7 @@ use crate::{
     self_signed,
     sessions::Sessions,
     sinks::{History, JOURNAL_SOCKET, LogWriter, Metrics, Notice, Rotation, Sinks, Target},
+    srs,
     store::{Quota, Store},
     world::{Memory, World},
 };
@@ -152,6 +153,7 @@ impl Node {
         let options = spool_options(&config);
         let (disk, unread) = Disk::begin(&options)
             .with_context(|| format!("cannot open the spool in {}", options.dir.display()))?;
+        let aliases = rewriting(aliases, &config)?;
         let listening = data_dir.join(LISTENING_FILE);
         durable::remove(&listening)?;
         let clock = Arc::new(Clock::start(unread.last_at()));
@@ -555,6 +557,16 @@ impl Signals {
             tracing::error!("reading the certificates panicked");
         }
     }
+}
+
+/// These aliases, with who rewrites senders where somebody does; his key is made where it is not
+/// there.
+fn rewriting(
+    aliases: Option<Arc<Aliases>>,
+    config: &Config,
+) -> anyhow::Result<Option<Arc<Aliases>>> {
+    let Some(srs) = srs::of(config)? else { return Ok(aliases) };
+    Ok(aliases.map(|aliases| Arc::new(Arc::unwrap_or_clone(aliases).with_srs(srs))))
 }
 
 /// The aliases; what is doubtful about them is told.

@@ -167,8 +167,13 @@ impl World {
                     Level::Roomy => Room::Roomy,
                     Level::OutcomesOnly | Level::Full => Room::Full,
                 };
-                let asked =
-                    admit::Facts { peer: facts.from, credential: None, room, reverse_path: None };
+                let asked = admit::Facts {
+                    peer: facts.from,
+                    credential: None,
+                    room,
+                    reverse_path: None,
+                    now: self.now,
+                };
                 let mut verdict = admit::decide(&node.policy, &asked, stage);
                 if self.mutant == Some(Mutant::OpenRelay) {
                     verdict = Verdict::accept("open");

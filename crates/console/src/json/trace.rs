@@ -44,6 +44,8 @@ struct Became {
     credential: Option<String>,
     message_id: Option<String>,
     envelope_from: Option<String>,
+    /// Who sent it, where `envelope_from` is an address of ours that stands for him.
+    originator: Option<String>,
     envelope_to: Vec<String>,
     size_bytes: Option<u64>,
     recipients: Vec<Stands>,
@@ -65,6 +67,7 @@ impl Became {
             credential: taken.and_then(|taken| taken.credential.clone()),
             message_id: taken.and_then(|taken| taken.message_id.clone()),
             envelope_from: taken.map(|taken| taken.reverse_path.clone()),
+            originator: taken.and_then(|taken| taken.originator.clone()),
             envelope_to: taken.map(|taken| taken.recipients.clone()).unwrap_or_default(),
             size_bytes: taken.map(|taken| taken.size_bytes),
             recipients: story.standings(now).iter().map(|one| Stands::of(one, now)).collect(),

@@ -6,8 +6,8 @@
 
 use merpati_mail::{ForwardPath, Mailbox, Reply, Verdict};
 
-use super::{Facts, ListenerKind, Policy, recipients};
-use crate::alias::{Access, Aliases, Meaning, TooMany};
+use super::{Facts, ListenerKind, Policy, no_return, recipients};
+use crate::alias::{Access, Aliases, Kind, Meaning};
 
 /// The answer for a recipient that relay control lets pass, where aliases or what stays inside
 /// decide it; `None` where they have nothing to say.
@@ -24,7 +24,10 @@ pub(super) fn decide(policy: &Policy, facts: &Facts<'_>, path: &ForwardPath) -> 
         let text = format!("{credential} may not send to <{mailbox}>: {INSIDE_ONLY}");
         return Some(confined_to_inside(text));
     }
-    let meaning = aliases.and_then(|aliases| aliases.meaning(path));
+    let meaning = aliases.and_then(|aliases| aliases.meaning(path, facts.now));
+    if let Some(Meaning { kind: Kind::Nobody(why), .. }) = &meaning {
+        return Some(no_return(*why, path));
+    }
     if !is_insider(policy, facts) && !path.mailbox().is_none_or(recipients::is_role) {
         let closed = closed(policy, path, meaning.as_ref());
         if closed.is_some() {
@@ -32,13 +35,16 @@ pub(super) fn decide(policy: &Policy, facts: &Facts<'_>, path: &ForwardPath) -> 
         }
     }
     if let (Some(credential), Some(aliases), Some(_)) = (confined, aliases, &meaning)
-        && leads_outside(policy, aliases, path)
+        && leads_outside(policy, facts, (aliases, path))
     {
         let text =
             format!("{credential} may not send to {path}, which leads outside: {INSIDE_ONLY}");
         return Some(confined_to_inside(text));
     }
-    meaning.map(|_| Verdict::accept("alias"))
+    meaning.map(|meaning| match meaning.kind {
+        Kind::Alias | Kind::Mailbox | Kind::Nobody(_) => Verdict::accept("alias"),
+        Kind::Return => Verdict::accept("srs"),
+    })
 }
 
 /// Why a stranger may not write to it; `None` where he may.
@@ -58,12 +64,16 @@ fn closed(policy: &Policy, path: &ForwardPath, meaning: Option<&Meaning>) -> Opt
 
 /// Whether an alias leads to an address that is not ours; where to is not said. One that cannot be
 /// expanded may lead anywhere.
-fn leads_outside(policy: &Policy, aliases: &Aliases, path: &ForwardPath) -> bool {
+fn leads_outside(
+    policy: &Policy,
+    facts: &Facts<'_>,
+    (aliases, path): (&Aliases, &ForwardPath),
+) -> bool {
     let is_ours = |mailbox: &Mailbox| policy.local_domains.contains(mailbox.domain());
-    match aliases.expand(path) {
+    match aliases.expand(path, facts.now) {
         Ok(Some(expansion)) => !expansion.targets.iter().all(|reached| is_ours(&reached.mailbox)),
         Ok(None) => false,
-        Err(TooMany) => true,
+        Err(_) => true,
     }
 }
 

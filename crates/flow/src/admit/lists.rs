@@ -219,7 +219,7 @@ const REASON_CHARS_MAX: usize = 300;
 
 #[cfg(test)]
 mod tests {
-    use merpati_mail::ReversePath;
+    use merpati_mail::{ReversePath, Time};
 
     use super::{super::Room, *};
 
@@ -355,6 +355,7 @@ mod tests {
                 credential: None,
                 room: Room::Roomy,
                 reverse_path: Some(&reverse_path),
+                now: Time::EPOCH,
             };
             let want = want.map(|text| ListEntry::Domain(Domain::parse(text).unwrap()));
             assert_eq!(list.entry(&facts), want, "{sender}");

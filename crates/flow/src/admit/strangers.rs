@@ -264,7 +264,7 @@ fn recipient(
     if recipients::is_role(mailbox) {
         return None;
     }
-    let meaning = policy.aliases.as_ref().and_then(|aliases| aliases.meaning(path));
+    let meaning = policy.aliases.as_ref().and_then(|aliases| aliases.meaning(path, facts.now));
     let look = look(policy, mailbox, meaning.as_ref());
     if look == Look::Unknown {
         return Some(Verdict::refuse("recipient-unknown", recipients::unknown(mailbox)));
@@ -293,10 +293,13 @@ fn look(policy: &Policy, mailbox: &Mailbox, meaning: Option<&Meaning>) -> Look {
     let recipients = &policy.strangers.recipients;
     match meaning {
         None => recipients.look(mailbox),
-        Some(Meaning { kind: Kind::Mailbox, mailbox, .. }) if is_ours(policy, mailbox) => {
+        Some(Meaning { kind: Kind::Mailbox | Kind::Return, mailbox, .. })
+            if is_ours(policy, mailbox) =>
+        {
             recipients.look(mailbox)
         }
-        Some(Meaning { kind: Kind::Alias | Kind::Mailbox, .. }) => Look::Taken,
+        Some(Meaning { kind: Kind::Alias | Kind::Mailbox | Kind::Return, .. }) => Look::Taken,
+        Some(Meaning { kind: Kind::Nobody(_), .. }) => Look::Unknown,
     }
 }
 

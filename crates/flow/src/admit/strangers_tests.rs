@@ -68,6 +68,7 @@ fn walk(
         credential,
         room: Room::Roomy,
         reverse_path: Some(&reverse_path),
+        now: Time::EPOCH,
     };
     let stage = match rcpt {
         None => Stage::Mail {
@@ -172,6 +173,7 @@ fn what_begins_with_the_connection_is_the_name_and_the_lists_of_clients() {
             credential: None,
             room: Room::Roomy,
             reverse_path: None,
+            now: Time::EPOCH,
         };
         let asked = ahead(&policy(kind), &facts, &Stage::Connect);
         assert_eq!(asked.len(), want, "{peer} {kind:?}");
@@ -268,6 +270,7 @@ fn the_lists_that_hit_are_named_for_the_log() {
         credential: None,
         room: Room::Roomy,
         reverse_path: None,
+        now: Time::EPOCH,
     };
     let mut answers = Answers::default();
     let codes = vec![[127, 0, 0, 2].into()];

@@ -59,6 +59,7 @@ impl Aliases {
             addresses: BTreeMap::new(),
             names: BTreeMap::new(),
             domains: BTreeMap::new(),
+            srs: None,
         };
         let mut mistakes = Vec::new();
         for (place, entry) in entries.into_iter().enumerate() {

@@ -11,24 +11,26 @@ use merpati_mail::{
     envelope::Notify, xtext,
 };
 
-use super::{Aliases, Expansion, TARGETS_MAX, TooMany};
+use super::{Aliases, Expansion, Leaves, NotExpanded, TARGETS_MAX};
 use crate::{
-    admit::Policy,
+    admit::{Policy, no_return},
     report::{Item, News},
 };
 
 /// What a message is delivered as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewritten {
-    /// Its envelopes, at least one: that of its originator first, and one for each owner of a list.
-    /// All of them have the same content.
+    /// Its envelopes, at least one: that of its originator first, then that of the address of ours
+    /// from which it is forwarded for him, and one for each owner of a list. All of them have the
+    /// same content.
     pub envelopes: Vec<Envelope>,
     /// What the originator is told now, if he asked for it, of the recipients as he named them.
     pub news: Vec<Item>,
 }
 
 /// What becomes of a message for this envelope; `None` where no recipient of it stands for others.
-/// Errs where an alias leads to more than may be, which only an extension in an address can do.
+/// Errs where an alias leads to more than may be, which only an extension in an address can do, and
+/// where an address for reports leads to nobody any more.
 ///
 /// `now` is wall time.
 pub fn rewritten(
@@ -37,18 +39,25 @@ pub fn rewritten(
     now: Time,
 ) -> Result<Option<Rewritten>, Verdict> {
     let Some(aliases) = policy.aliases.as_deref() else { return Ok(None) };
-    let expand = |recipient: &Recipient| aliases.expand(&recipient.path);
-    let expansions: Result<Vec<Option<Expansion>>, TooMany> =
+    let expand = |recipient: &Recipient| {
+        aliases.expand(&recipient.path, now).map_err(|why| match why {
+            NotExpanded::Nobody(why) => no_return(why, &recipient.path),
+            NotExpanded::TooMany => too_many(),
+        })
+    };
+    let expansions: Result<Vec<Option<Expansion>>, Verdict> =
         envelope.recipients.iter().map(expand).collect();
-    let expansions = expansions.map_err(|TooMany| too_many())?;
+    let expansions = expansions?;
     if expansions.iter().all(Option::is_none) {
         return Ok(None);
     }
     let mut sorting = Sorting {
         aliases,
-        has_originator: !envelope.reverse_path.is_null(),
+        reverse_path: &envelope.reverse_path,
+        now,
         seen: BTreeSet::new(),
         own: Vec::new(),
+        forwarded: None,
         lists: Vec::new(),
     };
     let mut news = Vec::new();
@@ -64,11 +73,11 @@ pub fn rewritten(
     Ok(Some(Rewritten { envelopes: sorting.envelopes(envelope), news }))
 }
 
-/// Who gets a report that is for this address.
-pub fn report_recipients(aliases: Option<&Aliases>, to: ForwardPath) -> Vec<Recipient> {
+/// Who gets a report that is for this address at this wall time.
+pub fn report_recipients(aliases: Option<&Aliases>, to: ForwardPath, now: Time) -> Vec<Recipient> {
     let never = |path| Recipient { notify: Some(Notify::Never), ..Recipient::new(path) };
     // What cannot be expanded goes where it was sent: a report is never lost for an alias.
-    let expansion = aliases.and_then(|aliases| aliases.expand(&to).ok().flatten());
+    let expansion = aliases.and_then(|aliases| aliases.expand(&to, now).ok().flatten());
     let Some(expansion) = expansion else { return vec![never(to)] };
     let orcpt = original(&to);
     let targets = expansion.targets.into_iter().map(|reached| Recipient {
@@ -85,13 +94,13 @@ pub struct Tally(usize);
 impl Tally {
     /// Counts what was accepted at a stage; a refusal where it is too much for one message. The
     /// first recipient never is.
-    pub fn take(&mut self, policy: &Policy, stage: &Stage) -> Option<Verdict> {
+    pub fn take(&mut self, policy: &Policy, stage: &Stage, now: Time) -> Option<Verdict> {
         let aliases = policy.aliases.as_deref()?;
         match stage {
             Stage::Connect | Stage::Hello { .. } => {}
             Stage::Mail { .. } => self.0 = 0,
             Stage::Recipient { path, accepted_before: _ } => {
-                let size = aliases.meaning(path).map_or(1, |meaning| meaning.size);
+                let size = aliases.meaning(path, now).map_or(1, |meaning| meaning.size);
                 let all = self.0.saturating_add(size);
                 if self.0 > 0 && all > TARGETS_MAX {
                     return Some(too_many());
@@ -111,11 +120,12 @@ fn too_many() -> Verdict {
 /// Recipients on their way into envelopes.
 struct Sorting<'a> {
     aliases: &'a Aliases,
-    /// Whether failures are told to somebody. Where they are not, they are told to no owner either:
-    /// a report that goes to a list must not make others (RFC 5321 §4.5.5).
-    has_originator: bool,
+    reverse_path: &'a ReversePath,
+    now: Time,
     seen: BTreeSet<ForwardPath>,
     own: Vec<Recipient>,
+    /// Those to whom it is forwarded from an address of ours.
+    forwarded: Option<(Mailbox, Vec<Recipient>)>,
     lists: Vec<(Arc<Mailbox>, Vec<Recipient>)>,
 }
 
@@ -133,24 +143,24 @@ impl Sorting<'_> {
         let mut has_own = false;
         for reached in &expansion.targets {
             let path = ForwardPath::Mailbox(reached.mailbox.clone());
-            let owner = reached.owner.as_ref().filter(|_| self.has_originator);
-            has_own |= owner.is_none();
+            let leaves = self.aliases.leaves(self.reverse_path, reached, self.now);
+            has_own |= !matches!(leaves, Leaves::Owner(_));
             if !self.is_first(&path) {
                 continue;
             }
-            let Some(owner) = owner else {
+            let of_originator = || {
                 let notify = if is_one { recipient.notify } else { unsuccessful(recipient.notify) };
                 let named = (path != recipient.path).then(|| original(&recipient.path));
                 let orcpt = recipient.orcpt.clone().or(named);
-                self.own.push(Recipient { path, notify, orcpt });
-                continue;
+                Recipient { path: path.clone(), notify, orcpt }
             };
-            // RFC 3461 §5.2.7.1: what was asked for with the message ends at the list.
-            let orcpt = Some(original(&recipient.path));
-            let recipient = Recipient { path, notify: None, orcpt };
-            match self.lists.iter_mut().find(|(other, _)| other == owner) {
-                Some((_, recipients)) => recipients.push(recipient),
-                None => self.lists.push((Arc::clone(owner), vec![recipient])),
+            match leaves {
+                Leaves::Owner(owner) => self.list(owner, recipient, path),
+                Leaves::Rewritten(from) => {
+                    let (_, recipients) = self.forwarded.get_or_insert((from, Vec::new()));
+                    recipients.push(of_originator());
+                }
+                Leaves::Same | Leaves::TooLong => self.own.push(of_originator()),
             }
         }
         match (has_own, is_one) {
@@ -163,16 +173,31 @@ impl Sorting<'_> {
         }
     }
 
+    /// Takes somebody on a list that `named` stands for.
+    fn list(&mut self, owner: Arc<Mailbox>, named: &Recipient, path: ForwardPath) {
+        // RFC 3461 §5.2.7.1: what was asked for with the message ends at the list.
+        let recipient = Recipient { path, notify: None, orcpt: Some(original(&named.path)) };
+        match self.lists.iter_mut().find(|(other, _)| *other == owner) {
+            Some((_, recipients)) => recipients.push(recipient),
+            None => self.lists.push((owner, vec![recipient])),
+        }
+    }
+
     fn is_first(&mut self, path: &ForwardPath) -> bool {
         let folded = path.mailbox().map(|mailbox| self.aliases.folded(mailbox));
         self.seen.insert(folded.map_or_else(|| path.clone(), ForwardPath::Mailbox))
     }
 
     fn envelopes(self, given: &Envelope) -> Vec<Envelope> {
-        let mut envelopes = Vec::with_capacity(1 + self.lists.len());
+        let mut envelopes = Vec::with_capacity(2 + self.lists.len());
         if !self.own.is_empty() {
             envelopes.push(Envelope { recipients: self.own, ..given.clone() });
         }
+        envelopes.extend(self.forwarded.map(|(from, recipients)| Envelope {
+            reverse_path: ReversePath(Some(from)),
+            recipients,
+            ..given.clone()
+        }));
         envelopes.extend(self.lists.into_iter().map(|(owner, recipients)| Envelope {
             // RFC 5321 §3.9.2: who sent it can do nothing about what fails behind a list.
             reverse_path: ReversePath(Some(Mailbox::clone(&owner))),

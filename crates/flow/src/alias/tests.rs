@@ -77,7 +77,7 @@ fn known_aliases(lines: &[&str], known: &[&str]) -> Aliases {
 
 /// What an address stands for, between blanks; `-` where it is what it says.
 fn shown(aliases: &Aliases, named: &str) -> String {
-    match aliases.expand(&path(named)).unwrap() {
+    match aliases.expand(&path(named), Time::EPOCH).unwrap() {
         None => "-".to_owned(),
         Some(expansion) => {
             let targets = expansion.targets.iter().map(|reached| match &reached.owner {
@@ -207,11 +207,11 @@ fn a_domain_is_another_name_for_another_one() {
             ("x@ours.example", "y+z@other.example"),
         ],
     );
-    let meaning = aliases.meaning(&path("ani@old.example")).unwrap();
+    let meaning = aliases.meaning(&path("ani@old.example"), Time::EPOCH).unwrap();
     assert_eq!((meaning.kind, meaning.mailbox), (Kind::Mailbox, mailbox("ani@other.example")));
-    let meaning = aliases.meaning(&path("info@old.example")).unwrap();
+    let meaning = aliases.meaning(&path("info@old.example"), Time::EPOCH).unwrap();
     assert_eq!((meaning.kind, meaning.size), (Kind::Alias, 1));
-    assert_eq!(aliases.meaning(&path("ani@ours.example")), None);
+    assert_eq!(aliases.meaning(&path("ani@ours.example"), Time::EPOCH), None);
 }
 
 #[test]
@@ -357,6 +357,7 @@ fn decided(policy: &Policy, peer: &str, credential: Option<&str>, named: &str) -
         credential,
         room: admit::Room::Roomy,
         reverse_path: None,
+        now: Time::EPOCH,
     };
     let stage = Stage::Recipient { path: path(named), accepted_before: 0 };
     let step = admit::step(policy, &facts, &stage, &admit::Answers::default());
@@ -481,7 +482,7 @@ fn a_transaction_has_a_bound_with_all_that_its_recipients_stand_for() {
         (mail, true),
         (recipient("group@old.example"), true),
     ] {
-        assert_eq!(tally.take(&policy, &stage).is_none(), is_taken, "{stage:?}");
+        assert_eq!(tally.take(&policy, &stage, Time::EPOCH).is_none(), is_taken, "{stage:?}");
     }
 }
 
@@ -619,14 +620,15 @@ fn without_aliases_among_its_recipients_an_envelope_stays_as_it_is() {
 #[test]
 fn a_report_to_an_alias_goes_to_whom_it_stands_for() {
     let aliases = aliases(&["info: ani@ours.example budi@other.example"]);
-    let to = |named| report_recipients(Some(&aliases), path(named));
+    let to = |named| report_recipients(Some(&aliases), path(named), Time::EPOCH);
     let shown = |recipients: Vec<Recipient>| -> Vec<String> {
         assert!(recipients.iter().all(|one| one.notify == Some(Notify::Never)));
         recipients.iter().map(|one| one.path.to_string()).collect()
     };
     assert_eq!(shown(to("info@ours.example")), ["<ani@ours.example>", "<budi@other.example>"]);
     assert_eq!(shown(to("ani@ours.example")), ["<ani@ours.example>"]);
-    assert_eq!(shown(report_recipients(None, path("info@ours.example"))), ["<info@ours.example>"]);
+    let unexpanded = report_recipients(None, path("info@ours.example"), Time::EPOCH);
+    assert_eq!(shown(unexpanded), ["<info@ours.example>"]);
 }
 
 /// A local part or an address of few, so that entries often lead to each other.
@@ -679,8 +681,8 @@ proptest! {
         };
         let named = if named.contains('@') { named } else { format!("{named}@{at}") };
         let is_ours = aliases.is_ours(mailbox(&named).domain());
-        let expansion = aliases.expand(&path(&named)).unwrap();
-        prop_assert_eq!(expansion.is_some(), aliases.meaning(&path(&named)).is_some());
+        let expansion = aliases.expand(&path(&named), Time::EPOCH).unwrap();
+        prop_assert_eq!(expansion.is_some(), aliases.meaning(&path(&named), Time::EPOCH).is_some());
         if let Some(expansion) = expansion {
             prop_assert!(is_ours);
             let targets: BTreeSet<Mailbox> =
@@ -700,3 +702,6 @@ proptest! {
         }
     }
 }
+
+#[path = "srs_tests.rs"]
+mod srs;

@@ -13,7 +13,7 @@ use merpati_console::{
 };
 use merpati_flow::admit::{self, Answers, Facts, ListenerKind, Room, Step};
 use merpati_mail::{
-    Answer, BodyType, Question, Requests, ReversePath, Stage, Verdict,
+    Answer, BodyType, Question, Requests, ReversePath, Stage, Time, Verdict,
     envelope::Utf8,
     question::{GreylistAnswer, HostNameAnswer, ListedAnswer, MailDomainAnswer, RecipientAnswer},
     stage::Decision,
@@ -27,9 +27,11 @@ impl Setup {
     pub(super) async fn would_accept(
         &self,
         question: &AcceptQuestion,
+        now: Time,
     ) -> Result<AcceptAnswer, AdminError> {
         let plan = self.plan(question.listener.as_deref())?;
-        let mut asking = Asking { setup: self, plan: &plan, question, answers: Answers::default() };
+        let answers = Answers::default();
+        let mut asking = Asking { setup: self, plan: &plan, question, now, answers };
         let stages = [
             ("CONNECT", Stage::Connect),
             ("MAIL", mail(&question.reverse_path)),
@@ -87,6 +89,7 @@ struct Asking<'a> {
     setup: &'a Setup,
     plan: &'a Plan,
     question: &'a AcceptQuestion,
+    now: Time,
     answers: Answers,
 }
 
@@ -101,6 +104,7 @@ impl Asking<'_> {
                 Stage::Connect | Stage::Hello { .. } | Stage::Mail { .. } => None,
                 Stage::Recipient { .. } => Some(&self.question.reverse_path),
             },
+            now: self.now,
         };
         loop {
             let questions = match admit::step(&self.plan.policy, &facts, stage, &self.answers) {

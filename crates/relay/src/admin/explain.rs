@@ -7,15 +7,17 @@ use std::{fmt, net::IpAddr};
 
 use merpati_console::{
     AdminError,
+    admin::bare,
     explain::{AliasFacts, HostFacts, RouteAnswer, RouteQuestion, RuleFacts, Trouble, next_hop},
 };
 use merpati_flow::{
-    alias::{Expansion, Step},
+    alias::{Aliases, Expansion, Leaves, NotExpanded, SRS_ORIGIN, Step},
     outcome::{self, Before},
     route::{self, Condition, Facts, Router, Rule},
+    srs::NoReturn,
 };
 use merpati_mail::{
-    Class, Domain, Draw, ForwardPath, NextHop, Route, Time,
+    Class, Domain, Draw, ForwardPath, Mailbox, NextHop, ReversePath, Route, Time,
     question::{Addresses, MxAnswer, MxHost},
     route::{Endpoint, HostPort},
 };
@@ -41,15 +43,11 @@ impl Control {
     ) -> Result<RouteAnswer, AdminError> {
         let router = self.look(|core| core.queue().router().clone()).await?;
         let setup = self.setup.get();
-        let expansion = setup.aliases.as_ref().map(|aliases| aliases.expand(&question.recipient));
-        let expansion = expansion.and_then(Result::ok).flatten();
-        let first = expansion.as_ref().and_then(|expansion| expansion.targets.first());
-        let first = first.map(|reached| ForwardPath::Mailbox(reached.mailbox.clone()));
-        let recipient = first.as_ref().unwrap_or(&question.recipient);
-        let domain = route::destination(recipient, &setup.hostname).clone();
+        let meant = Meant::of(setup.aliases.as_deref(), question, self.clock.now());
+        let domain = route::destination(&meant.recipient, &setup.hostname).clone();
         let facts = Facts {
             recipient: &domain,
-            reverse_path: &question.reverse_path,
+            reverse_path: &meant.reverse_path,
             credential: question.credential.as_deref(),
         };
         let route = router.route(&facts);
@@ -62,22 +60,65 @@ impl Control {
             rules: looked_at(&router, &facts),
             tls: more.map(|facts| facts.tls.clone()),
             egress: more.map(|facts| facts.egress.clone()),
-            sentence: match &expansion {
-                Some(expansion) => {
-                    let route = sentence(&domain, route.as_ref(), &found);
-                    format!("{} {route}", alias_sentence(&question.recipient, expansion))
-                }
-                None => sentence(&domain, route.as_ref(), &found),
-            },
-            aliases: {
-                let steps = expansion.iter().flat_map(|it| &it.steps).take(TARGETS_SHOWN);
-                steps.map(alias_facts).collect()
-            },
+            sentence: format!("{}{}", meant.words, sentence(&domain, route.as_ref(), &found)),
+            aliases: meant.steps,
             hosts: found.hosts,
             trouble: found.trouble,
             domain,
             route,
         })
+    }
+}
+
+/// What is asked about, once aliases are applied.
+struct Meant {
+    recipient: ForwardPath,
+    /// From whom the message leaves.
+    reverse_path: ReversePath,
+    steps: Vec<AliasFacts>,
+    /// What became of the question, in sentences with a blank behind each.
+    words: String,
+}
+
+impl Meant {
+    fn of(aliases: Option<&Aliases>, question: &RouteQuestion, now: Time) -> Self {
+        let mut meant = Self {
+            recipient: question.recipient.clone(),
+            reverse_path: question.reverse_path.clone(),
+            steps: Vec::new(),
+            words: String::new(),
+        };
+        let Some(aliases) = aliases else { return meant };
+        let expansion = match aliases.expand(&question.recipient, now) {
+            Ok(Some(expansion)) => expansion,
+            Err(NotExpanded::Nobody(why)) => {
+                let why = match why {
+                    NoReturn::Expired => "is too old to lead back to anybody",
+                    NoReturn::Forged => "is none that a sender was rewritten to here",
+                };
+                meant.words = format!("{} {why}, and refused. ", bare(&question.recipient));
+                return meant;
+            }
+            Ok(None) | Err(NotExpanded::TooMany) => return meant,
+        };
+        meant.words = format!("{} ", alias_sentence(&question.recipient, &expansion));
+        meant.steps = expansion.steps.iter().take(TARGETS_SHOWN).map(alias_facts).collect();
+        let Some(first) = expansion.targets.first() else { return meant };
+        meant.recipient = ForwardPath::Mailbox(first.mailbox.clone());
+        match aliases.leaves(&question.reverse_path, first, now) {
+            Leaves::Owner(owner) => meant.leave_from(Mailbox::clone(&owner)),
+            Leaves::Rewritten(mailbox) => meant.leave_from(mailbox),
+            Leaves::Same => {}
+            Leaves::TooLong => {
+                meant.words.push_str("It leaves from its sender, who is too long for SRS. ");
+            }
+        }
+        meant
+    }
+
+    fn leave_from(&mut self, mailbox: Mailbox) {
+        self.words.push_str(&format!("It leaves from {mailbox}. "));
+        self.reverse_path = ReversePath(Some(mailbox));
     }
 }
 
@@ -279,8 +320,10 @@ fn alias_sentence(named: &ForwardPath, expansion: &Expansion) -> String {
         1 => " and another address; what follows is about the first".to_owned(),
         more => format!(" and {more} others; what follows is about the first"),
     };
-    let named = named.to_string();
-    let named = named.trim_start_matches('<').trim_end_matches('>');
+    let named = bare(named);
+    if origin == SRS_ORIGIN {
+        return format!("{named} stands for {first}, whose mail was forwarded ({origin}).");
+    }
     format!("{named} is an alias ({origin}) for {first}{others}.")
 }
 

@@ -17,7 +17,8 @@ use merpati_console::{
     queue::Delivery,
     trace::{Attempt, Happened, RefusedMail, Step, Story, Taken, TraceQuery, Traced, Trouble},
 };
-use merpati_mail::{Class, QueueId, Time};
+use merpati_flow::alias::Aliases;
+use merpati_mail::{Class, Mailbox, QueueId, Time};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
@@ -35,9 +36,10 @@ impl Control {
         self.sinks.flush();
         let (directory, query, now) = (self.history.clone(), query.clone(), self.clock.now());
         let named = query.named();
+        let aliases = self.setup.get().aliases.clone();
         let read = move || {
-            let directory = directory.as_deref();
-            directory.map_or_else(|| Ok(Traced::default()), |it| look(it, &query, limit, now))
+            let Some(directory) = directory.as_deref() else { return Ok(Traced::default()) };
+            look(directory, &query, limit, (now, aliases.as_deref()))
         };
         let read = spawn_blocking(read).await;
         let failed = |why: String| AdminError::Storage(format!("reading the history: {why}"));
@@ -61,7 +63,12 @@ impl Control {
 }
 
 /// Looks through the history twice: for the messages that are meant, and for what became of them.
-fn look(directory: &Path, query: &TraceQuery, limit: usize, now: Time) -> io::Result<Traced> {
+fn look(
+    directory: &Path,
+    query: &TraceQuery,
+    limit: usize,
+    (now, aliases): (Time, Option<&Aliases>),
+) -> io::Result<Traced> {
     let mut meant: VecDeque<QueueId> = query.named().into_iter().collect();
     let mut refused: VecDeque<RefusedMail> = VecDeque::new();
     let (mut has_more, mut since) = (false, None);
@@ -78,7 +85,9 @@ fn look(directory: &Path, query: &TraceQuery, limit: usize, now: Time) -> io::Re
                 }
             }
         } else if is_taking(event) && query.named().is_none() {
-            let Some((id, taken)) = Line::read(line).and_then(|line| line.taken()) else { return };
+            let Some((id, taken)) = Line::read(line).and_then(|line| line.taken(aliases)) else {
+                return;
+            };
             if query.means(id, &taken, now) {
                 has_more |= push(&mut meant, id, limit);
             }
@@ -90,7 +99,7 @@ fn look(directory: &Path, query: &TraceQuery, limit: usize, now: Time) -> io::Re
         let Some(id) = id_of(line) else { return };
         let Some(story) = stories.get_mut(&id) else { return };
         if let Some(line) = Line::read(line) {
-            story.add(&line);
+            story.add(&line, aliases);
         }
     })?;
     let tell = |id: QueueId, draft: Draft| {
@@ -122,9 +131,9 @@ struct Draft {
 }
 
 impl Draft {
-    fn add(&mut self, line: &Line<'_>) {
+    fn add(&mut self, line: &Line<'_>, aliases: Option<&Aliases>) {
         match &*line.event {
-            "Accepted" | "Captured" => self.taken = line.taken().map(|(_, taken)| taken),
+            "Accepted" | "Captured" => self.taken = line.taken(aliases).map(|(_, taken)| taken),
             "Transcript" => self.transcript.clone_from(&line.transcript),
             "Attempted" => {
                 let transcript = std::mem::take(&mut self.transcript);
@@ -234,7 +243,7 @@ impl<'a> Line<'a> {
         time(&self.time)
     }
 
-    fn taken(&self) -> Option<(QueueId, Taken)> {
+    fn taken(&self, aliases: Option<&Aliases>) -> Option<(QueueId, Taken)> {
         let id = self.id.parse().ok()?;
         let count = self.recipients.as_u64().and_then(|count| u32::try_from(count).ok());
         let taken = Taken {
@@ -247,6 +256,7 @@ impl<'a> Line<'a> {
             tls: self.tls.clone(),
             credential: self.credential.clone(),
             reverse_path: self.from.clone(),
+            originator: aliases.and_then(|aliases| originator(aliases, &self.from)),
             recipients: self.to.clone(),
             via: self.via.clone(),
             recipients_count: count.unwrap_or_default(),
@@ -320,6 +330,13 @@ impl<'a> Line<'a> {
             what,
         })
     }
+}
+
+/// Who sent what left from this address; `None` where that is he himself.
+fn originator(aliases: &Aliases, from: &str) -> Option<String> {
+    let from = Mailbox::parse(from).ok()?;
+    let originator = aliases.originator(&from);
+    (originator != from).then(|| originator.to_string())
 }
 
 fn trouble(class: &str, reply: &str) -> Trouble {

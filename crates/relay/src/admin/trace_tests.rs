@@ -29,7 +29,7 @@ fn accepted(second: u32, id: &str, to: &str) -> String {
 #[track_caller]
 fn found(folder: &tempfile::TempDir, query: &str, limit: usize) -> Traced {
     let now = Time::parse_rfc3339("2026-11-29T11:00:00Z").unwrap();
-    look(folder.path(), &TraceQuery::parse(query).unwrap(), limit, now).unwrap()
+    look(folder.path(), &TraceQuery::parse(query).unwrap(), limit, (now, None)).unwrap()
 }
 
 #[test]

@@ -49,7 +49,7 @@ section! {
 /// The aliases of a configuration.
 #[derive(Clone, Debug)]
 pub struct AliasTables {
-    /// All of them; `None` where there are none.
+    /// All of them, without who rewrites senders; `None` where there are none and nobody does.
     pub aliases: Option<Arc<Aliases>>,
     /// Targets that nobody is; `None` where there are none, or where no list of recipients could
     /// tell.
@@ -73,7 +73,8 @@ impl Config {
         if !wrong.is_empty() {
             return Err(Errors::new(&sources, wrong));
         }
-        if entries.is_empty() {
+        // An address that a sender was rewritten to stands for him, also without an alias.
+        if entries.is_empty() && self.relay.srs_domain.is_none() {
             return Ok(AliasTables { aliases: None, doubts: None });
         }
         // A list that cannot be read is told by itself.

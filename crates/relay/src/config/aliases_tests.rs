@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
-use merpati_mail::ForwardPath;
+use merpati_mail::{ForwardPath, Time};
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn config(folder: &Path, tables: &str) -> Config {
 
 fn targets(aliases: &Aliases, named: &str) -> Vec<String> {
     let path = ForwardPath::Mailbox(Mailbox::parse(named).unwrap());
-    let expansion = aliases.expand(&path).unwrap();
+    let expansion = aliases.expand(&path, Time::EPOCH).unwrap();
     expansion.iter().flat_map(|it| &it.targets).map(|it| it.mailbox.to_string()).collect()
 }
 
@@ -45,7 +45,7 @@ fn aliases_come_from_files_of_both_formats_and_from_the_configuration() {
         assert_eq!(targets(&aliases, named), want, "{named}");
     }
     let info = ForwardPath::Mailbox(Mailbox::parse("info@ours.example").unwrap());
-    let steps = aliases.expand(&info).unwrap().unwrap().steps;
+    let steps = aliases.expand(&info, Time::EPOCH).unwrap().unwrap().steps;
     let origins: Vec<String> = steps.iter().map(|step| step.origin.to_string()).collect();
     let here = folder.path().display();
     let want =

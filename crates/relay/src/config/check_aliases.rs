@@ -16,6 +16,7 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.extend(elsewhere(parts, alias, table));
     }
     diagnostics.extend(internal(parts));
+    diagnostics.extend(srs(parts));
 }
 
 /// Tables of which one half is missing.
@@ -57,4 +58,25 @@ fn internal(parts: &Parts<'_>) -> Option<Diagnostic> {
     let table = parts.tables("relay").first()?;
     let help = "add it to relay.local_domains as well: internal_domains are some of those";
     Some(Diagnostic::new(why, place_of(table, "internal_domains")).help(help))
+}
+
+/// A domain for reports that cannot come there.
+fn srs(parts: &Parts<'_>) -> Option<Diagnostic> {
+    let relay = parts.relay?;
+    let domain = relay.srs_domain.as_ref()?;
+    let (why, help) = if !relay.local_domains.contains(domain) {
+        (
+            format!("`{domain}` is not one of your domains"),
+            "add it to relay.local_domains as well, with an MX record that leads here",
+        )
+    } else if relay.internal_domains.contains(domain) {
+        (
+            format!("strangers may not send to `{domain}`, and reports come from them"),
+            "name another one of relay.local_domains",
+        )
+    } else {
+        return None;
+    };
+    let table = parts.tables("relay").first()?;
+    Some(Diagnostic::new(why, place_of(table, "srs_domain")).help(help))
 }

@@ -226,6 +226,11 @@ section! {
         /// Those of `local_domains` to which only `networks` and credentials may send, and aliases
         /// in the others. Strangers are refused with 550 5.7.1, but for `postmaster` and `abuse`.
         internal_domains: Vec<Domain> = Default::Value("");
+        /// The one of `local_domains` into which senders are rewritten (SRS): what an alias leads
+        /// out of your domains leaves from `SRS0=…` there, so that SPF is yours, and what is sent
+        /// to such an address goes back to who sent the message, for 21 days. `off`: it leaves from
+        /// who sent it. `docs/aliases.md` says more.
+        srs_domain: Option<Domain> = Default::Value("off");
         /// Networks whose clients may send to any domain. Never a network that strangers can use.
         networks: Vec<Network> = Default::Value("");
         /// Received fields in a message; one with more goes round, and is refused with 554

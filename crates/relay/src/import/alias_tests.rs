@@ -1,5 +1,7 @@
 use std::{collections::BTreeMap, path::Path};
 
+use merpati_mail::Time;
+
 use super::*;
 use crate::{
     config::{Config, Source},
@@ -234,13 +236,13 @@ fn what_is_written_is_read_with_its_files() {
         ("team@mx.ours.example", "ani@b.example ops@far.example"),
     ] {
         let path = merpati_mail::ForwardPath::Mailbox(Mailbox::parse(address).unwrap());
-        let expansion = aliases.expand(&path).unwrap().unwrap();
+        let expansion = aliases.expand(&path, Time::EPOCH).unwrap().unwrap();
         let targets: Vec<String> =
             expansion.targets.iter().map(|one| one.mailbox.to_string()).collect();
         assert_eq!(targets.join(" "), want, "{address}\n{}", imported.toml);
     }
     let other = merpati_mail::ForwardPath::Mailbox(Mailbox::parse("root@b.example").unwrap());
-    assert!(aliases.expand(&other).unwrap().is_none(), "{}", imported.toml);
+    assert!(aliases.expand(&other, Time::EPOCH).unwrap().is_none(), "{}", imported.toml);
 }
 
 fn path(folder: &Path) -> String {

@@ -409,7 +409,8 @@ impl Connection<'_> {
             Decision::Disconnect(_) | Decision::Refuse(_) => return verdict,
         }
         let spent = self.spend(rate::spent_when_taken(stage));
-        let refused = spent.or_else(|| self.tally.take(&self.plan.policy, stage));
+        let refused =
+            spent.or_else(|| self.tally.take(&self.plan.policy, stage, self.shared.clock.now()));
         refused.unwrap_or(verdict)
     }
 
@@ -449,6 +450,7 @@ impl Connection<'_> {
             credential: self.session.credential(),
             room: self.shared.health.room(),
             reverse_path: self.session.reverse_path(),
+            now: self.shared.clock.now(),
         }
     }
 

@@ -92,7 +92,7 @@ impl Node {
 
     /// Makes all that can fail.
     fn draft(&self, config: &Config) -> anyhow::Result<Draft> {
-        let aliases = super::aliases(config)?;
+        let aliases = super::rewriting(super::aliases(config)?, config)?;
         let tables = (config, aliases.as_ref());
         let opened = Opened::new(tables, Found::Doors(&self.doors), &self.gates)?;
         let own = opened.addresses(&self.doors);
