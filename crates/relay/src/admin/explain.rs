@@ -117,7 +117,7 @@ impl Meant {
     }
 
     fn leave_from(&mut self, mailbox: Mailbox) {
-        self.words.push_str(&format!("It leaves from {mailbox}. "));
+        self.words = format!("{}It leaves from {mailbox}. ", self.words);
         self.reverse_path = ReversePath(Some(mailbox));
     }
 }
