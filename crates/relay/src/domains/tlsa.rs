@@ -110,8 +110,8 @@ pub(super) fn judge(answer: &TlsaAnswer, host: &Host) -> Option<Judgement> {
         Shown::Chain(_) => {
             let ours = host.shown.record().unwrap_or_default();
             let words = format!(
-                "it does not fit the certificate: who goes by DANE does not deliver. Publish {ours} \
-                 beside it at once, then withdraw what was there"
+                "it does not fit the certificate: who goes by DANE does not deliver. Publish \
+                 {ours} beside it at once, then withdraw what was there"
             );
             Judgement::new(Standing::Differs, words)
         }
