@@ -44,7 +44,7 @@ pub fn provenance(octets: &[u8]) {
         assert!(rounds < 200 && known.len() < 2_000, "{rounds} rounds, {} answers", known.len());
     };
     let client = (facts.address, facts.helo, facts.sender);
-    let fields = results::fields(&findings, "mx.example.org", client);
+    let fields = results::said(&findings, "mx.example.org", client).fields();
     assert!(fields.is_ascii() && fields.ends_with("\r\n"), "{fields}");
     let starts = fields.split_terminator("\r\n").filter(|line| !line.starts_with('\t'));
     assert_eq!(starts.count(), 2, "{fields}");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use merpati_console::health::{Finding, Grade};
 use merpati_flow::admit::{self, Answers, Facts, Policy, Room, Step};
-use merpati_mail::{Domain, ForwardPath, Mailbox, ReversePath, Stage, stage::Decision};
+use merpati_mail::{Domain, ForwardPath, Mailbox, ReversePath, Stage, Time, stage::Decision};
 
 use crate::{
     config::{Config, values::Kind},
@@ -57,6 +57,7 @@ fn taken(policy: &Policy, config: &Config) -> Vec<String> {
                     peer: client,
                     credential: None,
                     room: Room::Roomy,
+                    now: Time::EPOCH,
                     reverse_path: Some(reverse_path),
                 };
                 let path = ForwardPath::Mailbox(recipient.clone());
