@@ -11,7 +11,9 @@ AUTHOR = "Ani <ani@a.example>"
 
 elsewhere("L29", "174 of the 175 tests of the suite about validation, and all 17 about seals",
           f"{ARC} §5.2", "crates/auth/tests/vectors/arc.rs", "cargo test")
-missing("L34", "mail is not forwarded with another sender: there is no SRS")
+elsewhere("L34", "a forwarded message leaves from an address of ours; a report to it finds who sent "
+          "the message, and a forged or old one is refused", "", "crates/relay/tests/srs.rs",
+          "cargo test")
 
 
 def key():

@@ -440,9 +440,9 @@ const fn relay_denied() -> Verdict {
 pub(crate) fn no_return(why: NoReturn, path: &ForwardPath) -> Verdict {
     let (rule, why) = match why {
         NoReturn::Expired => ("srs-expired", "was for reports on a message of long ago"),
-        NoReturn::Forged => ("srs-unknown", "is not known here"),
+        NoReturn::Forged => ("srs-unknown", "is no address of ours for reports"),
     };
-    Verdict::refuse(rule, Reply::with_text(550, (5, 1, 1), format!("{path} {why}")))
+    Verdict::refuse(rule, Reply::with_text(550, (5, 7, 1), format!("{path} {why}")))
 }
 
 /// What is said when the spool has failed (RFC 3463: other or undefined mail system status).

@@ -96,7 +96,7 @@ fn nothing_goes_out_by_an_address_that_is_not_ours() {
             "SRS0=AAAAAAAA=AA=b.example=ani@srs.example".to_owned(),
             "SRS1=AAAAAAAA=b.example==x=y@srs.example".to_owned(),
         ] {
-            let text = format!("550 5.1.1 <{forged}> is not known here");
+            let text = format!("550 5.7.1 <{forged}> is no address of ours for reports");
             smtp.say(&format!("RCPT TO:<{forged}>"), &text);
         }
         let elsewhere = address.replace("srs.example", "b.example");
