@@ -6,27 +6,29 @@ use std::collections::BTreeSet;
 
 use merpati_mail::{Domain, address, header, header::Field};
 
-/// The domains of the authors that fields named From name, in A-labels, each once. A field that
-/// cannot be read is searched for what readers may take for an address: that it is badly written
-/// must not hide whose it is.
-pub fn authors(froms: &[Field<'_>]) -> Vec<String> {
+/// The domains of the authors that fields named From name, in A-labels, each once; an address
+/// literal in its brackets. A field that cannot be read is searched for what readers may take for
+/// an address: that it is badly written must not hide whose it is. `None` where somebody is named
+/// of whom not even that can be told.
+pub fn authors(froms: &[Field<'_>]) -> Option<Vec<String>> {
     let mut domains = BTreeSet::new();
     for from in froms {
         match address::parse_header_list(from.value) {
             Ok(list) if !list.is_empty() => {
                 domains.extend(list.into_iter().map(|one| one.mailbox.domain().clone()));
             }
-            Ok(_) | Err(_) => domains.extend(searched(&from.unfolded())),
+            Ok(_) | Err(_) => domains.extend(searched(&from.unfolded())?),
         }
     }
-    domains.iter().filter_map(Domain::as_name).map(str::to_owned).collect()
+    Some(domains.iter().map(ToString::to_string).collect())
 }
 
-/// What readers may take for domains of addresses, encoded or not.
-fn searched(value: &str) -> Vec<Domain> {
+/// What readers may take for domains of addresses, encoded or not; `None` where something stands
+/// behind an @ that they may take for more than we do.
+fn searched(value: &str) -> Option<Vec<Domain>> {
     let shown = header::decode_words(value);
     let ends = |c: char| c.is_whitespace() || "<>()[]\",;:@".contains(c);
-    let domains = shown.split('@').skip(1).filter_map(|behind| {
+    let domains = shown.split('@').skip(1).map(|behind| {
         let name = behind.trim_start().split(ends).next()?.trim_end_matches('.');
         Domain::parse(name).ok()
     });
@@ -46,6 +48,7 @@ mod tests {
             ("From: group: a@b.example, c@d.example;", &["b.example", "d.example"]),
             ("From: a@bücher.example", &["xn--bcher-kva.example"]),
             ("From: nobody", &[]),
+            ("From: a@[192.0.2.1], b@ours.example", &["[192.0.2.1]", "ours.example"]),
             ("From: <a@bank.example", &["bank.example"]),
             ("From: a@bank.example <", &["bank.example"]),
             ("From: a@bank.example.>", &["bank.example"]),
@@ -55,7 +58,20 @@ mod tests {
         ] {
             let header = format!("{from}\r\n\r\n");
             let fields: Vec<_> = header::fields(header.as_bytes()).collect();
-            assert_eq!(authors(&fields), want, "{from}");
+            assert_eq!(authors(&fields).unwrap(), want, "{from}");
+        }
+        // Readers may find an author there whom we do not.
+        for from in [
+            "From: ceo@(c)bank.example <, x@ours.example",
+            "From: <ceo@-bank.example>, x@ours.example",
+            "From: ceo@\"bank.example\" <, x@ours.example",
+            "From: ceo@\\bank.example <, x@ours.example",
+            "From: ceo@b\u{fffd}cher.example, x@ours.example",
+            "From: a@[192.0.2.1] <",
+        ] {
+            let header = format!("{from}\r\n\r\n");
+            let fields: Vec<_> = header::fields(header.as_bytes()).collect();
+            assert_eq!(authors(&fields), None, "{from}");
         }
     }
 }

@@ -7,7 +7,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{
-    ArcResult, KeyKind, Message, SETS_MAX, Signer,
+    ArcResult, KeyKind, Message, SETS_MAX, SIGNATURES_MAX, Signer,
     arc::{Chain, raw_sets, results_instance, tags_instance},
     body::{BodyHash, Canonical},
     message::{Fields, library},
@@ -128,7 +128,8 @@ fn signed(
 /// and the signatures that are there (RFC 8617 §4.1.2). `None` where there is no From.
 pub fn sealed_names(message: &Message<'_>) -> Option<Vec<String>> {
     let mut names = sign::signed_names(message)?;
-    let signatures = message.fields.named("DKIM-Signature").count();
+    // No more than anybody looks at: a stranger may write any number of them.
+    let signatures = message.fields.named("DKIM-Signature").count().min(SIGNATURES_MAX);
     names.extend(std::iter::repeat_n("DKIM-Signature".to_owned(), signatures));
     Some(names)
 }
@@ -147,8 +148,8 @@ fn next_instance(fields: &Fields<'_>) -> Option<usize> {
     (highest < SETS_MAX).then_some(highest + 1)
 }
 
-/// Tags in lines of their own where a line would be too long. Blanks stand behind semicolons alone:
-/// so the value is the same in all forms of canonicalisation that keep words.
+/// Tags in lines of their own where a line would be too long, and names in lists of them. No blanks
+/// stand elsewhere.
 fn folded(tags: &[(&'static str, String)]) -> String {
     let mut text = String::new();
     let mut column = SIGNATURE.len() + 2;
@@ -161,8 +162,19 @@ fn folded(tags: &[(&'static str, String)]) -> String {
         }
         text.push_str(name);
         text.push('=');
-        text.push_str(value);
-        column += octets;
+        column += name.len() + 1;
+        for (at, word) in value.split(':').enumerate() {
+            if at > 0 {
+                text.push(':');
+                column += 1;
+                if column + word.len() > LINE_OCTETS {
+                    text.push_str("\r\n\t");
+                    column = 1;
+                }
+            }
+            text.push_str(word);
+            column += word.len();
+        }
     }
     text
 }

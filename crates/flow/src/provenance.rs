@@ -108,7 +108,8 @@ impl Rules {
     fn judge_author(&self, own: &BTreeSet<Domain>, author: &Author) -> Result<(), Verdict> {
         let Some(domain) = &author.domain else {
             let must = self.own_domains == OwnDomains::MustPass || self.stance == Stance::Follow;
-            let text = "the authors of the message cannot be told: too many, or too long a header";
+            let text =
+                "the authors cannot be told: too many, badly written, or in too long a header";
             return if must { Err(refusal("author-unproven", (5, 7, 26), text)) } else { Ok(()) };
         };
         let is_own = self.own_domains == OwnDomains::MustPass && own.contains(domain);

@@ -23,7 +23,9 @@ pub fn is_asked(policy: &Policy, facts: &Facts<'_>) -> bool {
 /// Why a message by these authors is not taken; `None` where they cannot be told.
 pub fn judge(authors: Option<&[Author]>) -> Result<(), Verdict> {
     let Some(authors) = authors else {
-        return Err(refusal("the authors of the message cannot be told: its header is too long"));
+        return Err(refusal(
+            "the authors cannot be told: From is badly written, or the header is too long",
+        ));
     };
     if authors.is_empty() {
         return Err(refusal(

@@ -25,7 +25,7 @@ use merpati_console::{
     Admin, AdminError, Captured, Listing, NotReady, Page, Query, Selection, Status, Summary,
     admin::{Listener, Reloaded, SpoolFacts},
     explain::{AcceptAnswer, AcceptQuestion, RouteAnswer, RouteQuestion},
-    health::Examined,
+    health::{Examined, Finding, Grade},
     queue::{Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape, Verb},
     sessions::{SessionFacts, TapLine},
     spool::BackedUp,
@@ -89,7 +89,7 @@ pub struct Control {
     /// Who reads the configuration again.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// What was found about the host last; who asks meanwhile waits for it.
-    pub examined: tokio::sync::Mutex<Option<Examined>>,
+    pub examined: Arc<tokio::sync::Mutex<Option<Examined>>>,
 }
 
 /// Somebody who waits for the end of a reload.
@@ -223,16 +223,24 @@ impl Admin for Control {
     }
 
     async fn health(&self) -> Examined {
-        let mut last = self.examined.lock().await;
-        let at = self.clock.now();
-        if let Some(examined) = last.as_ref().filter(|it| at.since(it.at) < HEALTH_KEPT) {
-            return examined.clone();
-        }
-        let setup = self.setup.get();
-        let findings = doctor::examine(&setup.config, &setup.resolver).await;
-        let examined = Examined { at, findings: Arc::new(findings) };
-        *last = Some(examined.clone());
-        examined
+        let (last, setup) = (Arc::clone(&self.examined), self.setup.get());
+        let clock = Arc::clone(&self.clock);
+        // By itself: who asks and hangs up must not make us begin anew each time.
+        let looked = tokio::spawn(async move {
+            let mut last = last.lock().await;
+            let at = clock.now();
+            if let Some(examined) = last.as_ref().filter(|it| at.since(it.at) < HEALTH_KEPT) {
+                return examined.clone();
+            }
+            let findings = doctor::examine(&setup.config, &setup.resolver).await;
+            let examined = Examined { at: clock.now(), findings: Arc::new(findings) };
+            *last = Some(examined.clone());
+            examined
+        });
+        looked.await.unwrap_or_else(|why| {
+            let finding = Finding::new("relay", "", Grade::Unknown, why.to_string());
+            Examined { at: self.clock.now(), findings: Arc::new(vec![finding]) }
+        })
     }
 
     fn sessions(&self) -> Vec<SessionFacts> {

@@ -376,7 +376,7 @@ impl Node {
             conductor: outbound.conductor.clone(),
             setup: Arc::clone(&setup),
             reload,
-            examined: tokio::sync::Mutex::default(),
+            examined: Arc::default(),
         });
         let local = router(Arc::clone(&control), Guard::Socket);
         tokio::spawn(async move { axum::serve(unix, local).await });

@@ -170,7 +170,7 @@ fn an_address_is_honoured_for_as_long_as_its_key_is_there() {
     };
     asked("250");
     fs::remove_file(&key).unwrap();
-    asked("550 5.1.1");
+    asked("550 5.7.1");
     // One that was cut off is no key.
     fs::write(&key, [7; 31]).unwrap();
     let sets = ["relay.local_domains=srs.example", "relay.srs_domain=srs.example"];

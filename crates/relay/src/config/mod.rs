@@ -305,6 +305,12 @@ impl Config {
         Egress::of(route.egress.as_ref(), &self.egresses, &self.server.hostname)
     }
 
+    /// Whether the system chooses the address of some mail that goes by MX.
+    pub fn system_chooses(&self) -> bool {
+        let by_mx = self.routes.iter().filter(|route| route.to == To::Mx);
+        by_mx.map(|route| self.egress(route)).any(|egress| egress.addresses.is_empty())
+    }
+
     /// As whom each credential may send, by its name; one that is disabled as nobody.
     pub fn senders(&self) -> BTreeMap<String, Senders> {
         let local = &self.relay.local_domains;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use merpati_console::health::{Finding, Grade};
 use tokio::task::spawn_blocking;
 
-use super::Bench;
+use super::{Bench, within};
 use crate::domains::{
     self, SendingDomain, Stage,
     judge::{Judgement, Standing},
@@ -26,7 +27,7 @@ pub(super) async fn check(bench: Bench<'_>) -> Vec<Finding> {
             let fix = "see the file, who may read it, and signing.key_file";
             return vec![Finding::new("domain", "", Grade::Bad, words).fix(fix)];
         }
-        Err(_) => return Vec::new(),
+        Err(why) => return vec![Finding::new("domain", "", Grade::Unknown, why.to_string())],
     };
     if all.is_empty() && bench.sends_by_mx() {
         let words = "nothing is signed: large receivers put what nobody signs into spam";
@@ -37,22 +38,32 @@ pub(super) async fn check(bench: Bench<'_>) -> Vec<Finding> {
         Ok(resolvers) => resolvers,
         Err(why) => return vec![Finding::new("domain", "", Grade::Unknown, format!("{why:#}"))],
     };
-    let mut findings = Vec::new();
-    for domain in all {
-        let host = {
-            let (config, name) = (Arc::clone(&config), domain.name.clone());
-            spawn_blocking(move || Host::of(&config, &name)).await
-        };
-        let Ok(host) = host else { continue };
-        let mut wanted = records::wanted(&domain, &host, Choices::default());
-        wanted.extend(records::watched(&domain, &host));
-        // The addresses have a check of their own.
-        wanted.retain(|record| !matches!(record.purpose, Purpose::Ptr(_)));
-        let by_resolver = resolvers.look(&wanted, &host).await;
-        let seen: Seen = by_resolver.into_iter().flat_map(|(_, seen)| seen).collect();
-        findings.push(judge(&domain, &seen));
-    }
-    findings
+    let (config, resolvers) = (&config, &resolvers);
+    join_all(all.iter().map(|domain| {
+        within(bench, "domain", domain.name.to_string(), async move {
+            let host = {
+                let (config, name) = (Arc::clone(config), domain.name.clone());
+                spawn_blocking(move || Host::of(&config, &name)).await
+            };
+            match host {
+                Ok(host) => judge(domain, &look(resolvers, domain, &host).await),
+                Err(why) => {
+                    let name = domain.name.to_string();
+                    Finding::new("domain", name, Grade::Unknown, why.to_string())
+                }
+            }
+        })
+    }))
+    .await
+}
+
+async fn look(resolvers: &Resolvers, domain: &SendingDomain, host: &Host) -> Seen {
+    let mut wanted = records::wanted(domain, host, Choices::default());
+    wanted.extend(records::watched(domain, host));
+    let by_resolver = resolvers.look(&wanted, host).await;
+    // The addresses have a check of their own.
+    let is_own = |(record, _): &(Record, Judgement)| !matches!(record.purpose, Purpose::Ptr(_));
+    by_resolver.into_iter().flat_map(|(_, seen)| seen).filter(is_own).collect()
 }
 
 fn judge(domain: &SendingDomain, seen: &[(Record, Judgement)]) -> Finding {

@@ -64,19 +64,35 @@ pub async fn examine(config: &Config, resolver: &Resolver) -> Vec<Finding> {
     ];
     let wait = config.health.wait;
     let asked = checks.into_iter().map(|(check, findings)| async move {
-        timeout(wait, findings).await.unwrap_or_else(|_| vec![late(check, wait)])
+        // Those of several parts have given each its time before, so that none hides another.
+        let findings = timeout(wait + GRACE, findings).await;
+        findings.unwrap_or_else(|_| vec![late(check, String::new(), wait)])
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-fn late(check: &'static str, wait: Duration) -> Finding {
-    let words = format!("not found out within {} s", wait.as_secs());
-    Finding::new(check, "", Grade::Unknown, words).fix("ask again, or raise health.wait")
+/// One part of a check, which takes `health.wait` at most.
+async fn within(
+    bench: Bench<'_>,
+    check: &'static str,
+    about: String,
+    finding: impl Future<Output = Finding>,
+) -> Finding {
+    let wait = bench.config.health.wait;
+    timeout(wait, finding).await.unwrap_or_else(|_| late(check, about, wait))
 }
+
+fn late(check: &'static str, about: String, wait: Duration) -> Finding {
+    let words = format!("not found out within {} s", wait.as_secs());
+    Finding::new(check, about, Grade::Unknown, words).fix("ask again, or raise health.wait")
+}
+
+/// How much longer a whole check may take than its parts.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A check that reads files.
 async fn blocking(config: &Config, check: fn(&Config) -> Vec<Finding>) -> Vec<Finding> {
     let config = config.clone();
-    // It only fails where the check panics; then it has found nothing.
-    spawn_blocking(move || check(&config)).await.unwrap_or_default()
+    let found = spawn_blocking(move || check(&config)).await;
+    found.unwrap_or_else(|why| vec![Finding::new("files", "", Grade::Unknown, why.to_string())])
 }

@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Bench, source::Source};
+use super::{Bench, source::Source, within};
 use crate::config::next_hop::To;
 
 /// After how long a host greeted, or why it did not.
@@ -122,9 +122,11 @@ pub(super) async fn check_next_hops(bench: Bench<'_>) -> Vec<Finding> {
         };
         named.extend(hops.into_iter().map(|hop| (route.name.to_string(), hop)));
     }
-    join_all(named.iter().map(|(route, hop)| async move {
-        let tried = hop.reach(bench).await;
-        judge_hop(route, &hop.to_string(), &tried)
+    join_all(named.iter().map(|(route, hop)| {
+        let about = format!("{hop}, of route {route}");
+        within(bench, "next-hop", about.clone(), async move {
+            judge_hop(about, &hop.reach(bench).await, hop.greets())
+        })
     }))
     .await
 }
@@ -147,6 +149,14 @@ impl fmt::Display for Hop {
 }
 
 impl Hop {
+    /// Whether it greets in the clear.
+    const fn greets(&self) -> bool {
+        match self {
+            Self::Tcp(_, greets) => *greets,
+            Self::Unix(_) => true,
+        }
+    }
+
     async fn reach(&self, bench: Bench<'_>) -> Tried {
         let (host, greets) = match self {
             Self::Unix(path) => {
@@ -171,11 +181,15 @@ impl Hop {
     }
 }
 
-fn judge_hop(route: &str, hop: &str, tried: &Tried) -> Finding {
-    let about = format!("{hop}, of route {route}");
+fn judge_hop(about: String, tried: &Tried, greets: bool) -> Finding {
     match tried {
+        Ok(after) if !greets => {
+            let ms = after.as_millis();
+            let words = format!("it took a connection after {ms} ms; TLS with it was not tried");
+            Finding::new("next-hop", about, Grade::Good, words)
+        }
         Ok(after) => {
-            let words = format!("it answered after {} ms", after.as_millis());
+            let words = format!("it greeted after {} ms", after.as_millis());
             Finding::new("next-hop", about, Grade::Good, words)
         }
         Err(NoGreeting::Odd(line)) => {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use merpati_console::health::{Finding, Grade};
 use merpati_mail::{Domain, question::HostNameAnswer};
 
-use super::Bench;
+use super::{Bench, within};
 use crate::{config::Config, resolve::Trouble};
 
 /// An address that mail leaves from.
@@ -46,7 +46,7 @@ pub(super) fn all(config: &Config) -> Vec<Source> {
             is_named: true,
         }));
     }
-    if sources.is_empty() {
+    if sources.is_empty() || config.system_chooses() {
         sources.extend(chosen().into_iter().map(|address| Source {
             egress: "default".to_owned(),
             address,
@@ -75,7 +75,12 @@ pub(super) async fn check(bench: Bench<'_>, sources: &[Source]) -> Vec<Finding> 
         let fix = "see `ip route`, or name the addresses in [[egress]]";
         return vec![Finding::new("source", "", Grade::Unknown, words).fix(fix)];
     }
-    join_all(sources.iter().map(|source| look(bench, source))).await
+    join_all(
+        sources
+            .iter()
+            .map(|source| within(bench, "source", source.address.to_string(), look(bench, source))),
+    )
+    .await
 }
 
 async fn look(bench: Bench<'_>, source: &Source) -> Finding {

@@ -16,6 +16,7 @@ use crate::{
         Config, Kind, TlsUse,
         outbound::{DEFAULT_EGRESS, EgressEntry},
     },
+    resolve::policy,
     self_signed, tls,
 };
 
@@ -25,8 +26,10 @@ impl Host {
         let hostname = &config.server.hostname;
         let hello = |entry: &EgressEntry| entry.hello.as_ref().unwrap_or(hostname).clone();
         let mut leaves: Vec<Leaving> = Vec::new();
+        let mut is_chosen = config.system_chooses();
         for entry in &config.egresses {
-            for address in &entry.addresses {
+            is_chosen |= entry.addresses.iter().any(|address| policy::is_translated(*address));
+            for address in entry.addresses.iter().filter(|it| !policy::is_translated(**it)) {
                 if leaves.iter().all(|other| other.address != *address) {
                     leaves.push(Leaving { address: *address, hello: hello(entry) });
                 }
@@ -35,6 +38,7 @@ impl Host {
         let default = config.egresses.iter().find(|entry| entry.name.as_str() == DEFAULT_EGRESS);
         Self {
             hostname: hostname.clone(),
+            is_chosen: is_chosen || leaves.is_empty(),
             leaves,
             hello: default.map_or_else(|| hostname.clone(), hello),
             takes_mail: config.relay.local_domains.contains(domain),

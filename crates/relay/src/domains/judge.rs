@@ -72,18 +72,20 @@ pub fn judge(known: &Known, record: &Record, host: &Host) -> Result<Option<Judge
     }
 }
 
-/// From where mail leaves: what is configured, or the addresses of the name that is said in EHLO.
+/// From where mail leaves: what is configured, and the addresses of the name that is said in EHLO
+/// where some leaves from elsewhere.
 /// Empty also where the DNS does not answer.
 pub fn leaving(known: &Known, host: &Host) -> Result<Vec<Leaving>, Missing> {
-    if !host.leaves.is_empty() {
-        return Ok(host.leaves.clone());
+    let mut leaves = host.leaves.clone();
+    if !host.is_chosen {
+        return Ok(leaves);
     }
     let hello = host.hello.to_string().to_lowercase();
-    let mut leaves = Vec::new();
     for question in [Question::A(hello.clone()), Question::Aaaa(hello)] {
         if let Answer::Addresses(found) = known.get(question)? {
+            let new = found.iter().filter(|it| host.leaves.iter().all(|old| old.address != **it));
             let from = |address: &IpAddr| Leaving { address: *address, hello: host.hello.clone() };
-            leaves.extend(found.iter().map(from));
+            leaves.extend(new.map(from));
         }
     }
     Ok(leaves)
@@ -198,7 +200,11 @@ fn judge_return_path(known: &Known, record: &Record) -> Result<Judgement, Missin
         Answer::Unknown => silence(),
         Answer::NoName => Judgement::new(Standing::Missing, nobody),
         Answer::Addresses(_) | Answer::Names(_) | Answer::Nothing | Answer::Texts(_) => {
-            match known.get(Question::A(name))? {
+            let mut answer = known.get(Question::A(name.clone()))?;
+            if *answer == Answer::Nothing {
+                answer = known.get(Question::Aaaa(name))?;
+            }
+            match answer {
                 Answer::Addresses(_) => {
                     let words = "bounces go to the address of the domain: it has no MX";
                     Judgement::new(Standing::Good, words)
@@ -552,7 +558,7 @@ mod tests {
     #[test]
     fn where_the_system_chooses_mail_leaves_from_the_name_in_ehlo() {
         let (_, host) = setting();
-        let host = Host { leaves: Vec::new(), ..host };
+        let host = Host { leaves: Vec::new(), is_chosen: true, ..host };
         let zone = ["A mx.ours.example 192.0.2.1", "AAAA mx.ours.example 2001:db8::1"];
         let mut known = Known::default();
         let leaves = loop {
@@ -565,5 +571,7 @@ mod tests {
             }
         };
         assert_eq!(leaves, setting().1.leaves);
+        let both = Host { leaves: leaves[..1].to_vec(), ..host };
+        assert_eq!(leaving(&known, &both).unwrap(), leaves);
     }
 }

@@ -115,9 +115,11 @@ impl Asking<'_> {
         let is_about_host = |record: &Record| matches!(record.purpose, Purpose::Key(..));
         let mut host = host.clone();
         // What is only about keys need not know it.
-        if host.leaves.is_empty() && !wanted.iter().all(is_about_host) {
+        if host.is_chosen && !wanted.iter().all(is_about_host) {
             host.leaves = self.until_known(|known| judge::leaving(known, &host)).await;
-            wanted.extend(records::names(&host));
+            let is_new = |name: &Record| wanted.iter().all(|other| other.name != name.name);
+            let new: Vec<Record> = records::names(&host).filter(is_new).collect();
+            wanted.extend(new);
         }
         let mut seen = Vec::new();
         for record in wanted {

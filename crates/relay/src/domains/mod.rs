@@ -205,6 +205,9 @@ pub fn signers(config: &Config) -> anyhow::Result<Signers> {
     {
         tracing::warn!(%domain, "signing.seal_as: no key of it signs yet, and nothing is sealed");
     }
+    if config.signing.seal_as.is_some() && !config.authentication.rules(&config.authors).ask() {
+        tracing::warn!("signing.seal_as: nothing is sealed, because authentication.dmarc is off");
+    }
     Ok(signers)
 }
 

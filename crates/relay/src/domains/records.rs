@@ -15,8 +15,11 @@ use super::{SendingDomain, Stage, tlsa::Shown};
 pub struct Host {
     /// Its name.
     pub hostname: Domain,
-    /// From where mail leaves; empty where the system chooses.
+    /// From where mail leaves, as far as others see these addresses.
     pub leaves: Vec<Leaving>,
+    /// Whether some mail leaves from elsewhere: the system chooses, or a router translates. That is
+    /// what the name in EHLO leads to.
+    pub is_chosen: bool,
     /// What is said in EHLO where the system chooses.
     pub hello: Domain,
     /// Whether mail for the domain comes to it.
@@ -115,7 +118,11 @@ impl Default for Choices {
 pub fn wanted(domain: &SendingDomain, host: &Host, choices: Choices) -> Vec<Record> {
     let name = domain.name.to_string();
     let addresses: Vec<IpAddr> = host.leaves.iter().map(|leaving| leaving.address).collect();
-    let terms = spf_terms(&addresses, host).join(" ");
+    let mut terms = spf_terms(&addresses, host);
+    if host.is_chosen && !addresses.is_empty() {
+        terms.extend(spf_terms(&[], host));
+    }
+    let terms = terms.join(" ");
     let mut records = vec![Record {
         purpose: Purpose::Spf,
         name: name.clone(),
@@ -187,7 +194,7 @@ fn tlsa_name(host: &Host) -> String {
 /// the host.
 pub(super) fn spf_terms(addresses: &[IpAddr], host: &Host) -> Vec<String> {
     if addresses.is_empty() {
-        return vec![format!("a:{}", host.hostname)];
+        return vec![format!("a:{}", host.hello)];
     }
     let term = |address: &IpAddr| {
         let family = if address.is_ipv4() { "ip4" } else { "ip6" };
@@ -251,6 +258,7 @@ pub(super) mod tests {
             |address: &str| Leaving { address: address.parse().unwrap(), hello: hostname.clone() };
         let host = Host {
             leaves: vec![leaving("192.0.2.1"), leaving("2001:db8::1")],
+            is_chosen: false,
             hello: hostname.clone(),
             hostname: hostname.clone(),
             takes_mail: true,
@@ -288,7 +296,13 @@ pub(super) mod tests {
         let is_comment = |line: &str| line.starts_with("; PTR, ");
         let of_others = written.lines().filter(|line| line.contains(" IN PTR mx.ours.example."));
         assert_eq!(of_others.filter(|line| is_comment(line)).count(), 2, "{written}");
-        let nowhere = Host { leaves: Vec::new(), takes_mail: false, ..host };
+        let both = Host { is_chosen: true, ..host.clone() };
+        let records = wanted(&domain, &both, Choices::default());
+        assert!(
+            records[0].value.ends_with("ip6:2001:db8::1 a:mx.ours.example ~all"),
+            "{records:?}"
+        );
+        let nowhere = Host { leaves: Vec::new(), is_chosen: true, takes_mail: false, ..host };
         let records = wanted(&domain, &nowhere, Choices::default());
         assert_eq!(records[0].value, "v=spf1 a:mx.ours.example ~all");
         assert_eq!(records.len(), 4);

@@ -87,6 +87,8 @@ pub(super) fn judge(answer: &TlsaAnswer, host: &Host) -> Option<Judgement> {
         }
     };
     let fitting = records.iter().filter(|record| host.shown.fits(record)).count();
+    let is_of_host = |record: &&TlsaRecord| record.usage == HOST && host.shown.fits(record);
+    let is_sure = records.iter().any(|record| is_of_host(&record));
     Some(match &host.shown {
         Shown::Nothing => {
             let words = "no listener takes mail with STARTTLS: who goes by DANE does not deliver; \
@@ -95,6 +97,11 @@ pub(super) fn judge(answer: &TlsaAnswer, host: &Host) -> Option<Judgement> {
         }
         Shown::Unread(why) => {
             Judgement::new(Standing::Unknown, format!("the certificate cannot be read: {why}"))
+        }
+        Shown::Chain(_) if fitting > 0 && !is_sure => {
+            let words = "it names one in the chain of the certificate (usage 2): whether that one \
+                         signed ours, and for this name, is not looked at. 3 1 1 needs neither";
+            Judgement::new(Standing::Unknown, words)
         }
         Shown::Chain(_) if fitting > 0 => {
             let others = match records.len() - fitting {
@@ -138,7 +145,14 @@ mod tests {
 
     fn host(shown: Shown) -> Host {
         let hostname = Domain::parse("mx.ours.example").unwrap();
-        Host { hello: hostname.clone(), hostname, leaves: Vec::new(), takes_mail: true, shown }
+        Host {
+            hello: hostname.clone(),
+            hostname,
+            leaves: Vec::new(),
+            is_chosen: true,
+            takes_mail: true,
+            shown,
+        }
     }
 
     /// Three numbers and hexadecimal digits.
@@ -175,7 +189,8 @@ mod tests {
             (vec![of("3 0 0", &own)], Standing::Good),
             (vec![of("3 0 1", &own)], Standing::Good),
             (vec![of("3 1 2", &own)], Standing::Good),
-            (vec![of("2 1 1", &issuer)], Standing::Good),
+            (vec![of("2 1 1", &issuer)], Standing::Unknown),
+            (vec![of("2 1 1", &issuer), ours.clone()], Standing::Good),
             (vec![of("3 1 1", &other), ours.clone()], Standing::Good),
             (vec![of("3 1 1", &other)], Standing::Differs),
             (vec![of("3 1 1", &issuer)], Standing::Differs),

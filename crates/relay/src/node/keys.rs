@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Node {
-    /// Begins a look, unless the last one goes on; `bell` rings where something changed.
+    /// Begins a look, unless the last one goes on; `bell` rings when it is over.
     pub(super) fn look_after_keys(&self, bell: &mpsc::Sender<()>) {
         // The channel has room for one.
         let Ok(place) = bell.clone().try_reserve_owned() else { return };
@@ -27,13 +27,12 @@ impl Node {
                     return tracing::error!("the keys of domains stay as they are: {why:#}");
                 }
             };
-            if changes.is_empty() {
-                return;
-            }
             for schedule::Change { domain, said } in changes {
                 tracing::warn!("{domain}: {}", said.join("\n"));
                 sinks.tell([Notice::KeysChanged(KeysChanged { at, domain, said })]);
             }
+            // Also where nothing has changed: a command may have changed the files, and its reload
+            // failed.
             place.send(());
         });
     }

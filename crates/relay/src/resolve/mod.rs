@@ -9,7 +9,7 @@
 
 mod flight;
 mod lookup;
-mod policy;
+pub(crate) mod policy;
 mod provenance;
 mod strangers;
 mod tlsa;

@@ -79,6 +79,17 @@ pub(super) fn is_forbidden(address: IpAddr) -> bool {
     }
 }
 
+/// Whether a router translates it on its way to the Internet (RFC 1918, RFC 6598, RFC 4193).
+pub(crate) fn is_translated(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_private() || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(address) => address.segments()[0] & 0xfe00 == 0xfc00,
+    }
+}
+
 /// The registry of special-purpose addresses (RFC 6890), and all that is not unicast.
 #[expect(clippy::match_same_arms, reason = "each line is a registry entry of its own")]
 fn is_forbidden_v4(address: Ipv4Addr) -> bool {

@@ -54,9 +54,11 @@ impl World {
         let peer = envelope.origin.peer.as_ref()?;
         let receiver = by.to_string();
         let sender = envelope.reverse_path.mailbox().map(ToString::to_string);
-        let Some(authors) = authors(head) else {
+        let Some(mut authors) = authors(head) else {
             return Some(Looked { provenance: Provenance::of_unread_header(), chain: None });
         };
+        // An address literal has no policy.
+        authors.retain(|author| !author.starts_with('['));
         let facts = Facts {
             address: peer.address.ip(),
             helo: &peer.hello,
@@ -111,10 +113,10 @@ async fn find(
 /// hundred, with ten hosts for each of ten terms.
 const QUESTIONS_MAX: usize = 200;
 
-/// The domains of the authors, each once; `None` where there may be more of them behind what is
-/// looked at.
+/// The domains of the authors, each once; `None` where they cannot be told, or there may be more of
+/// them behind what is looked at.
 pub(crate) fn authors(head: &Head<'_>) -> Option<Vec<String>> {
-    Some(merpati_auth::authors(&head.fields("From")?))
+    merpati_auth::authors(&head.fields("From")?)
 }
 
 /// `None` where From names nobody: there is no author whom anybody could be taken for.
