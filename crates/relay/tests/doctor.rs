@@ -121,4 +121,10 @@ fn what_is_wrong_is_told_with_what_to_do() {
     }
     assert!(!said.contains("good  "), "{said}");
     drop(silent);
+    // A resolver that says nothing is late itself.
+    let deaf = std::net::UdpSocket::bind((net.ip(5), 0)).unwrap();
+    let dns = format!("dns.servers={}", deaf.local_addr().unwrap());
+    let more = [hop.as_str(), "health.wait=1 s", "dns.query_wait=5 s", dns.as_str()];
+    let (said, complaint, code) = doctor(&net, &dir, &more, &["-q"]);
+    assert!(code == 1 && said.contains("it does not answer: not within 1 s"), "{said}{complaint}");
 }

@@ -404,17 +404,10 @@ fn tell(
 }
 
 fn judged_row((record, judgement): &(Record, Judgement)) -> Vec<String> {
-    let purpose = match &record.purpose {
-        Purpose::Key(_, stage, _) => format!("DKIM ({})", stage.as_str()),
-        other @ (Purpose::Dmarc
-        | Purpose::MtaSts
-        | Purpose::Mx
-        | Purpose::Ptr(_)
-        | Purpose::ReturnPath
-        | Purpose::Spf
-        | Purpose::TlsRpt
-        | Purpose::Tlsa) => other.as_str().to_owned(),
-    };
+    let mut purpose = record.purpose.as_str().to_owned();
+    if let Purpose::Key(_, stage, _) = &record.purpose {
+        purpose = format!("{purpose} ({})", stage.as_str());
+    }
     let Judgement { standing, words } = judgement;
     vec![purpose, record.name.clone(), standing.as_str().to_owned(), words.clone()]
 }

@@ -1,6 +1,7 @@
 //! The resolver: whether it answers, and whether it hands over the signatures of DNSSEC.
 
 use merpati_console::health::{Finding, Grade};
+use tokio::time::timeout;
 
 use super::Bench;
 use crate::resolve::Signatures;
@@ -11,7 +12,12 @@ pub(super) async fn check(bench: Bench<'_>) -> Vec<Finding> {
         [] => "the system's".to_owned(),
         servers => servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
-    vec![judge(about, &bench.resolver.signatures().await, dns.validate)]
+    let wait = bench.config.health.wait;
+    // Here it is what is asked that is late.
+    let signatures = timeout(wait, bench.resolver.signatures()).await;
+    let signatures = signatures
+        .unwrap_or_else(|_| Signatures::Silence(format!("not within {} s", wait.as_secs())));
+    vec![judge(about, &signatures, dns.validate)]
 }
 
 fn judge(about: String, signatures: &Signatures, validates: bool) -> Finding {

@@ -85,18 +85,9 @@ impl Resolvers {
 
 /// The selectors of the keys that all resolvers show as they should be.
 pub fn seen_by_all(by_resolver: &[(String, Seen)]) -> Vec<String> {
-    let good = |(record, judgement): &(Record, Judgement)| match &record.purpose {
-        Purpose::Key(selector, ..) => {
-            (judgement.standing == Standing::Good).then(|| selector.clone())
-        }
-        Purpose::Dmarc
-        | Purpose::MtaSts
-        | Purpose::Mx
-        | Purpose::Ptr(_)
-        | Purpose::ReturnPath
-        | Purpose::Spf
-        | Purpose::TlsRpt
-        | Purpose::Tlsa => None,
+    let good = |(record, judgement): &(Record, Judgement)| {
+        let Purpose::Key(selector, ..) = &record.purpose else { return None };
+        (judgement.standing == Standing::Good).then(|| selector.clone())
     };
     let good = |seen: &Seen| seen.iter().filter_map(good).collect::<Vec<_>>();
     let mut all = by_resolver.iter().map(|(_, seen)| good(seen));

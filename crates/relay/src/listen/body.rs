@@ -219,13 +219,12 @@ impl Collector {
 }
 
 impl Collected {
-    /// The hashes of the body as the signatures want it.
-    pub(super) fn hashes(&self) -> BodyHashes {
+    /// The hashes of the body as the signatures of the message, which this is, want it.
+    pub(super) fn hashes(&self, message: &Message<'_>) -> BodyHashes {
         match (&self.hashes, &self.body) {
             (Some(hashes), _) => hashes.clone(),
             (None, Body::File(_)) => BodyHashes::default(),
             (None, Body::Bytes(_) | Body::None | Body::Same) => {
-                let message = Message::read(&self.head);
                 let mut hasher = message.body_hasher();
                 hasher.push(self.head.get(message.body_start()..).unwrap_or_default());
                 hasher.finish()

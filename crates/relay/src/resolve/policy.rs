@@ -72,7 +72,7 @@ fn is_of_this_machine(address: IpAddr) -> bool {
 }
 
 /// Whether the address belongs to a machine, a site or nobody, and so never to a stranger's MX.
-pub(super) fn is_forbidden(address: IpAddr) -> bool {
+pub(crate) fn is_forbidden(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => is_forbidden_v4(v4),
         IpAddr::V6(v6) => is_forbidden_v6(v6),

@@ -47,7 +47,7 @@ impl World {
         &self,
         by: &Domain,
         envelope: &Envelope,
-        (head, hashes): (&Head<'_>, &BodyHashes),
+        (head, message, hashes): (&Head<'_>, &Message<'_>, &BodyHashes),
         now: Time,
     ) -> Option<Looked> {
         let Self(Some(shared)) = self else { return None };
@@ -67,9 +67,8 @@ impl World {
             authors: &authors,
             now: now.as_secs(),
         };
-        let message = Message::read(head.octets());
         let asking = (&shared.resolver, shared.waits.provenance);
-        let findings = find(asking, &facts, &message, hashes).await;
+        let findings = find(asking, &facts, message, hashes).await;
         let client = (facts.address, facts.helo, facts.sender);
         let said = results::said(&findings, &receiver, client);
         let authors = findings.dmarc.iter().filter_map(author).collect();

@@ -1,5 +1,6 @@
 //! Who sent a message that a stranger hands over.
 
+use merpati_auth::Message;
 use merpati_flow::admit;
 use merpati_mail::{Envelope, Time};
 
@@ -20,7 +21,8 @@ impl Connection<'_> {
             return None;
         }
         let head = admit::Head::of(&collected.head, collected.size_bytes);
-        let (by, hashes) = (&self.shared.hostname, collected.hashes());
-        self.shared.world.provenance(by, envelope, (&head, &hashes), at).await
+        let message = Message::read(head.octets());
+        let (by, hashes) = (&self.shared.hostname, collected.hashes(&message));
+        self.shared.world.provenance(by, envelope, (&head, &message, &hashes), at).await
     }
 }

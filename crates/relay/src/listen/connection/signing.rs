@@ -26,11 +26,14 @@ impl Connection<'_> {
             return Ok(());
         }
         let edited = edits.slices(&collected.head).collect::<Vec<_>>().concat();
-        if asks {
-            verified::judge(self.authors(&edited, collected).as_deref())?;
-        }
         let fields = if admit::is_signed_for(policy, &facts) {
-            self.signatures(at, &edited, collected)
+            let octets_behind = collected.size_bytes - collected.head.len() as u64;
+            let head = Head::of(&edited, edited.len() as u64 + octets_behind);
+            let authors = world::authors(&head);
+            if asks {
+                verified::judge(authors.as_deref().map(|all| self.authors(all)).as_deref())?;
+            }
+            self.signatures(at, &edited, &authors.unwrap_or_default(), collected)
         } else {
             self.seal(at, &edited, collected)
         };
@@ -40,23 +43,26 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Whom the header names as it leaves, and whether we speak for them; `None` where there may be
-    /// more of them behind what is looked at.
-    fn authors(&self, edited: &[u8], collected: &Collected) -> Option<Vec<Author>> {
-        let author = |domain: String| {
+    /// Whether we speak for each of these.
+    fn authors(&self, domains: &[String]) -> Vec<Author> {
+        let author = |domain: &String| {
             let is_verified =
-                Domain::parse(&domain).is_ok_and(|it| self.shared.signers.speak_for(&it));
-            Author { domain, is_verified }
+                Domain::parse(domain).is_ok_and(|it| self.shared.signers.speak_for(&it));
+            Author { domain: domain.clone(), is_verified }
         };
-        let authors = world::authors(&head(edited, collected))?;
-        Some(authors.into_iter().map(author).collect())
+        domains.iter().map(author).collect()
     }
 
     /// `edited` is the header as it leaves, with what follows.
-    fn signatures(&self, at: Time, edited: &[u8], collected: &Collected) -> String {
+    fn signatures(
+        &self,
+        at: Time,
+        edited: &[u8],
+        authors: &[String],
+        collected: &Collected,
+    ) -> String {
         // Of several authors nobody could speak for all; nor of one who may not be the only one.
-        let authors = world::authors(&head(edited, collected)).unwrap_or_default();
-        let [author] = &authors[..] else { return String::new() };
+        let [author] = authors else { return String::new() };
         let Ok(author) = Domain::parse(author) else { return String::new() };
         self.shared.signers.sign(&author, edited, || collected.signing_hash(), at)
     }
@@ -66,10 +72,4 @@ impl Connection<'_> {
         let Some(chain) = chain else { return String::new() };
         self.shared.signers.seal(chain, edited, || collected.signing_hash(), at)
     }
-}
-
-/// The header of what leaves with these first octets.
-fn head<'a>(edited: &'a [u8], collected: &Collected) -> Head<'a> {
-    let octets_behind = collected.size_bytes - collected.head.len() as u64;
-    Head::of(edited, edited.len() as u64 + octets_behind)
 }
