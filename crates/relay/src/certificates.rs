@@ -1,4 +1,4 @@
-//! Which certificate a client is shown, and when the files are read anew.
+//! Which certificate the other end is shown, and when the files are read anew.
 //!
 //! Invariant: what could be read stays in use until something better can be read, so a broken or
 //! half replaced file never takes TLS away; what cannot be used is told once. Not pure: files.
@@ -12,7 +12,8 @@ use std::{
 
 use anyhow::Context;
 use rustls::{
-    client::verify_server_name,
+    SignatureScheme,
+    client::{ResolvesClientCert, verify_server_name},
     server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -29,10 +30,10 @@ pub struct Pair {
     pub key: PathBuf,
 }
 
-/// The certificates of one listener.
+/// The certificates of one listener, or of one route.
 #[derive(Debug)]
 pub struct Certificates {
-    /// The listener's own first.
+    /// The own one first.
     slots: RwLock<Vec<Slot>>,
 }
 
@@ -108,6 +109,18 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.choose(hello.server_name())
+    }
+}
+
+impl ResolvesClientCert for Certificates {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // Whose certificates the server takes is not looked at: many a server names nobody, or not
+        // all, and a certificate that it does not know is its to refuse.
+        self.choose(None).filter(|key| key.key.choose_scheme(schemes).is_some())
+    }
+
+    fn has_certs(&self) -> bool {
+        self.are_usable()
     }
 }
 

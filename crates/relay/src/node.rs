@@ -212,6 +212,9 @@ impl Node {
         // Before anybody learns that we listen: a signal must not find us without a handler.
         let mut signals = Signals::new(opened.certificates())?;
         self.start_outbound(opened.addresses(&self.doors))?;
+        signals
+            .certificates
+            .extend(self.outbound.iter().flat_map(|it| it.deliverer.certificates()));
         let shared = Arc::new(self.shared()?);
         let mut reloads = self.serve_control(&opened, &shared)?;
         announce();

@@ -90,17 +90,21 @@ pub enum Trust<'a> {
     System,
 }
 
-/// A connector that believes as `trust` says; it keeps sessions to resume. Reads files.
-pub fn connector(trust: Trust<'_>) -> anyhow::Result<TlsConnector> {
+/// A connector that believes as `trust` says, and shows `own` to servers that ask who we are,
+/// `None`: nothing; it keeps sessions to resume. Reads files.
+pub fn connector(trust: Trust<'_>, own: Option<Arc<Certificates>>) -> anyhow::Result<TlsConnector> {
     let builder =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let mut config = match trust {
+    let builder = match trust {
         Trust::Any => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider: provider() }))
-            .with_no_client_auth(),
-        Trust::File(path) => builder.with_root_certificates(roots_of(path)?).with_no_client_auth(),
-        Trust::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider: provider() })),
+        Trust::File(path) => builder.with_root_certificates(roots_of(path)?),
+        Trust::System => builder.with_root_certificates(system_roots()?),
+    };
+    let mut config = match own {
+        Some(own) => builder.with_client_cert_resolver(own),
+        None => builder.with_no_client_auth(),
     };
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
     Ok(TlsConnector::from(Arc::new(config)))
@@ -253,7 +257,7 @@ mod tests {
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let certificates = Arc::new(Certificates::load(Pair { chain, key }, []));
         let (acceptor, connector) =
-            (acceptor(certificates, None).unwrap(), connector(Trust::Any).unwrap());
+            (acceptor(certificates, None).unwrap(), connector(Trust::Any, None).unwrap());
         let mut kinds = Vec::new();
         for _ in 0..3 {
             let (ours, theirs) = duplex(65_536);

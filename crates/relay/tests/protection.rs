@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::{Relay, Smtp, data_dir, queued_as};
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 
 /// The certificate of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,4 +113,68 @@ fn implicit_tls_is_verified_in_the_same_way() {
     check("implicit", Certificate::Good, &["tls_ca=CA"], Came::Protected);
     check("implicit", Certificate::Stranger, &["tls_ca=CA"], Came::Waits);
     check("implicit", Certificate::Good, &[], Came::Waits);
+}
+
+/// Writes an issuer, and a certificate from it with its key, into a folder; gives their paths.
+fn issue_for_client(dir: &Path) -> [String; 3] {
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["shop.example".to_owned()]).unwrap();
+    let made = params.signed_by(&key, &ca).unwrap();
+    let texts = [("ca", ca.pem()), ("client", made.pem()), ("client.key", key.serialize_pem())];
+    texts.map(|(name, text)| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    })
+}
+
+/// The next hop takes no certificate but those of one issuer: what it does not know ends the
+/// connection, so that it was shown something.
+#[test]
+fn a_next_hop_that_asks_for_a_certificate_is_shown_that_of_the_route() {
+    let [here, there] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [known, unknown] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (chain, key) = issue(there.path(), Certificate::Good);
+    let [ca, client, client_key] = issue_for_client(known.path());
+    let [_, stranger, stranger_key] = issue_for_client(unknown.path());
+    let store = Relay::start(
+        &data_dir(&there),
+        &[
+            "listener.sandbox.tls=starttls",
+            &format!("listener.sandbox.tls_certificate={chain}"),
+            &format!("listener.sandbox.tls_key={key}"),
+            &format!("listener.sandbox.tls_client_ca={ca}"),
+        ],
+    );
+    let to = store.address("sandbox");
+    let mut all = vec![
+        "listener.mx.kind=relay".to_owned(),
+        "listener.mx.listen=127.0.0.1:0".to_owned(),
+        "relay.networks=127.0.0.0/8".to_owned(),
+        "route.stranger.recipient_domains=stranger.example".to_owned(),
+    ];
+    for (route, certificate, key) in
+        [("stranger", stranger, stranger_key), ("known", client, client_key)]
+    {
+        all.push(format!("route.{route}.to=smtp://{to}"));
+        all.push(format!("route.{route}.tls=required"));
+        all.push(format!("route.{route}.tls_ca={chain}"));
+        all.push(format!("route.{route}.tls_certificate={certificate}"));
+        all.push(format!("route.{route}.tls_key={key}"));
+    }
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let relay = Relay::start(&data_dir(&here), &all);
+    let mut smtp = Smtp::connect(relay.address("mx"));
+    smtp.say("EHLO client.example", "250");
+    for (domain, want) in [("stranger.example", "Deferred"), ("known.example", "Delivered")] {
+        let to = format!("b@{domain}");
+        let reply = smtp.data("a@a.example", &to, b"Subject: private\r\n\r\n");
+        let id = queued_as(&reply).expect("it is taken");
+        let is_of_it = |line: &serde_json::Value| line["event"] == "Attempted" && line["id"] == *id;
+        let attempted = relay.wait_for(is_of_it).unwrap();
+        assert_eq!(attempted["outcomes"][0]["outcome"], want, "{domain}: {attempted}");
+    }
 }

@@ -47,15 +47,20 @@ impl Config {
             let pair = Pair { chain: one.chain.clone(), key: one.key.clone() };
             (format!("certificate.{}", one.name), ("chain", "key"), pair)
         });
-        for (table, (chain, key), pair) in own.chain(others) {
-            if let Err(why) = tls::certificates_of(&pair.chain) {
-                wrong.push(self.diagnostic(&format!("{table}.{chain}"), said(&why), PEM));
-            } else if let Err(why) = pair.read() {
-                let help = "name the key that this certificate was made for, as a PEM file";
-                wrong.push(self.diagnostic(&format!("{table}.{key}"), said(&why), help));
-            }
+        for (table, options, pair) in own.chain(others) {
+            wrong.extend(self.pair(&table, options, &pair));
         }
         wrong
+    }
+
+    /// What is wrong with a certificate and its key, which these options of a table name.
+    fn pair(&self, table: &str, (chain, key): (&str, &str), pair: &Pair) -> Option<Diagnostic> {
+        if let Err(why) = tls::certificates_of(&pair.chain) {
+            return Some(self.diagnostic(&format!("{table}.{chain}"), said(&why), PEM));
+        }
+        let why = pair.read().err()?;
+        let help = "name the key that this certificate was made for, as a PEM file";
+        Some(self.diagnostic(&format!("{table}.{key}"), said(&why), help))
     }
 
     fn needed_files(&self) -> Vec<Diagnostic> {
@@ -72,9 +77,12 @@ impl Config {
         for route in &self.routes {
             let table = format!("route.{}", route.name);
             if let Some(Err(why)) =
-                route.tls_ca.as_deref().map(|ca| tls::connector(Trust::File(ca)))
+                route.tls_ca.as_deref().map(|ca| tls::connector(Trust::File(ca), None))
             {
                 wrong.push(self.diagnostic(&format!("{table}.tls_ca"), said(&why), PEM));
+            }
+            if let Some(pair) = route.certificate() {
+                wrong.extend(self.pair(&table, ("tls_certificate", "tls_key"), &pair));
             }
             if let Err(why) = route.login() {
                 let help = help(&why, "write the password, and nothing else, into this file");
@@ -182,6 +190,16 @@ mod tests {
             ),
             (format!("{route}user = \"ani\"\npassword_file = \"@/gone\"\n"), 5, "No such file"),
             (format!("{route}tls = \"required\"\ntls_ca = \"@/nonsense\"\n"), 5, "nonsense"),
+            (
+                format!("{route}tls_certificate = \"@/gone.pem\"\ntls_key = \"@/key.pem\"\n"),
+                4,
+                "gone.pem",
+            ),
+            (
+                format!("{route}tls_certificate = \"@/chain.pem\"\ntls_key = \"@/other.pem\"\n"),
+                5,
+                "are not a certificate and its key",
+            ),
             (
                 "[relay]\nlocal_domains = [\"ours.example\"]\n[recipients]\n\
                  known_file = \"@/recipients\"\n"

@@ -136,6 +136,21 @@ fn tls(table: &Table, route: &RouteEntry) -> Option<Diagnostic> {
             "`tls_ca` has no effect where certificates are not verified",
             "add tls = \"required\", or leave `tls_ca` away",
         ),
+        _ if route.tls_certificate.is_some() && route.tls == RouteTls::Never => (
+            "tls_certificate",
+            "a certificate is shown to nobody where there is no TLS",
+            "leave `tls_certificate` and `tls_key` away",
+        ),
+        _ if route.tls_certificate.is_some() && route.tls_key.is_none() => (
+            "tls_certificate",
+            "a certificate proves nothing without its key",
+            "add tls_key = \"/path/to/key.pem\"",
+        ),
+        _ if route.tls_key.is_some() && route.tls_certificate.is_none() => (
+            "tls_key",
+            "this key belongs to no certificate",
+            "add tls_certificate = \"/path/to/chain.pem\"",
+        ),
         To::Lmtp(_) | To::Mx | To::Refuse(_) | To::Smtp(_) | To::Smtps(_) => return None,
     };
     Some(Diagnostic::new(why, place_of(table, option)).help(help))

@@ -23,6 +23,7 @@ use super::{
     section::{Default, section},
     values::{Name, Network, Recipients, RouteTls},
 };
+use crate::certificates::Pair;
 
 section! {
     /// Where mail goes that came in by a listener of kind `relay` or `submission`, and our own
@@ -60,6 +61,12 @@ section! {
         tls_verify: bool = Default::Found("`true` where TLS is required, else `false`");
         /// The PEM file with the issuers to trust, in place of those of the system; `off`: those.
         tls_ca: Option<PathBuf> = Default::Value("off");
+        /// The PEM file with the certificate that is shown to hosts which ask for one, and those
+        /// that lead to its root: to a smart host that knows us by it. Read again within a minute
+        /// when it changes; what cannot be used leaves the one before in place. `off`: none.
+        tls_certificate: Option<PathBuf> = Default::Value("off");
+        /// The PEM file with the private key of this certificate.
+        tls_key: Option<PathBuf> = Default::Value("off");
         /// The egress source that it leaves from. `off`: the one with the name `default` where
         /// there is one, else any address of this machine, and `server.hostname` in EHLO.
         egress: Option<Name> = Default::Value("off");
@@ -232,6 +239,11 @@ impl RouteEntry {
             then: self.to.next_hop(),
             attempts_max: self.connections_max.map(count),
         }
+    }
+
+    /// The certificate that hosts are shown which ask for one; `None` for none.
+    pub fn certificate(&self) -> Option<Pair> {
+        Some(Pair { chain: self.tls_certificate.clone()?, key: self.tls_key.clone()? })
     }
 
     /// Whom to authenticate as, with the password from its file; `None` for nobody. Errs where the

@@ -51,6 +51,7 @@ pub use self::{
     options::{CertificateTrust, Egress, Options, Profile, Tools},
 };
 use crate::{
+    certificates::Certificates,
     clock::Clock,
     resolve::Resolver,
     sessions::{About, Doing, Session},
@@ -91,8 +92,7 @@ impl Deliverer {
         let clock = Arc::clone(&tools.clock);
         let mut connectors = BTreeMap::new();
         for (rule, profile) in &options.profiles {
-            let connector =
-                Connectors::new(&profile.trust).with_context(|| format!("route {rule}"))?;
+            let connector = Connectors::new(profile).with_context(|| format!("route {rule}"))?;
             connectors.insert(Arc::clone(rule), connector);
         }
         let pool = Pool::new(options.connections_max, options.connections_per_host_max);
@@ -109,6 +109,12 @@ impl Deliverer {
         });
         tokio::spawn(reap(Arc::downgrade(&shared)));
         Ok(Self { shared })
+    }
+
+    /// All certificates of ours that hosts are shown.
+    pub fn certificates(&self) -> Vec<Arc<Certificates>> {
+        let profiles = self.shared.options.profiles.values();
+        profiles.filter_map(|profile| profile.certificates.clone()).collect()
     }
 
     /// Carries out an attempt at a message with this content.
@@ -180,16 +186,17 @@ struct Connectors {
 impl Connectors {
     /// Reads the trusted certificates. Where the rule trusts anybody, those who must prove their
     /// names are trusted as this machine says, which may have no issuer at all.
-    fn new(trust: &CertificateTrust) -> anyhow::Result<Self> {
-        let trust = match trust {
+    fn new(profile: &Profile) -> anyhow::Result<Self> {
+        let connector = |trust| tls::connector(trust, profile.certificates.clone());
+        let trust = match &profile.trust {
             CertificateTrust::Any => {
-                let verifying = tls::connector(Trust::System).ok();
-                return Ok(Self { own: tls::connector(Trust::Any)?, verifying });
+                let verifying = connector(Trust::System).ok();
+                return Ok(Self { own: connector(Trust::Any)?, verifying });
             }
             CertificateTrust::File(path) => Trust::File(path),
             CertificateTrust::System => Trust::System,
         };
-        let own = tls::connector(trust)?;
+        let own = connector(trust)?;
         Ok(Self { verifying: Some(own.clone()), own })
     }
 

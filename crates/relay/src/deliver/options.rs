@@ -15,7 +15,7 @@ use merpati_flow::{
 use merpati_mail::Domain;
 use merpati_smtp::client::{self, Timeouts, TlsUse};
 
-use crate::{clock::Clock, sessions::Sessions, sinks::Sinks};
+use crate::{certificates::Certificates, clock::Clock, sessions::Sessions, sinks::Sinks};
 
 /// How attempts are carried out.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ pub struct Profile {
     pub tls: TlsUse,
     /// Whose certificates are believed.
     pub trust: CertificateTrust,
+    /// What is shown to hosts that ask for a certificate; `None` for nothing.
+    pub certificates: Option<Arc<Certificates>>,
     /// Whom to authenticate as; `None` for nobody.
     pub login: Option<client::Credential>,
     /// Whether the hosts come from strangers' zones, so that their addresses must be permitted and

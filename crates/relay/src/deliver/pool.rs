@@ -268,7 +268,7 @@ mod tests {
         let Seat::New(permit) = seat else { panic!("no place for a new connection") };
         let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = Socket::tcp(host.local_addr().unwrap(), None).await.unwrap();
-        let tools = (connector(Trust::Any).unwrap(), Arc::new(Clock::start(Time::EPOCH)));
+        let tools = (connector(Trust::Any, None).unwrap(), Arc::new(Clock::start(Time::EPOCH)));
         let options = Options::new(Domain::parse("relay.example").unwrap());
         let stream = (Stream::Clear(socket), None);
         let about = About::default();

@@ -196,8 +196,8 @@ const LOST: &[Known] = &[
     ("smtp_fallback_relay", "", Loud(FALLBACK)),
     ("smtp_generic_maps", "", Loud(REWRITTEN)),
     ("smtp_header_checks", "", Loud(CONTENT)),
-    ("smtp_tls_cert_file", "", Left("no certificate of ours is shown to next hops")),
-    ("smtp_tls_key_file", "", Left("no certificate of ours is shown to next hops")),
+    ("smtp_tls_cert_file", "", Left(SHOWN)),
+    ("smtp_tls_key_file", "", Left(SHOWN)),
     ("smtp_tls_secure_cert_match", "nexthop, dot-nexthop", Left(MATCHES)),
     ("smtp_tls_verify_cert_match", "hostname", Left(MATCHES)),
     ("smtpd_discard_ehlo_keywords", "", Left(KEYWORDS)),
@@ -416,6 +416,7 @@ const BOUNCES: &str = "reports of ours are given up at the age of other mail, \
                        retry.give_up_after";
 const CLIENT_CERTIFICATES: &str = "certificates of clients permit nothing by themselves: see \
                                    listener.tls_client_ca and credential.certificate_names";
+const SHOWN: &str = "next hops are shown what tls_certificate and tls_key of a route name";
 const ONE_CERTIFICATE: &str = "a listener has one certificate: that of smtpd_tls_cert_file";
 const TLS_OF_ROUTES: &str = "TLS to next hops has the options of [[route]] alone";
 const MATCHES: &str = "a certificate must always be valid for the name of the host";

@@ -2,7 +2,8 @@
 //! the deliverer.
 //!
 //! Invariant: nothing is decided here; the words of the configuration become the options of the
-//! machines. Reads the files of passwords and of trusted certificates.
+//! machines. Reads the files of passwords and of
+//! certificates.
 
 use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
 
@@ -12,6 +13,7 @@ use merpati_smtp::client;
 
 use crate::{
     admin::RouteFacts,
+    certificates::Certificates,
     clock::Clock,
     config::{
         Config,
@@ -126,6 +128,7 @@ fn profile(config: &Config, route: &RouteEntry) -> anyhow::Result<Profile> {
             (true, Some(path)) => CertificateTrust::File(path.clone()),
             (true, None) => CertificateTrust::System,
         },
+        certificates: route.certificate().map(|pair| Arc::new(Certificates::load(pair, []))),
         login,
         is_mx: route.to.next_hop() == merpati_mail::NextHop::Mx,
     })

@@ -141,7 +141,8 @@ impl Node {
             routes: outbound::route_facts(&config),
             aliases: aliases.clone(),
         }));
-        let certificates = opened.certificates();
+        let mut certificates = opened.certificates();
+        certificates.extend(outbound.deliverer.certificates());
         for one in &certificates {
             one.keep(&signals.certificates);
         }
