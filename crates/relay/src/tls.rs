@@ -12,8 +12,8 @@ use anyhow::Context;
 use merpati_mail::TlsFacts;
 use merpati_smtp::server::Channel;
 use rustls::{
-    ClientConfig, ClientConnection, CommonState, DigitallySignedStruct, ProtocolVersion,
-    RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
+    ClientConfig, ClientConnection, CommonState, DigitallySignedStruct, HandshakeKind,
+    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -134,6 +134,23 @@ pub fn client_facts(connection: &ClientConnection) -> TlsFacts {
     facts_of(connection)
 }
 
+/// How TLS came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// With certificates and a signature.
+    Full,
+    /// By a session that both ends knew (RFC 8446 §2.2, RFC 5077): no certificate was shown again.
+    Resumed,
+}
+
+impl Handshake {
+    /// How this connection came about, once it has.
+    pub fn of(connection: &CommonState) -> Self {
+        let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        if is_resumed { Self::Resumed } else { Self::Full }
+    }
+}
+
 fn facts_of(connection: &CommonState) -> TlsFacts {
     let version = match connection.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
@@ -242,7 +259,6 @@ mod tests {
         IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
         date_time_ymd,
     };
-    use rustls::HandshakeKind;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;

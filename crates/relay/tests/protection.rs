@@ -178,3 +178,36 @@ fn a_next_hop_that_asks_for_a_certificate_is_shown_that_of_the_route() {
         assert_eq!(attempted["outcomes"][0]["outcome"], want, "{domain}: {attempted}");
     }
 }
+
+/// The host knows the session of the connection before, so no certificate is shown again.
+#[test]
+fn a_second_connection_to_a_host_resumes_the_session_of_the_first() {
+    let [here, there] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let store = Relay::start(&data_dir(&there), &["listener.sandbox.tls=starttls"]);
+    let relay = Relay::start(
+        &data_dir(&here),
+        &[
+            "listener.mx.kind=relay",
+            "listener.mx.listen=127.0.0.1:0",
+            "relay.networks=127.0.0.0/8",
+            "delivery.messages_per_connection_max=1",
+            &format!("route.all.to=smtp://{}", store.address("sandbox")),
+        ],
+    );
+    let mut smtp = Smtp::connect(relay.address("mx"));
+    smtp.say("EHLO client.example", "250");
+    for _ in 0..3 {
+        let reply = smtp.data("a@a.example", "b@b.example", b"Subject: private\r\n\r\n");
+        let id = queued_as(&reply).expect("it is taken");
+        let is_of_it = |line: &serde_json::Value| line["event"] == "Attempted" && line["id"] == *id;
+        assert!(relay.wait_for(is_of_it).unwrap()["tls"].is_string());
+    }
+    for (node, direction) in [(&relay, "out"), (&store, "in")] {
+        let metrics = String::from_utf8(node.get("/metrics").1).unwrap();
+        for (kind, count) in [("full", 1), ("resumed", 2)] {
+            let name = "merpati_tls_handshakes_total";
+            let want = format!("{name}{{direction=\"{direction}\",kind=\"{kind}\"}} {count}\n");
+            assert!(metrics.contains(&want), "no {want} in {metrics}");
+        }
+    }
+}

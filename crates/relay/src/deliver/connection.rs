@@ -29,6 +29,7 @@ use super::{
 use crate::{
     clock::Clock,
     sessions::{Doing, Session as Shown, client_line, lines, server_line},
+    tls::Handshake,
 };
 
 /// A connection with its session.
@@ -210,6 +211,11 @@ impl Connection {
     pub(super) async fn finish(mut self) {
         let over = async { while !matches!(self.turn().await, Turn::Over) {} };
         timeout(LEAVE_WAIT, over).await.ok();
+    }
+
+    /// How TLS came about; `None` in the clear.
+    pub(super) fn handshake(&self) -> Option<Handshake> {
+        self.stream.as_ref()?.how_protected()
     }
 
     /// Whether an idle connection may be used again: the host has said nothing and not ended it.

@@ -457,9 +457,11 @@ impl Run<'_> {
         let mut transactions = 0;
         // Whether the host was idle up to now, and may have ended the connection meanwhile.
         let mut was_idle = connection.transactions > 0;
-        if connection.transactions == 0
-            && let Some(found) = opened(&mut connection).await
-        {
+        let trouble = match connection.transactions {
+            0 => self.open(&mut connection).await,
+            _ => None,
+        };
+        if let Some(found) = trouble {
             let is_tls = connection.tls.is_some();
             self.tell(&connection, place);
             tokio::spawn(connection.finish());
@@ -521,6 +523,15 @@ impl Run<'_> {
             }
         }
         Talked::Done
+    }
+
+    /// Waits until a fresh connection is ready for a transaction; gives why it is not.
+    async fn open(&self, connection: &mut Connection) -> Option<Found> {
+        let trouble = opened(connection).await;
+        if let Some(handshake) = connection.handshake() {
+            self.shared.tools.sinks.metrics().tls_handshake(Direction::Out, handshake);
+        }
+        trouble
     }
 
     /// The message as it goes to a host of 7 bits; `None` where it cannot go there, and `results`

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::tls;
+use crate::tls::{self, Handshake};
 
 /// What carries the octets at the bottom.
 #[derive(Debug)]
@@ -77,6 +77,14 @@ impl Stream {
         let stream = connector.connect(name, socket).await?;
         let facts = tls::client_facts(stream.get_ref().1);
         Ok((Self::Tls(Box::new(stream)), facts))
+    }
+
+    /// How TLS came about; `None` in the clear.
+    pub(super) fn how_protected(&self) -> Option<Handshake> {
+        match self {
+            Self::Clear(_) => None,
+            Self::Tls(stream) => Some(Handshake::of(stream.get_ref().1)),
+        }
     }
 
     pub(super) fn poll_read(

@@ -94,6 +94,7 @@ pub(super) async fn serve(
         }
         Tls::Never | Tls::Starttls(_) => (clear, None),
     };
+    shared.count_handshake(&stream);
     let standing = plan.lists.standing(caller.client.ip());
     let mut connection = Connection {
         plan,
@@ -534,6 +535,7 @@ impl Connection<'_> {
         };
         match stream.handshake(acceptor, self.plan.handshake_wait).await {
             Ok((stream, channel)) => {
+                self.shared.count_handshake(&stream);
                 self.stream = Some(stream);
                 self.step(Input::TlsReady(channel)).map(drop)
             }

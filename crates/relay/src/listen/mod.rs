@@ -20,6 +20,7 @@ use std::{
 };
 
 use anyhow::Context;
+use merpati_console::sessions::Direction;
 use merpati_flow::admit::{Network, Policy};
 use merpati_mail::{Domain, Reply};
 use merpati_smtp::server::{Options, Standing, Summary};
@@ -32,7 +33,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 pub use self::gate::{Gate, Limit, Limits, Pass, Share};
-use self::{body::Hashes, descriptors::Descriptors};
+use self::{body::Hashes, descriptors::Descriptors, stream::Stream};
 use crate::{
     auth::Authenticator,
     certificates::Certificates,
@@ -79,6 +80,13 @@ impl Shared {
     /// For what the bodies that come in at a listener are hashed.
     fn hashes(&self, plan: &Plan) -> Hashes {
         Hashes { to_check: plan.policy.contents.authors.ask(), to_sign: !self.signers.are_none() }
+    }
+
+    /// Counts how TLS came about with a client; in the clear it did not.
+    fn count_handshake(&self, stream: &Stream) {
+        if let Some(handshake) = stream.how_protected() {
+            self.sinks.metrics().tls_handshake(Direction::In, handshake);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::tls;
+use crate::tls::{self, Handshake};
 
 /// A connection.
 pub(super) enum Stream {
@@ -77,6 +77,14 @@ impl Stream {
         let stream = timeout(wait, acceptor.accept(stream)).await??;
         let channel = tls::channel(stream.get_ref().1);
         Ok((Self::Tls(Box::new(stream)), channel))
+    }
+
+    /// How TLS came about; `None` in the clear.
+    pub(super) fn how_protected(&self) -> Option<Handshake> {
+        match self {
+            Self::Clear(_) => None,
+            Self::Tls(stream) => Some(Handshake::of(stream.get_ref().1)),
+        }
     }
 
     /// Says that nothing more will be sent; best effort, the client may be gone.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use merpati_console::sessions::Direction;
 use merpati_mail::{Event, Outcome, question::CredentialAnswer};
 use merpati_spool::{Level, Pressure};
 use prometheus_client::{
@@ -28,6 +29,7 @@ use super::{SessionEnded, log::end_name};
 use crate::{
     pressure::{Levels, Limits, Resource},
     store::Store,
+    tls::Handshake,
 };
 
 /// One label with its value.
@@ -49,6 +51,7 @@ pub struct Metrics {
     session_ends: Counts,
     refusals: Counts,
     auth: Counts,
+    tls_handshakes: Family<[(&'static str, &'static str); 2], Counter>,
     list_answers: Family<[(&'static str, String); 2], Counter>,
     lists_believed: Family<Labels, Gauge>,
     rules: Mutex<BTreeSet<String>>,
@@ -94,6 +97,7 @@ impl Default for Metrics {
             session_ends: Family::default(),
             refusals: Family::default(),
             auth: Family::default(),
+            tls_handshakes: Family::default(),
             list_answers: Family::default(),
             lists_believed: Family::default(),
             rules: Mutex::default(),
@@ -141,6 +145,8 @@ impl Metrics {
         registry.register("session_ends", "Sessions by how they ended", self.session_ends.clone());
         registry.register("refusals", "Refusals by rule", self.refusals.clone());
         registry.register("auth", "Authentications by result", self.auth.clone());
+        let help = "TLS handshakes that came about, with clients and with hosts";
+        registry.register("tls_handshakes", help, self.tls_handshakes.clone());
         let help = "Answers of DNS lists by list and kind";
         registry.register("list_answers", help, self.list_answers.clone());
         let help = "1: the DNS list is believed; 0: it is ignored";
@@ -251,6 +257,15 @@ impl Metrics {
     /// Whether the last reload came about.
     pub fn reloaded(&self, is_done: bool) {
         self.reload_ok.set(i64::from(is_done));
+    }
+
+    /// TLS came about, anew or as a session that was resumed.
+    pub fn tls_handshake(&self, direction: Direction, handshake: Handshake) {
+        let kind = match handshake {
+            Handshake::Full => "full",
+            Handshake::Resumed => "resumed",
+        };
+        self.tls_handshakes.get_or_create(&[("direction", direction.word()), ("kind", kind)]).inc();
     }
 
     /// How the queue is: living deliveries, and attempts that go on.
