@@ -144,7 +144,7 @@ fn deferred(message: QueueId, number: u32, now: Time) -> Event {
     let until = now + Duration::from_hours(24);
     Event::Attempted(Box::new(Attempted {
         message,
-        attempt: Attempt { number, path: None, began: now, ended: now, tls: None },
+        attempt: Attempt { number, path: None, began: now, ended: now, tls: None, policy: None },
         outcomes: vec![(0, Outcome::Deferred { cause, until })],
     }))
 }

@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use merpati_mail::{Class, QueueId, Time};
+use merpati_mail::{Class, QueueId, Time, TlsPolicy};
 
 use crate::{
     advice::{self, advice},
@@ -157,6 +157,8 @@ pub struct Attempt {
     pub address: Option<String>,
     /// The version of TLS; `None` in the clear.
     pub tls: Option<String>,
+    /// How the connection had to be protected; `None` where it is not known.
+    pub policy: Option<TlsPolicy>,
     /// How long it took.
     pub took: Duration,
     /// What was said, line by line: `C:` ours, `S:` the next hop's. Empty where all went well.
@@ -564,12 +566,14 @@ impl Happened {
             }
             Self::Delayed => advice::DELAYED.to_owned(),
             Self::Delivered { reply, attempt } => {
-                let Attempt { host, address, tls, took, .. } = attempt;
+                let Attempt { host, address, tls, policy, took, .. } = attempt;
                 let host = host.as_deref().unwrap_or("the next hop");
                 let address = address.as_ref().map(|at| format!(" [{at}]")).unwrap_or_default();
                 let tls = tls.as_deref().unwrap_or("without TLS");
+                let because = policy.and_then(TlsPolicy::because);
+                let because = because.map(|why| format!(", {why}")).unwrap_or_default();
                 let took = took.as_millis();
-                format!("Delivered to {host}{address} ({tls}, {took} ms): {reply}")
+                format!("Delivered to {host}{address} ({tls}{because}, {took} ms): {reply}")
             }
             Self::Expired(trouble) => {
                 let why = trouble.sentence(&Attempt::default());
@@ -618,8 +622,10 @@ impl Happened {
 impl Trouble {
     fn sentence(&self, attempt: &Attempt) -> String {
         let is_so = advice(self.class).is_so;
+        let asks = attempt.policy.filter(|_| self.class == Class::Tls).and_then(TlsPolicy::asks);
+        let asks = asks.map(|who| format!(" Asked for by {who}.")).unwrap_or_default();
         match &attempt.host {
-            Some(host) => format!("{is_so} {host} said: {}", self.reply),
+            Some(host) => format!("{is_so} {host} said: {}{asks}", self.reply),
             None => format!("{is_so} ({})", self.reply),
         }
     }

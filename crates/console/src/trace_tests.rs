@@ -34,6 +34,7 @@ fn attempt() -> Attempt {
         host: Some("mx.b.example".to_owned()),
         address: Some("192.0.2.9:25".to_owned()),
         tls: None,
+        policy: None,
         took: Duration::from_millis(12),
         transcript: Vec::new(),
     }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use merpati_mail::{
     Answer, ByMode, Cause, Class, DeliverBy, DeliveryId, Domain, Draw, EgressPath, Event, Hold,
     Mailbox, NextHop, NodeId, Question, QueueId, Recipient, Reply, Scope, Time, TlsFacts,
-    TlsRequest,
+    TlsPolicy, TlsRequest,
     event::{Accepted, Carried},
     outcome::Finding as Found,
     question::{MxAnswer, MxHost},
@@ -37,6 +37,7 @@ use crate::{
     attempt::HostPlace,
     content,
     outcome::{self, Before, Fate, Terms, Voice},
+    protect,
     queue::{LaneId, LaneKey, Queue, View},
     report::Desk,
     retry::RetryPlan,
@@ -191,9 +192,20 @@ pub struct Job {
     pub dialect: Dialect,
     /// How the connection must be protected.
     pub protection: Protection,
+    /// Whose MX records name the hosts; `None` where the operator does.
+    pub by_mx: Option<ByMx>,
     /// The hosts, the first one first; the next one is tried where
     /// [`outcome::tries_next_host`] says so.
     pub targets: Vec<Target>,
+}
+
+/// How the hosts of an attempt were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByMx {
+    /// The domain whose mail goes there.
+    pub domain: Domain,
+    /// Whether DNSSEC proves that these are its hosts.
+    pub is_proven: bool,
 }
 
 /// What is spoken with a next hop.
@@ -212,14 +224,20 @@ pub enum Protection {
     AsRouted,
     /// Besides, by TLS with a host that has proven its name.
     Verified,
+    /// As the route says, whatever the domain of the recipient asks for.
+    Waived,
 }
 
 impl Protection {
-    /// What a request means for a connection on which this is spoken. RFC 8689 is about relaying;
-    /// how a message comes into its mailbox is the business of the site, which the route knows.
-    pub const fn of(request: TlsRequest, dialect: Dialect) -> Self {
-        match (request, dialect) {
+    /// What was asked of TLS with a message, for a connection on which this is spoken. RFC
+    /// 8689 is about relaying; how a message comes into its mailbox is the business of the site,
+    /// which the route knows.
+    pub fn of(message: &Loaded, dialect: Dialect) -> Self {
+        match (message.accepted.envelope.requests.tls, dialect) {
             (TlsRequest::Required, Dialect::Smtp) => Self::Verified,
+            (TlsRequest::AsRouted, Dialect::Smtp) if protect::is_waived(&message.header) => {
+                Self::Waived
+            }
             (TlsRequest::AsRouted, _) | (TlsRequest::Required, Dialect::Lmtp) => Self::AsRouted,
         }
     }
@@ -232,12 +250,22 @@ pub struct Report {
     pub began: Time,
     /// On which terms it was made.
     pub terms: Terms,
-    /// The hosts that were tried, each at an address: over which path, and the TLS session, `None`
-    /// in the clear.
-    pub tried: Vec<(EgressPath, Option<TlsFacts>)>,
+    /// The hosts that were tried, each at an address.
+    pub tried: Vec<Tried>,
     /// What was found for each recipient, and whose finding it is; `None` where it is that of no
     /// host. A recipient that is missing was not tried.
     pub findings: Vec<(u32, Finding, Option<HostPlace>)>,
+}
+
+/// A host that was tried at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Over which path.
+    pub path: EgressPath,
+    /// The TLS session; `None` in the clear.
+    pub tls: Option<TlsFacts>,
+    /// How the connection had to be protected; `None` where it did not come to that.
+    pub policy: Option<TlsPolicy>,
 }
 
 /// What an attempt found for one recipient.
@@ -506,7 +534,7 @@ impl Core {
                 let hosts: Vec<_> = hosts.iter().cloned().map(Endpoint::Tcp).collect();
                 let targets = hosts.iter().cloned().map(target).collect();
                 if self.has_place(now, id, hosts) {
-                    self.attempt(now, id, Dialect::Smtp, targets);
+                    self.attempt(now, id, Dialect::Smtp, (targets, None));
                 }
             }
             Some(NextHop::Lmtp(endpoint)) => {
@@ -514,7 +542,8 @@ impl Core {
                 match self.delivered_before(id) {
                     gone if gone.is_empty() => {
                         if self.has_place(now, id, vec![endpoint.clone()]) {
-                            self.attempt(now, id, Dialect::Lmtp, vec![target(endpoint)]);
+                            let targets = vec![target(endpoint)];
+                            self.attempt(now, id, Dialect::Lmtp, (targets, None));
                         }
                     }
                     // The others are due again at once, without them.
@@ -560,7 +589,7 @@ impl Core {
     fn launch_by_mx(&mut self, now: Time, id: JobId, domain: Domain) {
         let fresh = self.known.get(&domain).filter(|(_, until)| *until > now);
         if let Some((answer, _)) = fresh.cloned() {
-            return self.launch_with(now, id, &answer);
+            return self.launch_with(now, id, &domain, &answer);
         }
         let waiting = self.asking.entry(domain.clone()).or_default();
         waiting.insert(id);
@@ -579,11 +608,11 @@ impl Core {
             }
         }
         for id in self.asking.remove(domain).unwrap_or_default() {
-            self.launch_with(now, id, answer);
+            self.launch_with(now, id, domain, answer);
         }
     }
 
-    fn launch_with(&mut self, now: Time, id: JobId, answer: &MxAnswer) {
+    fn launch_with(&mut self, now: Time, id: JobId, domain: &Domain, answer: &MxAnswer) {
         let Some(job) = self.jobs.get(&id) else { return };
         match self.queue.lane_key(job.lane) {
             // The rules have changed while DNS was asked.
@@ -593,19 +622,15 @@ impl Core {
             None => return self.give_back(now, id, now),
         }
         match answer {
-            // RFC 8689 §4.2.1: a name from DNS must be proven, or a certificate for it proves
-            // nothing.
-            MxAnswer::Hosts { .. } if self.tls_request(id) == TlsRequest::Required => {
-                self.stop(now, id, Before::UnprovenHosts);
-            }
-            MxAnswer::Hosts { hosts, .. } => {
+            MxAnswer::Hosts { hosts, is_proven, .. } => {
                 let (ours, port) = (&self.options.hostname, self.options.port);
                 match route::order(hosts, ours, port, &mut self.draw) {
                     Ok(targets) => {
                         let name = |host: &MxHost| HostPort { host: host.name.clone(), port };
                         let hosts = hosts.iter().map(name).map(Endpoint::Tcp).collect();
                         if self.has_place(now, id, hosts) {
-                            self.attempt(now, id, Dialect::Smtp, targets);
+                            let by_mx = ByMx { domain: domain.clone(), is_proven: *is_proven };
+                            self.attempt(now, id, Dialect::Smtp, (targets, Some(by_mx)));
                         }
                     }
                     Err(before) => self.stop(now, id, before),
@@ -619,13 +644,13 @@ impl Core {
         }
     }
 
-    /// What was asked of TLS with the message of an attempt.
-    fn tls_request(&self, id: JobId) -> TlsRequest {
-        let loaded = self.jobs.get(&id).and_then(|running| running.loaded.as_ref());
-        loaded.map_or(TlsRequest::AsRouted, |loaded| loaded.accepted.envelope.requests.tls)
-    }
-
-    fn attempt(&mut self, now: Time, id: JobId, dialect: Dialect, targets: Vec<Target>) {
+    fn attempt(
+        &mut self,
+        now: Time,
+        id: JobId,
+        dialect: Dialect,
+        (targets, by_mx): (Vec<Target>, Option<ByMx>),
+    ) {
         let Some(Running { lane, message, recipients, loaded: Some(loaded), .. }) =
             self.jobs.get(&id)
         else {
@@ -645,8 +670,8 @@ impl Core {
             return self.end(now, id);
         }
         let message = Arc::clone(loaded);
-        let protection = Protection::of(message.accepted.envelope.requests.tls, dialect);
-        let job = Job { id, message, rule, recipients, dialect, protection, targets };
+        let protection = Protection::of(&message, dialect);
+        let job = Job { id, message, rule, recipients, dialect, protection, by_mx, targets };
         self.outputs.push_back(Output::Attempt(job));
     }
 
@@ -671,7 +696,7 @@ impl Core {
                 Finding::Delivered(reply, handover) => Verdict::Yes(reply.clone(), *handover),
                 Finding::NotDelivered(found) => {
                     let tried = host.and_then(|host| report.tried.get(host));
-                    let remote = tried.map(|(path, _)| path.host.clone());
+                    let remote = tried.map(|tried| tried.path.host.clone());
                     let (cause, fate) = outcome::classify_on(report.terms, found, remote);
                     Verdict::No(cause, fate, Voice::of(&found.fact))
                 }

@@ -89,7 +89,9 @@ pub fn classify_on(terms: Terms, finding: &Finding, remote: Option<Domain>) -> (
             let reply = Reply::with_text(550, (5, 7, 10), text).shortened();
             (Cause { class: Class::Tls, scope: Scope::Host, reply, remote }, Fate::Final)
         }
-        (Protection::AsRouted | Protection::Verified, _) => as_routed(terms, finding, remote),
+        (Protection::AsRouted | Protection::Verified | Protection::Waived, _) => {
+            as_routed(terms, finding, remote)
+        }
     }
 }
 
@@ -197,9 +199,6 @@ pub enum Before {
     NullMx,
     /// The time within which it was to be delivered or returned is over (RFC 2852).
     Overdue,
-    /// The message must not go without proven TLS, and the names of the hosts are not proven
-    /// (RFC 8689).
-    UnprovenHosts,
     /// The spool cannot give the message.
     Unreadable,
 }
@@ -254,16 +253,6 @@ pub fn own(before: Before) -> (Cause, Fate) {
             Scope::Message,
             Fate::Final,
             (550, (5, 4, 7), "not delivered within the time that the sender allowed"),
-        ),
-        Before::UnprovenHosts => (
-            Class::Tls,
-            Scope::NextHop,
-            Fate::Final,
-            (
-                550,
-                (5, 7, 10),
-                "the message requires TLS, and nothing proves which hosts serve the domain",
-            ),
         ),
         Before::Unreadable => (
             Class::Unreadable,

@@ -113,6 +113,7 @@ fn attempted(counter: u32, outcomes: Vec<(u32, Outcome)>) -> Event {
         began: Time::EPOCH,
         ended: Time::EPOCH,
         tls: None,
+        policy: None,
     };
     Event::Attempted(Box::new(Attempted { message: id(counter), attempt, outcomes }))
 }

@@ -6,8 +6,9 @@
 //!
 //! In the order of the flow: who ([`address`]), what ([`envelope`], [`header`]) and with which
 //! wishes ([`request`]), what we answer ([`reply`], [`stage`]), what we ask the world
-//! ([`question`]), where it goes ([`route`]) and in which form ([`transfer`]), what came of it
-//! ([`outcome`]), how reports name it ([`xtext`]), and what is written down ([`event`]).
+//! ([`question`]), where it goes ([`route`]), how protected ([`tls_policy`]) and in which form
+//! ([`transfer`]), what came of it ([`outcome`]), how reports name it ([`xtext`]), and what is
+//! written down ([`event`]).
 //! Beside them, how names and passwords are compared ([`precis`]).
 
 pub mod address;
@@ -25,6 +26,7 @@ pub mod request;
 pub mod route;
 pub mod stage;
 mod time;
+pub mod tls_policy;
 pub mod transfer;
 pub mod xtext;
 
@@ -42,4 +44,5 @@ pub use request::{ByMode, DeliverBy, Priority, Requests, TlsRequest};
 pub use route::{EgressPath, Hold, NextHop, Route};
 pub use stage::{Stage, Verdict};
 pub use time::{Civil, Time};
+pub use tls_policy::{TlsDemand, TlsPolicy, TlsSource};
 pub use transfer::{NotConvertible, seven_bit};

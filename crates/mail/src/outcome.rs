@@ -3,7 +3,7 @@
 //! Invariant: everything that is not an outright success has a [`Class`], and every class has an
 //! advice id, so that a waiting or failed delivery can always say what to do. Pure.
 
-use crate::{Domain, EgressPath, NotConvertible, Reply, Time, TlsFacts};
+use crate::{Domain, EgressPath, NotConvertible, Reply, Time, TlsFacts, TlsPolicy};
 
 /// One try at a message, for one or more of its recipients over one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct Attempt {
     pub ended: Time,
     /// The TLS session; `None` in the clear.
     pub tls: Option<TlsFacts>,
+    /// How the connection had to be protected; `None` where no host was chosen, or an older program
+    /// wrote it down.
+    pub policy: Option<TlsPolicy>,
 }
 
 /// What is so for one delivery after an attempt.

@@ -217,6 +217,8 @@ pub enum MxAnswer {
         hosts: Vec<MxHost>,
         /// Until when the answer may be used.
         valid_until: Time,
+        /// Whether DNSSEC proves that these are the hosts; never where it is not checked.
+        is_proven: bool,
     },
     /// The domain exists but has neither MX nor address records.
     NoHost,

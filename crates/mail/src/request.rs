@@ -95,7 +95,8 @@ impl fmt::Display for Priority {
 /// How the way of a message must be protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsRequest {
-    /// As each hop sees fit.
+    /// As each hop sees fit; or not at all, where the header says so (`TLS-Required: No`, RFC 8689
+    /// §5).
     #[default]
     AsRouted,
     /// By TLS with a host that has proven its name and asks the same of the next one

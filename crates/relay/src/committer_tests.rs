@@ -89,7 +89,7 @@ async fn a_decision_that_is_too_large_is_kept_with_less_of_what_hosts_said() {
         remote: None,
     };
     let at = Time::EPOCH;
-    let attempt = Attempt { number: 1, path: None, began: at, ended: at, tls: None };
+    let attempt = Attempt { number: 1, path: None, began: at, ended: at, tls: None, policy: None };
     let outcomes = (0..350).map(|n| (n, Outcome::Failed { cause: cause() })).collect();
     let message = bench.ids.next_id();
     let attempted = Event::Attempted(Box::new(Attempted { message, attempt, outcomes }));

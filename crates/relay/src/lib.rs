@@ -20,6 +20,7 @@ pub mod conductor;
 pub mod config;
 pub mod conversation;
 pub mod credential;
+pub mod dane;
 pub mod deliver;
 pub mod doctor;
 pub mod domains;

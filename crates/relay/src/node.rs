@@ -243,6 +243,7 @@ impl Node {
         let Some(unread) = self.unread.take() else { return Ok(()) };
         let clock = Arc::clone(&self.clock);
         let resolver = resolver(&self.config, own, Arc::clone(&clock))?;
+        outbound::prove(&self.config, &resolver, &self.sinks);
         let deliverer = outbound::deliverer(&self.config, resolver.clone(), self.tools())?;
         let options = outbound::core_options(&self.config, self.aliases.clone());
         let seed = seed()?;

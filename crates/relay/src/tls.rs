@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use merpati_mail::TlsFacts;
+use merpati_mail::{Domain, TlsFacts};
 use merpati_smtp::server::Channel;
 use rustls::{
     ClientConfig, ClientConnection, CommonState, DigitallySignedStruct, HandshakeKind,
@@ -28,7 +28,11 @@ use rustls_pki_types::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::{certificates::Certificates, client_names};
+use crate::{
+    certificates::Certificates,
+    client_names,
+    dane::{self, HostRecords},
+};
 
 /// An acceptor that shows these certificates; `clients` says which certificates of clients are
 /// good, and `None` that no client is asked.
@@ -80,8 +84,15 @@ pub fn client_verifier(
 }
 
 /// Which certificate of a server is believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Trust<'a> {
+    /// One that these records of the host name (RFC 7672).
+    Dane {
+        /// The records.
+        records: &'a Arc<HostRecords>,
+        /// The name of the host in MX, and the domain whose mail it takes.
+        found_by: [&'a Domain; 2],
+    },
     /// Any: who listens in learns nothing, but who stands between may be anybody (RFC 7435).
     Any,
     /// One for the name of the host, from a CA of this PEM file.
@@ -99,6 +110,10 @@ pub fn connector(trust: Trust<'_>, own: Option<Arc<Certificates>>) -> anyhow::Re
         Trust::Any => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider: provider() })),
+        Trust::Dane { records, found_by } => {
+            let verifier = dane::Verifier::new(Arc::clone(records), found_by, provider());
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
         Trust::File(path) => builder.with_root_certificates(roots_of(path)?),
         Trust::System => builder.with_root_certificates(system_roots()?),
     };

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use merpati_flow::{
-    Dialect, Finding, Handover, Input, Job, JobId, Report,
+    Dialect, Finding, Handover, Input, Job, JobId, Report, Tried,
     outcome::{self, Terms},
 };
 use merpati_mail::{
@@ -487,7 +487,7 @@ impl World {
         let report = Report {
             began: outbound.began,
             terms: Terms::default(),
-            tried: path.map(|path| (path, None)).into_iter().collect(),
+            tried: path.map(|path| Tried { path, tls: None, policy: None }).into_iter().collect(),
             findings: findings.collect(),
         };
         if let Some(core) = node.core.as_mut() {

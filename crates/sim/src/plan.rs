@@ -189,6 +189,7 @@ pub(crate) fn mx(name: &Domain, now: Time, is_calm: bool, draw: &mut Draw) -> Mx
     MxAnswer::Hosts {
         hosts: records.iter().map(host).collect(),
         valid_until: now + Duration::from_hours(1),
+        is_proven: false,
     }
 }
 

@@ -13,8 +13,8 @@ use merpati_mail::{
 
 use crate::{
     codec_mail::{
-        envelope_version, put_attempt, put_cause, put_envelope, put_hold, put_outcome,
-        read_attempt, read_cause, read_envelope, read_hold, read_outcome,
+        attempt_version, envelope_version, put_attempt, put_cause, put_envelope, put_hold,
+        put_outcome, read_attempt, read_cause, read_envelope, read_hold, read_outcome,
     },
     wire::{
         CodecError, Reader, put_list, put_octets, put_option, put_text, put_u16, put_u32, put_u64,
@@ -31,7 +31,7 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
         }
         Event::Attempted(attempted) => {
             put_u64(out, attempted.message.bits());
-            put_attempt(out, &attempted.attempt);
+            put_attempt(out, &attempted.attempt, version);
             put_list(out, &attempted.outcomes, |out, (recipient, outcome)| {
                 put_u32(out, *recipient);
                 put_outcome(out, outcome);
@@ -86,7 +86,7 @@ pub fn decode(octets: &[u8]) -> Result<Event, CodecError> {
         ACCEPTED => Event::Accepted(Box::new(read_accepted(from, version)?)),
         ATTEMPTED => Event::Attempted(Box::new(Attempted {
             message: read_id(from)?,
-            attempt: read_attempt(from)?,
+            attempt: read_attempt(from, version)?,
             outcomes: from.list(5, |from| Ok((from.u32()?, read_outcome(from)?)))?,
         })),
         CANCELLED => Event::Cancelled(read_delivery(from)?),
@@ -146,8 +146,8 @@ fn version_of(event: &Event) -> u8 {
             let version = envelope_version(&carried.accepted.envelope);
             if is_routed { ROUTED } else { version }
         }
-        Event::Attempted(_)
-        | Event::Cancelled(_)
+        Event::Attempted(attempted) => attempt_version(&attempted.attempt),
+        Event::Cancelled(_)
         | Event::ConfigChanged { .. }
         | Event::Expired { .. }
         | Event::Held { .. }
@@ -161,7 +161,7 @@ fn version_of(event: &Event) -> u8 {
 /// The newest version of a tag that is read.
 const fn newest_of(tag: u8) -> u8 {
     match tag {
-        ACCEPTED | CAPTURED => 1,
+        ACCEPTED | ATTEMPTED | CAPTURED => 1,
         CARRIED => ROUTED,
         _ => 0,
     }

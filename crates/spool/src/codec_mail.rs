@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use merpati_mail::{
     Attempt, BodyType, ByMode, Cause, DeliverBy, Domain, EgressPath, EnhancedCode, Envelope,
     ForwardPath, Hold, Mailbox, Origin, Outcome, Peer, Priority, Protocol, Recipient, Reply,
-    Requests, ReversePath, Scope, TlsFacts, TlsRequest,
+    Requests, ReversePath, Scope, TlsDemand, TlsFacts, TlsPolicy, TlsRequest, TlsSource,
     address::DomainName,
     envelope::{Notify, Ret, Utf8},
     route::Remote,
@@ -318,7 +318,7 @@ fn read_address(from: &mut Reader<'_>) -> Result<SocketAddr, CodecError> {
     }
 }
 
-pub(crate) fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
+pub(crate) fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt, version: u8) {
     put_u32(out, attempt.number);
     put_option(out, attempt.path.as_ref(), |out, path| {
         put_text(out, &path.source);
@@ -328,9 +328,19 @@ pub(crate) fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     put_u64(out, attempt.began.as_micros());
     put_u64(out, attempt.ended.as_micros());
     put_option(out, attempt.tls.as_ref(), put_tls);
+    if version > 0 {
+        put_option(out, attempt.policy.as_ref(), |out, policy| {
+            out.extend_from_slice(&[policy.demand.number(), policy.source.number()]);
+        });
+    }
 }
 
-pub(crate) fn read_attempt(from: &mut Reader<'_>) -> Result<Attempt, CodecError> {
+/// The version in which an attempt is written: the oldest that can hold it.
+pub(crate) fn attempt_version(attempt: &Attempt) -> u8 {
+    u8::from(attempt.policy.is_some())
+}
+
+pub(crate) fn read_attempt(from: &mut Reader<'_>, version: u8) -> Result<Attempt, CodecError> {
     Ok(Attempt {
         number: from.u32()?,
         path: from.option(|from| {
@@ -343,6 +353,16 @@ pub(crate) fn read_attempt(from: &mut Reader<'_>) -> Result<Attempt, CodecError>
         began: read_time(from)?,
         ended: read_time(from)?,
         tls: from.option(read_tls)?,
+        policy: if version > 0 { from.option(read_policy)? } else { None },
+    })
+}
+
+fn read_policy(from: &mut Reader<'_>) -> Result<TlsPolicy, CodecError> {
+    let (demand, source) = (from.u8()?, from.u8()?);
+    let unknown = || CodecError::new("the protection that a connection needed is unknown");
+    Ok(TlsPolicy {
+        demand: TlsDemand::from_number(demand).ok_or_else(unknown)?,
+        source: TlsSource::from_number(source).ok_or_else(unknown)?,
     })
 }
 

@@ -11,8 +11,8 @@ use std::{
 use merpati_mail::{
     Attempt, BodyType, ByMode, Cause, Class, DeliverBy, DeliveryId, Domain, EgressPath,
     EnhancedCode, Envelope, Event, ForwardPath, Hold, Mailbox, Origin, Outcome, Overlay, Peer,
-    Priority, Protocol, QueueId, Recipient, Reply, Requests, ReversePath, Scope, Time, TlsFacts,
-    TlsRequest,
+    Priority, Protocol, QueueId, Recipient, Reply, Requests, ReversePath, Scope, Time, TlsDemand,
+    TlsFacts, TlsPolicy, TlsRequest, TlsSource,
     envelope::{Notify, Ret, Utf8},
     event::{Accepted, Attempted, Carried, CauseNote, DeliveryState, Waiting},
     route::Remote,
@@ -184,8 +184,19 @@ fn attempted() -> BoxedStrategy<Attempted> {
         host,
         address,
     });
-    let attempt = (any::<u32>(), option::of(path), time(), time(), option::of(tls()))
-        .prop_map(|(number, path, began, ended, tls)| Attempt { number, path, began, ended, tls });
+    let policy = (select(TlsDemand::ALL.to_vec()), select(TlsSource::ALL.to_vec()))
+        .prop_map(|(demand, source)| TlsPolicy { demand, source });
+    let tls = (option::of(tls()), option::of(policy));
+    let attempt = (any::<u32>(), option::of(path), time(), time(), tls).prop_map(
+        |(number, path, began, ended, (tls, policy))| Attempt {
+            number,
+            path,
+            began,
+            ended,
+            tls,
+            policy,
+        },
+    );
     let outcome = prop_oneof![
         (cause(), time()).prop_map(|(cause, until)| Outcome::Deferred { cause, until }),
         reply().prop_map(|reply| Outcome::Delivered { reply }),
@@ -337,6 +348,7 @@ fn a_list_that_claims_too_much_allocates_nothing() {
             began: Time::EPOCH,
             ended: Time::EPOCH,
             tls: None,
+            policy: None,
         },
         outcomes: Vec::new(),
     })));
@@ -428,6 +440,7 @@ fn the_octets_are_those_of_format_1() {
             began: Time::from_micros(1),
             ended: Time::from_micros(2),
             tls: None,
+            policy: None,
         },
         outcomes: vec![
             (0, Outcome::Delivered { reply }),
@@ -462,6 +475,34 @@ fn the_octets_are_those_of_format_1() {
         assert_eq!(decode(&octets(&event)), Ok(event));
     }
     assert_eq!(lines.next(), None);
+}
+
+/// Version 1 of `Attempted`; where nobody knows the policy it is still version 0.
+#[test]
+fn how_a_connection_had_to_be_protected_is_written_behind_its_tls() {
+    let attempt = Attempt {
+        number: 1,
+        path: None,
+        began: Time::from_micros(1),
+        ended: Time::from_micros(2),
+        tls: None,
+        policy: None,
+    };
+    let attempted = |attempt: Attempt| {
+        let (message, outcomes) = (QueueId::from_bits(1), Vec::new());
+        Event::Attempted(Box::new(Attempted { message, attempt, outcomes }))
+    };
+    let bare = octets(&attempted(attempt.clone()));
+    let policy = TlsPolicy { demand: TlsDemand::Dane, source: TlsSource::Dane };
+    let told = attempted(Attempt { policy: Some(policy), ..attempt });
+    let mut written = octets(&told);
+    assert_eq!((bare[1], written[1]), (0, 1), "the version");
+    let end = bare.len() - 4;
+    assert_eq!(written[2..end], bare[2..end]);
+    assert_eq!(written[end..], [1, 4, 1, 0, 0, 0, 0]);
+    assert_eq!(decode(&written), Ok(told));
+    written[end + 1] = 9;
+    assert!(decode(&written).is_err(), "no such demand");
 }
 
 /// Version 1 of the events that hold an envelope; what asks for nothing is still version 0.

@@ -117,6 +117,10 @@ struct Happened {
     reason: Option<&'static str>,
     host: Option<String>,
     address: Option<String>,
+    /// The version of TLS; `None` in the clear.
+    tls: Option<String>,
+    tls_demand: Option<&'static str>,
+    tls_source: Option<&'static str>,
     ms: Option<u64>,
     /// What was said, where it went wrong.
     transcript: Vec<String>,
@@ -134,6 +138,9 @@ impl Happened {
             reason: step.what.class().map(merpati_mail::Class::advice_id),
             host: attempt.and_then(|attempt| attempt.host.clone()),
             address: attempt.and_then(|attempt| attempt.address.clone()),
+            tls: attempt.and_then(|attempt| attempt.tls.clone()),
+            tls_demand: attempt.and_then(|it| Some(it.policy?.demand.word())),
+            tls_source: attempt.and_then(|it| Some(it.policy?.source.word())),
             ms: attempt.and_then(millis),
             transcript: attempt.map(|attempt| attempt.transcript.clone()).unwrap_or_default(),
         }

@@ -12,7 +12,7 @@ use merpati_mail::{
     event::Attempted, outcome::Attempt,
 };
 
-use super::{Core, Desk, Handover, JobId, Loaded, Report};
+use super::{Core, Desk, Handover, JobId, Loaded, Report, Tried};
 use crate::{
     attempt::HostPlace,
     outcome::{self, Before, Fate, Voice},
@@ -63,8 +63,15 @@ impl Core {
         let message = running.message;
         let attempt = |host: Option<HostPlace>| {
             let tried = host.and_then(|host| report?.tried.get(host).cloned());
-            let (path, tls) = tried.map_or((None, None), |(path, tls)| (Some(path), tls));
-            Attempt { number: 1, path, began: report.map_or(now, |r| r.began), ended: now, tls }
+            let began = report.map_or(now, |report| report.began);
+            let bare =
+                Attempt { number: 1, path: None, began, ended: now, tls: None, policy: None };
+            match tried {
+                Some(Tried { path, tls, policy }) => {
+                    Attempt { path: Some(path), tls, policy, ..bare }
+                }
+                None => bare,
+            }
         };
         // Each host has its own, so that what is said of a recipient stands beside who said it.
         let mut tallies: BTreeMap<Option<HostPlace>, (Tally, Tally)> = BTreeMap::new();
@@ -115,7 +122,8 @@ impl Core {
         let Some(running) = self.jobs.get(&id).cloned() else { return };
         let message = running.message;
         let (cause, _) = outcome::own(Before::Unreadable);
-        let mut attempt = Attempt { number: 1, path: None, began: now, ended: now, tls: None };
+        let mut attempt =
+            Attempt { number: 1, path: None, began: now, ended: now, tls: None, policy: None };
         let mut outcomes = Vec::new();
         for &recipient in &running.recipients {
             let delivery = DeliveryId { message, recipient };

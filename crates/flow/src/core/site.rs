@@ -143,8 +143,9 @@ impl Health {
                 Finding::NotDelivered(found) => found,
                 Finding::TryAgain => continue,
             };
-            let Some((path, _)) = host.and_then(|host| report.tried.get(host)) else { continue };
-            let (cause, _) = outcome::classify_on(report.terms, found, Some(path.host.clone()));
+            let Some(tried) = host.and_then(|host| report.tried.get(host)) else { continue };
+            let (cause, _) =
+                outcome::classify_on(report.terms, found, Some(tried.path.host.clone()));
             let is_of_us = matches!(cause.class, Class::Throttled | Class::Blocked);
             let is_early = found.phase < Phase::Auth && cause.scope != Scope::Us;
             let is_asked =

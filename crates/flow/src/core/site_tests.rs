@@ -276,7 +276,7 @@ fn only_what_is_said_of_all_mail_is_trouble() {
     };
     let health = |findings: &[Finding], host| {
         let findings = (0..).zip(findings).map(|(n, finding)| (n, finding.clone(), host)).collect();
-        let tried = vec![(path.clone(), None)];
+        let tried = vec![Tried { path: path.clone(), tls: None, policy: None }];
         let terms = Terms::default();
         match Health::of(&Report { began: Time::EPOCH, terms, tried, findings }) {
             Health::Fine => "fine",

@@ -45,6 +45,7 @@ impl Job {
             recipients,
             dialect,
             protection,
+            by_mx: None,
             targets,
         })
     }

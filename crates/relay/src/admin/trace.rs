@@ -18,7 +18,7 @@ use merpati_console::{
     trace::{Attempt, Happened, RefusedMail, Step, Story, Taken, TraceQuery, Traced, Trouble},
 };
 use merpati_flow::alias::Aliases;
-use merpati_mail::{Class, Mailbox, QueueId, Time};
+use merpati_mail::{Class, Mailbox, QueueId, Time, TlsDemand, TlsPolicy, TlsSource};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
@@ -159,6 +159,8 @@ struct Line<'a> {
     hello: Option<String>,
     protocol: String,
     tls: Option<String>,
+    tls_demand: Option<String>,
+    tls_source: Option<String>,
     credential: Option<String>,
     from: String,
     to: Vec<String>,
@@ -192,6 +194,8 @@ impl Default for Line<'_> {
             hello: None,
             protocol: String::new(),
             tls: None,
+            tls_demand: None,
+            tls_source: None,
             credential: None,
             from: String::new(),
             to: Vec::new(),
@@ -279,6 +283,15 @@ impl<'a> Line<'a> {
         })
     }
 
+    /// How the connection had to be protected; `None` where it is not told, or in words of a later
+    /// program.
+    fn policy(&self) -> Option<TlsPolicy> {
+        Some(TlsPolicy {
+            demand: TlsDemand::from_word(self.tls_demand.as_deref()?)?,
+            source: TlsSource::from_word(self.tls_source.as_deref()?)?,
+        })
+    }
+
     /// What an attempt came to: one step for all recipients with the same outcome.
     fn outcomes(&self, transcript: &[String]) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
@@ -288,6 +301,7 @@ impl<'a> Line<'a> {
                 host: self.host.clone(),
                 address: self.address.clone(),
                 tls: self.tls.clone(),
+                policy: self.policy(),
                 took: Duration::from_millis(self.ms),
                 transcript: if has_failed { transcript.to_vec() } else { Vec::new() },
             };

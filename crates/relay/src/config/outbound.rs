@@ -59,6 +59,11 @@ section! {
         /// `tls = "required"` an attacker can take TLS away altogether, so it can only be true
         /// there.
         tls_verify: bool = Default::Found("`true` where TLS is required, else `false`");
+        /// Whether what domains publish of TLS is followed where `to` is `mx` and `tls` is not
+        /// `never`: certificates named by DNSSEC (DANE, RFC 7672), else MTA-STS (RFC 8461). They
+        /// ask for more than `tls` does, and what fails them waits. `false` is for partners whose
+        /// records are broken.
+        tls_policies: bool = Default::Value("true");
         /// The PEM file with the issuers to trust, in place of those of the system; `off`: those.
         tls_ca: Option<PathBuf> = Default::Value("off");
         /// The PEM file with the certificate that is shown to hosts which ask for one, and those
@@ -137,6 +142,10 @@ section! {
         /// Networks that MX may lead to although they are loopback, private or otherwise not for
         /// the public; hosts of a route may be anywhere.
         allow_networks: Vec<Network> = Default::Value("");
+        /// Whether hosts must show the certificates that DNS names for them where DNSSEC proves it
+        /// (DANE, RFC 7672). It needs resolvers that hand over signatures: the relay looks at start
+        /// and says in its log where they do not, then goes on without, and looks again.
+        dane: bool = Default::Value("true");
         /// Attempts that go on at once.
         attempts_max: NonZeroU32 = Default::Value("1000");
         /// Open connections, idle ones included.
@@ -201,9 +210,13 @@ section! {
         query_wait: Duration = Default::Value("5 s");
         /// How often a question is asked before the answer is unknown.
         tries: NonZeroU32 = Default::Value("2");
-        /// Whether answers must be proven by DNSSEC where their zone is signed. The resolvers must
-        /// hand over the signatures.
+        /// Whether all answers must be proven by DNSSEC where their zone is signed, whether or not
+        /// the resolvers hand over the signatures. `false`: those that deliveries ask for are, as
+        /// soon as the resolvers are seen to hand them over (see `delivery.dane`).
         validate: bool = Default::Value("false");
+        /// A file with the keys of the root as DNSKEY records, in place of those of the Internet:
+        /// for a network with a root of its own. `off`: those of the Internet.
+        trust_anchor: Option<PathBuf> = Default::Value("off");
         /// Answers that are kept until they expire.
         cache_entries: NonZeroU32 = Default::Value("10000");
     }

@@ -8,6 +8,7 @@
 mod connection;
 mod content;
 mod dialogue;
+mod guard;
 mod options;
 mod pool;
 mod probe;
@@ -15,18 +16,24 @@ mod remembered;
 mod results;
 mod stream;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use merpati_console::sessions::Direction;
 use merpati_flow::{
-    Dialect, Handover, Job, Protection, Report,
+    Dialect, Handover, Job, Report, Tried,
     attempt::{self, HostPlace, Progress},
     outcome::Terms,
     route::Target,
 };
 use merpati_mail::{
-    Domain, EgressPath, NotConvertible, Recipient, Time, TlsFacts,
+    Domain, EgressPath, NotConvertible, Recipient, Time,
     outcome::{Fact, Finding as Found, Phase},
     route::{Endpoint, Remote},
     transfer,
@@ -35,11 +42,11 @@ use merpati_smtp::client::{
     self, EightBitPolicy, Pipelining, RecipientResult, TlsUse, Transaction, TransactionResult,
 };
 use tokio::{sync::Semaphore, time::timeout};
-use tokio_rustls::TlsConnector;
 
 use self::{
     connection::{Connection, Turn},
     content::Outgoing,
+    guard::{Connectors, Guard, NotTried},
     pool::{Key, Permit, Pool, Seat},
     probe::Goal,
     remembered::Remembered,
@@ -56,7 +63,6 @@ use crate::{
     resolve::Resolver,
     sessions::{About, Doing, Session},
     sinks::{Notice, Transcript},
-    tls::{self, Trust},
 };
 
 /// Carries out attempts; cheap to clone.
@@ -130,6 +136,7 @@ impl Deliverer {
             began,
             progress,
             tried: Vec::new(),
+            guards: HashMap::new(),
             goal: Goal::Deliver,
             is_verified: false,
         };
@@ -175,39 +182,6 @@ async fn reap(shared: std::sync::Weak<Shared>) {
     }
 }
 
-/// How a rule speaks TLS.
-struct Connectors {
-    /// As it says.
-    own: TlsConnector,
-    /// With hosts that must prove their names; `None` where no issuer is known.
-    verifying: Option<TlsConnector>,
-}
-
-impl Connectors {
-    /// Reads the trusted certificates. Where the rule trusts anybody, those who must prove their
-    /// names are trusted as this machine says, which may have no issuer at all.
-    fn new(profile: &Profile) -> anyhow::Result<Self> {
-        let connector = |trust| tls::connector(trust, profile.certificates.clone());
-        let trust = match &profile.trust {
-            CertificateTrust::Any => {
-                let verifying = connector(Trust::System).ok();
-                return Ok(Self { own: connector(Trust::Any)?, verifying });
-            }
-            CertificateTrust::File(path) => Trust::File(path),
-            CertificateTrust::System => Trust::System,
-        };
-        let own = connector(trust)?;
-        Ok(Self { verifying: Some(own.clone()), own })
-    }
-
-    fn of(&self, protection: Protection) -> Option<&TlsConnector> {
-        match protection {
-            Protection::AsRouted => Some(&self.own),
-            Protection::Verified => self.verifying.as_ref(),
-        }
-    }
-}
-
 /// An attempt under way.
 struct Run<'a> {
     shared: &'a Shared,
@@ -215,7 +189,9 @@ struct Run<'a> {
     began: Time,
     progress: Progress,
     /// The hosts that were tried, at the address that was used.
-    tried: Vec<(EgressPath, Option<TlsFacts>)>,
+    tried: Vec<Tried>,
+    /// How hosts must be protected, as far as it is known.
+    guards: HashMap<Domain, Result<Arc<Guard>, NotTried>>,
     goal: Goal,
     /// Whether a host said that it would take mail for the recipient.
     is_verified: bool,
@@ -225,24 +201,13 @@ struct Run<'a> {
 #[derive(Clone, Copy)]
 struct Way<'a> {
     profile: &'a Profile,
-    connector: &'a TlsConnector,
-    tls: TlsUse,
+    connectors: &'a Connectors,
     message: &'a Outgoing,
 }
 
 impl Run<'_> {
     async fn go(&mut self, profile: &Profile, connectors: &Connectors, message: &Outgoing) {
-        let protection = self.job.protection;
-        let Some(connector) = connectors.of(protection) else {
-            let why = "this machine knows no CA that could prove the name of a host";
-            let found = Found { phase: Phase::StartTls, fact: Fact::Tls(why.to_owned()) };
-            return self.progress.stop(&found, None);
-        };
-        let tls = match protection {
-            Protection::AsRouted => profile.tls,
-            Protection::Verified => profile.tls.required(),
-        };
-        let way = Way { profile, connector, tls, message };
+        let way = Way { profile, connectors, message };
         for target in &self.job.targets {
             if self.progress.is_over() || self.is_verified || self.is_late() {
                 break;
@@ -283,13 +248,28 @@ impl Run<'_> {
 
     /// Tries one address or socket.
     async fn try_place(&mut self, way: Way<'_>, target: &Target, remote: Remote) {
+        let host = target.endpoint.host();
+        let port = match &remote {
+            Remote::Ip(address) => address.port(),
+            Remote::Unix(_) => 0,
+        };
+        let guard = self.guard(way.profile, way.connectors, (&host, port)).await;
         let place: HostPlace = self.tried.len();
         let path = EgressPath {
             source: way.profile.egress.name.to_string(),
-            host: target.endpoint.host(),
+            host,
             address: remote.clone(),
         };
-        self.tried.push((path, None));
+        let policy = match &guard {
+            Ok(guard) => guard.policy,
+            Err(not_tried) => not_tried.policy,
+        };
+        self.tried.push(Tried { path, tls: None, policy: Some(policy) });
+        let guard = match guard {
+            Ok(guard) => guard,
+            Err(not_tried) => return self.progress.note_all(&not_tried.found, Some(place)),
+        };
+        let guard = &*guard;
         if let (Remote::Ip(address), true) = (&remote, way.profile.is_mx)
             && !self.shared.resolver.permits(address.ip())
         {
@@ -299,18 +279,18 @@ impl Run<'_> {
         let mut may_reuse = true;
         let mut may_protect = true;
         for _ in 0..CONNECTIONS_PER_PLACE {
-            let key = self.key(way.profile, target, &remote);
+            let key = self.key(way.profile, guard, target, &remote);
             let connection = match self.seat(&key, may_reuse).await {
                 Some(Seat::Idle(connection)) => Ok(connection),
                 Some(Seat::New(permit)) => {
-                    self.connect(way, (key, permit), remote.clone(), may_protect).await
+                    self.connect(way, guard, (key, permit), (remote.clone(), may_protect)).await
                 }
                 None => Err(unreachable("all connections to the host are in use".to_owned())),
             };
             let connection = match connection {
                 Ok(connection) => connection,
                 Err(found) => {
-                    if self.falls_back(way, &found, None, &remote) && may_protect {
+                    if self.falls_back((way.profile, guard), &found, None, &remote) && may_protect {
                         may_protect = false;
                         continue;
                     }
@@ -322,7 +302,8 @@ impl Run<'_> {
                 Talked::IdleEnd => may_reuse = false,
                 Talked::Failed(found, tls) => {
                     let channel = if tls { attempt::Channel::Tls } else { attempt::Channel::Clear };
-                    if self.falls_back(way, &found, Some(channel), &remote) && may_protect {
+                    let about = (way.profile, guard);
+                    if self.falls_back(about, &found, Some(channel), &remote) && may_protect {
                         may_protect = false;
                         may_reuse = false;
                         continue;
@@ -338,12 +319,12 @@ impl Run<'_> {
     /// Whether TLS is given up for this host, because it is not required and did not come about.
     fn falls_back(
         &self,
-        way: Way<'_>,
+        (profile, guard): (&Profile, &Guard),
         found: &Found,
         channel: Option<attempt::Channel>,
         remote: &Remote,
     ) -> bool {
-        let is_open = way.tls == TlsUse::Opportunistic && way.profile.login.is_none();
+        let is_open = guard.tls == TlsUse::Opportunistic && profile.login.is_none();
         let channel = channel.unwrap_or(attempt::Channel::Clear);
         let falls = is_open && attempt::is_tls_trouble(found, channel);
         if falls {
@@ -352,7 +333,7 @@ impl Run<'_> {
         falls
     }
 
-    fn key(&self, profile: &Profile, target: &Target, remote: &Remote) -> Key {
+    fn key(&self, profile: &Profile, guard: &Guard, target: &Target, remote: &Remote) -> Key {
         let (address, place): (_, Arc<str>) = match remote {
             Remote::Ip(address) => (Some(address.ip()), address.port().to_string().into()),
             Remote::Unix(path) => (None, path.as_str().into()),
@@ -364,7 +345,7 @@ impl Run<'_> {
             address,
             place,
             is_lmtp: self.job.dialect == Dialect::Lmtp,
-            protection: self.job.protection,
+            lock: guard.lock.clone(),
         }
     }
 
@@ -388,9 +369,9 @@ impl Run<'_> {
     async fn connect(
         &self,
         way: Way<'_>,
+        guard: &Guard,
         (key, permit): (Key, Permit),
-        remote: Remote,
-        may_protect: bool,
+        (remote, may_protect): (Remote, bool),
     ) -> Result<Box<Connection>, Found> {
         let shared = self.shared;
         let shown = self.show(&key, &remote);
@@ -408,9 +389,9 @@ impl Run<'_> {
         };
         let mut stream = Stream::Clear(socket);
         let mut tls = None;
-        if way.tls == TlsUse::Implicit {
+        if guard.tls == TlsUse::Implicit {
             shown.does(shared.clock.now(), Doing::Handshakes);
-            let handshake = stream.handshake(way.connector, &key.host);
+            let handshake = stream.handshake(&guard.connector, &key.host);
             let done = timeout(shared.options.timeouts.tls, handshake).await;
             let failed = |fact: Fact| Found { phase: Phase::StartTls, fact };
             let (protected, facts) = done
@@ -421,11 +402,12 @@ impl Run<'_> {
         }
         let now = shared.clock.now();
         let may_protect = may_protect && !shared.clear.has(&remote, now);
-        let mut options = shared.session_options(way, self.job.dialect, may_protect);
+        let mut options =
+            shared.session_options((way.profile, guard), self.job.dialect, may_protect);
         if shared.lock_step.has(&remote, now) {
             options.pipelining = Pipelining::Never;
         }
-        let tools = (way.connector.clone(), Arc::clone(&shared.clock));
+        let tools = (guard.connector.clone(), Arc::clone(&shared.clock));
         shown.does(now, Doing::Talks);
         Ok(Box::new(Connection::new(key, (stream, tls), options, tools, (permit, shown))))
     }
@@ -475,8 +457,8 @@ impl Run<'_> {
                 Goal::Verify => connection.verify(self.transaction(message)),
             }
             let results = self.transact(&mut connection, message).await;
-            if let Some((_, tls)) = self.tried.get_mut(place) {
-                tls.clone_from(&connection.tls);
+            if let Some(tried) = self.tried.get_mut(place) {
+                tried.tls.clone_from(&connection.tls);
             }
             let Some(mut results) = results else {
                 self.tell(&connection, place);
@@ -486,9 +468,9 @@ impl Run<'_> {
                 return Talked::IdleEnd;
             }
             if is_pipelining_trouble(&results)
-                && let Some((path, _)) = self.tried.get(place)
+                && let Some(tried) = self.tried.get(place)
             {
-                self.shared.lock_step.insert(&path.address, self.shared.clock.now());
+                self.shared.lock_step.insert(&tried.path.address, self.shared.clock.now());
             }
             if converted.is_none() && wants_seven_bit(&results) {
                 match self.seven_bit(way.message, &mut results).await {
@@ -614,13 +596,13 @@ impl Run<'_> {
 
     /// Tells the history what was said with a host where it went wrong.
     fn tell(&self, connection: &Connection, place: HostPlace) {
-        let Some((path, _)) = self.tried.get(place).filter(|_| self.goal == Goal::Deliver) else {
+        let Some(tried) = self.tried.get(place).filter(|_| self.goal == Goal::Deliver) else {
             return;
         };
         self.shared.tools.sinks.tell([Notice::Transcript(Transcript {
             at: self.shared.clock.now(),
             message: self.job.message.accepted.id,
-            host: path.host.to_string(),
+            host: tried.path.host.to_string(),
             lines: connection.dialogue.lines(),
         })]);
     }
@@ -647,17 +629,16 @@ impl Run<'_> {
 impl Shared {
     fn session_options(
         &self,
-        way: Way<'_>,
+        (profile, guard): (&Profile, &Guard),
         dialect: Dialect,
         may_protect: bool,
     ) -> client::Options {
-        let profile = way.profile;
         let mut options = client::Options::new(profile.egress.hello.clone());
         options.dialect = match dialect {
             Dialect::Lmtp => client::Dialect::Lmtp,
             Dialect::Smtp => client::Dialect::Smtp,
         };
-        options.tls = match way.tls {
+        options.tls = match guard.tls {
             TlsUse::Opportunistic if !may_protect => TlsUse::Never,
             TlsUse::Implicit => TlsUse::Implicit,
             TlsUse::Never => TlsUse::Never,

@@ -38,6 +38,8 @@ pub struct Options {
     pub connect_wait: Duration,
     /// After it no further host, connection or transaction is begun.
     pub attempt_wait: Duration,
+    /// Whether TLSA records are looked at.
+    pub dane: bool,
     /// How long each reply may take.
     pub timeouts: Timeouts,
 }
@@ -66,6 +68,9 @@ pub struct Profile {
     pub certificates: Option<Arc<Certificates>>,
     /// Whom to authenticate as; `None` for nobody.
     pub login: Option<client::Credential>,
+    /// Whether what domains publish of TLS is followed (DANE, MTA-STS), where the hosts come from
+    /// MX.
+    pub follows_policies: bool,
     /// Whether the hosts come from strangers' zones, so that their addresses must be permitted and
     /// their names must not be ours.
     pub is_mx: bool,

@@ -12,11 +12,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use merpati_flow::Protection;
 use merpati_mail::{Domain, Time};
 use tokio::sync::Notify;
 
-use super::connection::Connection;
+use super::{connection::Connection, guard::Lock};
 
 /// What makes two connections the same way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,8 +32,8 @@ pub(super) struct Key {
     pub(super) place: Arc<str>,
     /// Whether LMTP is spoken.
     pub(super) is_lmtp: bool,
-    /// Whether it is protected although the rule does not ask for it.
-    pub(super) protection: Protection,
+    /// How it is protected.
+    pub(super) lock: Lock,
 }
 
 /// A connection that waits. It goes from hand to hand, so it stays where it is.
@@ -255,7 +254,7 @@ mod tests {
             address: None,
             place: "25".into(),
             is_lmtp: false,
-            protection: Protection::AsRouted,
+            lock: Lock::Routed,
         }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Invariant: nothing is handed over. Not pure: sockets and time.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use merpati_flow::{Finding, Job, admit::recipients::answer_of, attempt::Progress};
 use merpati_mail::question::RecipientAnswer;
@@ -40,6 +42,7 @@ impl Deliverer {
             began: shared.clock.now(),
             progress,
             tried: Vec::new(),
+            guards: HashMap::new(),
             goal: Goal::Verify,
             is_verified: false,
         };

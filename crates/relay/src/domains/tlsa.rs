@@ -2,17 +2,17 @@
 //!
 //! Invariant: a record is good only where who goes by DANE would deliver to us by it. Pure.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest;
-use rustls::server::ParsedCertificate;
 use rustls_pki_types::CertificateDer;
 
 use super::{
     judge::{Judgement, Standing},
     records::Host,
 };
-use crate::resolve::{TlsaAnswer, TlsaRecord};
+use crate::{
+    dane::{HOST, ISSUER, TlsaRecord, hex, public_key},
+    resolve::TlsaAnswer,
+};
 
 /// What a listener shows to who delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,40 +40,11 @@ impl Shown {
     fn fits(&self, record: &TlsaRecord) -> bool {
         let Self::Chain(chain) = self else { return false };
         match record.usage {
-            HOST => chain.first().is_some_and(|own| is_meant(record, own)),
-            ISSUER => chain.iter().skip(1).any(|one| is_meant(record, one)),
+            HOST => chain.first().is_some_and(|own| record.names(own)),
+            ISSUER => chain.iter().skip(1).any(|one| record.names(one)),
             _ => false,
         }
     }
-}
-
-fn is_meant(record: &TlsaRecord, certificate: &CertificateDer<'_>) -> bool {
-    let octets = match record.selector {
-        WHOLE => Some(certificate.to_vec()),
-        PUBLIC_KEY => public_key(certificate),
-        _ => None,
-    };
-    let Some(octets) = octets else { return false };
-    match record.matching {
-        AS_IT_IS => octets == record.data,
-        SHA256 => digest::digest(&digest::SHA256, &octets).as_ref() == record.data,
-        SHA512 => digest::digest(&digest::SHA512, &octets).as_ref() == record.data,
-        _ => false,
-    }
-}
-
-fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
-    let parsed = ParsedCertificate::try_from(certificate).ok()?;
-    Some(parsed.subject_public_key_info().to_vec())
-}
-
-fn hex(octets: &[u8]) -> String {
-    let mut text = String::new();
-    for octet in octets {
-        // A string takes anything.
-        write!(text, "{octet:02x}").ok();
-    }
-    text
 }
 
 /// What DNS says of our certificate; `None` where it says nothing, which is good.
@@ -124,17 +95,6 @@ pub(super) fn judge(answer: &TlsaAnswer, host: &Host) -> Option<Judgement> {
         }
     })
 }
-
-/// Usages (RFC 6698 §2.1.1),
-const ISSUER: u8 = 2;
-const HOST: u8 = 3;
-/// selectors (§2.1.2)
-const WHOLE: u8 = 0;
-const PUBLIC_KEY: u8 = 1;
-/// and ways to write (§2.1.3).
-const AS_IT_IS: u8 = 0;
-const SHA256: u8 = 1;
-const SHA512: u8 = 2;
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,8 @@ use crate::{
         values::RouteTls,
     },
     deliver::{CertificateTrust, Deliverer, Egress, Options as DeliverOptions, Profile, Tools},
-    resolve::{Options as ResolverOptions, Resolver},
+    resolve::{Options as ResolverOptions, Resolver, Signatures},
+    sinks::Sinks,
 };
 
 /// How the core decides.
@@ -53,6 +54,7 @@ pub(crate) fn resolver(
         query_wait: dns.query_wait,
         tries: count(dns.tries),
         cache_entries: count(dns.cache_entries),
+        trust_anchor: dns.trust_anchor.clone(),
         validate: dns.validate,
         port: delivery.port.get(),
         allowed: allowed.collect::<Result<_, _>>()?,
@@ -85,9 +87,36 @@ pub(super) fn deliverer(
         idle_wait: delivery.idle_wait,
         connect_wait: delivery.connect_wait,
         attempt_wait: delivery.attempt_wait,
+        dane: delivery.dane,
         timeouts: delivery.timeouts(),
     };
     Deliverer::new(options, resolver, tools)
+}
+
+/// Has answers to deliveries proven where DANE is wanted, and says loudly where they cannot be.
+pub(super) fn prove(config: &Config, resolver: &Resolver, sinks: &Sinks) {
+    sinks.metrics().dane(false);
+    if !config.delivery.dane {
+        return;
+    }
+    let sinks = sinks.clone();
+    resolver.start_proving(Box::new(move |found| {
+        sinks.metrics().dane(*found == Signatures::HandedOver);
+        let why = match found {
+            Signatures::HandedOver => {
+                return tracing::info!("what DNS says of hosts is proven: DANE is on");
+            }
+            Signatures::NoRoot(why) => format!("the name servers know no root ({why})"),
+            Signatures::Silence(why) => format!("no name server answers ({why})"),
+            Signatures::Stripped => {
+                "the name servers do not hand over signatures (DNSSEC)".to_owned()
+            }
+        };
+        tracing::warn!(
+            "DANE IS OFF: {why}. Mail goes on without it, and the relay looks again every 5 \
+             minutes; see `merpati doctor`"
+        );
+    }));
 }
 
 /// What the configuration says of routes, for who explains them.
@@ -130,6 +159,7 @@ fn profile(config: &Config, route: &RouteEntry) -> anyhow::Result<Profile> {
         },
         certificates: route.certificate().map(|pair| Arc::new(Certificates::load(pair, []))),
         login,
+        follows_policies: route.tls_policies,
         is_mx: route.to.next_hop() == merpati_mail::NextHop::Mx,
     })
 }

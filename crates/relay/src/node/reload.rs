@@ -121,6 +121,7 @@ impl Node {
         let Draft { opened, means, shared, aliases, log } = draft;
         let outbound = self.outbound.as_mut().context("nobody delivers yet")?;
         let (resolver, deliverer) = (means.resolver.clone(), means.deliverer.clone());
+        outbound::prove(&config, &resolver, &self.sinks);
         outbound.conductor.reconfigure(means);
         outbound.resolver = resolver.clone();
         let before = std::mem::replace(&mut outbound.deliverer, deliverer);

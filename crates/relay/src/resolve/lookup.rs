@@ -19,7 +19,7 @@ use hickory_resolver::{
     lookup::Lookup,
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::{
-        dnssec::Proof,
+        dnssec::{Proof, TrustAnchors},
         op::ResponseCode,
         rr::{Name, RData, Record, RecordType},
     },
@@ -28,7 +28,8 @@ use hickory_resolver::{
 use merpati_mail::Domain;
 use tokio::sync::Semaphore;
 
-use super::{Options, tlsa::TlsaRecord};
+use super::Options;
+use crate::dane::TlsaRecord;
 
 /// The name servers, and a cache in front of them.
 #[derive(Clone)]
@@ -49,6 +50,16 @@ impl Dns {
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = library_options(options);
+        if let (true, Some(path)) = (options.validate, &options.trust_anchor) {
+            let anchors = TrustAnchors::from_file(path);
+            let anchors = anchors.with_context(|| format!("the keys in {}", path.display()))?;
+            anyhow::ensure!(
+                !anchors.is_empty(),
+                "there is no key of the root in {}",
+                path.display()
+            );
+            builder = builder.with_trust_anchor(Arc::new(anchors));
+        }
         let resolver = builder.build().context("the resolver cannot be set up")?;
         Ok(Self { resolver, under_way: Arc::new(Semaphore::new(QUERIES_MAX)) })
     }
@@ -138,6 +149,7 @@ impl Dns {
             return Ok(Found::NoName);
         };
         let mut ttl = TTL_MAX;
+        let mut trail = Trail { is_proven: true, ..Trail::default() };
         for _ in 0..=ALIASES_MAX {
             let lookup = match self.query(&name, kind).await? {
                 Said::Lookup(lookup) => lookup,
@@ -147,15 +159,23 @@ impl Dns {
             };
             ttl = ttl.min(lookup.valid_until().saturating_duration_since(Instant::now()));
             let end = end_of_chain(&name, lookup.answers());
+            trail.follow(&name, lookup.answers());
             // What the answer holds about other names is nobody's business (RFC 5452 §6).
             let is_about = |record: &&Record| record.name == end;
             let data: Vec<T> =
                 lookup.answers().iter().filter(is_about).filter_map(|r| pick(&r.data)).collect();
             if !data.is_empty() {
-                return Ok(Found::Records { data, ttl });
+                trail.end_at(&end, kind, lookup.answers());
+                return Ok(Found::Records { data, ttl, trail });
             }
             // The library followed a chain through its cache and kept only the end of it.
-            let next = if end == name { self.alias(&name).await? } else { Some(end) };
+            let next = match self.alias_records(&name, end == name).await? {
+                Some(lookup) => {
+                    trail.follow(&name, lookup.answers());
+                    alias_in(&name, lookup.answers()).cloned()
+                }
+                None => (end != name).then_some(end),
+            };
             match next {
                 Some(next) => name = next,
                 None => return Ok(Found::Nothing),
@@ -182,8 +202,21 @@ impl Dns {
 
     /// The name for which this name is an alias.
     async fn alias(&self, name: &Name) -> Result<Option<Name>, Unknown> {
+        let lookup = self.alias_records(name, true).await?;
+        Ok(lookup.and_then(|lookup| alias_in(name, lookup.answers()).cloned()))
+    }
+
+    /// What says for which name this name is an alias, where that is wanted.
+    async fn alias_records(
+        &self,
+        name: &Name,
+        is_wanted: bool,
+    ) -> Result<Option<Box<Lookup>>, Unknown> {
+        if !is_wanted {
+            return Ok(None);
+        }
         match self.query(name, RecordType::CNAME).await? {
-            Said::Lookup(lookup) => Ok(alias_in(name, lookup.answers()).cloned()),
+            Said::Lookup(lookup) => Ok(Some(lookup)),
             Said::NoName | Said::Nothing { .. } => Ok(None),
         }
     }
@@ -211,7 +244,45 @@ pub(super) enum Found<T> {
     /// The name exists, but not with this type (NODATA).
     Nothing,
     /// These, never empty, for so long; at most [`TTL_MAX`].
-    Records { data: Vec<T>, ttl: Duration },
+    Records { data: Vec<T>, ttl: Duration, trail: Trail },
+}
+
+/// How records were come by, from the name that was asked for, and what of it is proven (DNSSEC).
+/// Nothing is where signatures are not checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trail {
+    /// Whether every alias on the way is proven, and the records at its end.
+    pub(super) is_proven: bool,
+    /// Whether the first alias is; `None` where there is none.
+    pub(super) first_alias: Option<bool>,
+    /// The name at the end, without its last dot.
+    pub(super) end: String,
+}
+
+impl Trail {
+    /// Takes in the aliases of an answer, from `name` on.
+    fn follow(&mut self, name: &Name, answers: &[Record]) {
+        let mut at = name;
+        for _ in 0..ALIASES_MAX {
+            let own = |record: &&Record| record.name == *at;
+            let alias = answers.iter().filter(own).find_map(|record| {
+                let RData::CNAME(to) = &record.data else { return None };
+                Some((record.proof.is_secure(), &to.0))
+            });
+            let Some((is_proven, next)) = alias else { return };
+            self.first_alias.get_or_insert(is_proven);
+            self.is_proven &= is_proven;
+            at = next;
+        }
+    }
+
+    /// The records of this kind stand here.
+    fn end_at(&mut self, name: &Name, kind: RecordType, answers: &[Record]) {
+        let own = |record: &&Record| record.name == *name && record.record_type() == kind;
+        self.is_proven &= answers.iter().filter(own).all(|record| record.proof.is_secure());
+        let text = name.to_ascii();
+        text.strip_suffix('.').unwrap_or(&text).clone_into(&mut self.end);
+    }
 }
 
 /// Whether name servers hand over what proves their answers (DNSSEC, RFC 4033).

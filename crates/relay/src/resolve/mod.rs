@@ -11,6 +11,7 @@ mod flight;
 mod lookup;
 pub(crate) mod policy;
 mod provenance;
+mod proving;
 mod strangers;
 mod tlsa;
 
@@ -19,6 +20,7 @@ use std::{
     fmt,
     hash::{BuildHasher as _, RandomState},
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -37,12 +39,14 @@ use self::{
     flight::{Answered, FAILURE_KEPT, Flights},
     lookup::{Dns, Found, MxName, NEGATIVE_TTL_MAX, TTL_MAX, Unknown},
     policy::Policy,
+    proving::Proving,
     strangers::Questions,
 };
 pub use self::{
     lookup::Signatures,
+    proving::Told,
     strangers::{Listing, NAMES_MAX, Silence},
-    tlsa::{TlsaAnswer, TlsaRecord},
+    tlsa::{DaneAnswer, TlsaAnswer},
 };
 use crate::clock::Clock;
 
@@ -63,7 +67,11 @@ pub struct Options {
     pub servers: Vec<SocketAddr>,
     /// How often a query is tried, at least once. Default 2.
     pub tries: usize,
-    /// Whether signatures are checked (DNSSEC); the name servers must pass them on. Default no.
+    /// The file with the keys of the root, as DNSKEY records; `None`: those of the Internet.
+    pub trust_anchor: Option<PathBuf>,
+    /// Whether signatures are checked whatever is asked (DNSSEC); the name servers must pass them
+    /// on. Default no: only what deliveries ask is, and only once [`Resolver::start_proving`] has
+    /// found that it can be.
     pub validate: bool,
 }
 
@@ -77,6 +85,7 @@ impl Default for Options {
             query_wait: Duration::from_secs(5),
             servers: Vec::new(),
             tries: 2,
+            trust_anchor: None,
             validate: false,
         }
     }
@@ -88,27 +97,31 @@ pub struct Resolver(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Whom the checks of mail and its senders ask.
+    checks: Dns,
     clock: Arc<Clock>,
-    dns: Dns,
     hosts: Flights<Host>,
     mx: Flights<MxAnswer>,
     options: Options,
     /// How long one question may take in all.
     patience: Duration,
     policy: Policy,
+    proving: Proving,
     strangers: Questions,
 }
 
 impl Resolver {
-    /// A resolver; errs where the name servers of the system cannot be read.
+    /// A resolver; errs where the name servers of the system or the
+    /// keys of the root cannot be read.
     pub fn new(options: Options, clock: Arc<Clock>) -> anyhow::Result<Self> {
-        let dns = Dns::new(&options)?;
+        let checks = Dns::new(&options)?;
         let tries = u32::try_from(options.tries.max(1)).unwrap_or(u32::MAX);
         let patience = options.query_wait.saturating_mul(tries).saturating_mul(QUERIES_IN_A_ROW);
         let Options { allowed, own, port, .. } = options.clone();
         Ok(Self(Arc::new(Shared {
+            proving: Proving::new(options.validate.then(|| checks.clone())),
+            checks,
             clock,
-            dns,
             hosts: Flights::new(),
             mx: Flights::new(),
             options,
@@ -208,12 +221,13 @@ impl Shared {
             Domain::Name(_) => Addresses::None,
         };
         let host = MxHost { preference: 0, name: domain.clone(), addresses };
-        self.hosts_for(vec![host], TTL_MAX)
+        self.hosts_for(vec![host], (TTL_MAX, false))
     }
 
     async fn find_mx(self: Arc<Self>, name: &str, domain: &Domain) -> MxAnswer {
+        self.proving.known(self.patience).await;
         let deadline = Instant::now() + self.patience;
-        let found = match timeout_at(deadline, self.dns.mx(name)).await {
+        let found = match timeout_at(deadline, self.deliveries().mx(name)).await {
             Ok(Ok(found)) => found,
             Ok(Err(Unknown { why, .. })) => return MxAnswer::Unknown { why },
             Err(_elapsed) => return MxAnswer::Unknown { why: format!("MX {name}: {TOO_LONG}") },
@@ -221,8 +235,10 @@ impl Shared {
         match found {
             Found::NoName => MxAnswer::NoSuchDomain,
             Found::Nothing => self.implicit_mx(domain, deadline).await,
-            Found::Records { data, ttl } => match chosen(data) {
-                Chosen::Hosts(hosts) => self.explicit_mx(hosts, ttl, deadline).await,
+            Found::Records { data, ttl, trail } => match chosen(data) {
+                Chosen::Hosts(hosts) => {
+                    self.explicit_mx(hosts, (ttl, trail.is_proven), deadline).await
+                }
                 Chosen::NoHost => MxAnswer::NoHost,
                 Chosen::NullMx => MxAnswer::NullMx,
             },
@@ -238,8 +254,9 @@ impl Shared {
             (addresses, failed) => {
                 let addresses = self.judge(addresses, failed);
                 let ttl = kept(&addresses, host.ttl);
-                let host = MxHost { preference: 0, name: domain.clone(), addresses };
-                self.hosts_for(vec![host], ttl)
+                let mx = MxHost { preference: 0, name: domain.clone(), addresses };
+                // Where the addresses are proven the zone is signed, and that there is no MX too.
+                self.hosts_for(vec![mx], (ttl, host.is_proven))
             }
         }
     }
@@ -247,7 +264,7 @@ impl Shared {
     async fn explicit_mx(
         self: Arc<Self>,
         hosts: Vec<(u16, Domain)>,
-        ttl: Duration,
+        (mut ttl, is_proven): (Duration, bool),
         deadline: Instant,
     ) -> MxAnswer {
         let mut lookups = JoinSet::new();
@@ -259,7 +276,6 @@ impl Shared {
                 (kept(&addresses, host.ttl), MxHost { preference, name, addresses })
             });
         }
-        let mut ttl = ttl;
         let mut answers = Vec::new();
         while let Some(joined) = lookups.join_next().await {
             // An error is a panic of ours: the host is then missing from the answer.
@@ -270,12 +286,12 @@ impl Shared {
         if answers.len() < hosts.len() {
             return MxAnswer::Unknown { why: LOOKUP_PANICKED.to_owned() };
         }
-        self.hosts_for(answers, ttl)
+        self.hosts_for(answers, (ttl, is_proven))
     }
 
-    fn hosts_for(&self, hosts: Vec<MxHost>, ttl: Duration) -> MxAnswer {
+    fn hosts_for(&self, hosts: Vec<MxHost>, (ttl, is_proven): (Duration, bool)) -> MxAnswer {
         let valid_until = self.clock.now() + ttl.min(TTL_MAX);
-        MxAnswer::Hosts { hosts, valid_until }
+        MxAnswer::Hosts { hosts, valid_until, is_proven }
     }
 
     /// What a host has, or that it took too long.
@@ -289,7 +305,8 @@ impl Shared {
         let lookup = {
             let (shared, name) = (Arc::clone(self), name.to_string());
             async move {
-                let both = async { tokio::join!(shared.dns.a(&name), shared.dns.aaaa(&name)) };
+                let dns = shared.deliveries();
+                let both = async { tokio::join!(dns.a(&name), dns.aaaa(&name)) };
                 let deadline = Instant::now() + shared.patience;
                 let host = match timeout_at(deadline, both).await {
                     Ok((a, aaaa)) => Host::of([a, aaaa]),
@@ -331,20 +348,23 @@ struct Host {
     /// Why IPv4, IPv6 or both could not be found out.
     failed: Option<String>,
     ttl: Duration,
+    /// Whether all of that is proven by DNSSEC.
+    is_proven: bool,
 }
 
 impl Host {
     fn failed(why: String) -> Self {
-        Self { addresses: Vec::new(), failed: Some(why), ttl: FAILURE_KEPT }
+        Self { addresses: Vec::new(), failed: Some(why), ttl: FAILURE_KEPT, is_proven: false }
     }
 
     fn of(families: [Result<Found<IpAddr>, Unknown>; 2]) -> Self {
-        let mut host = Self { addresses: Vec::new(), failed: None, ttl: TTL_MAX };
+        let mut host = Self { addresses: Vec::new(), failed: None, ttl: TTL_MAX, is_proven: true };
         let mut ranked = Vec::new();
         for family in families {
             match family {
-                Ok(Found::Records { data, ttl }) => {
+                Ok(Found::Records { data, ttl, trail }) => {
                     host.ttl = host.ttl.min(ttl);
+                    host.is_proven &= trail.is_proven;
                     ranked.extend(data.into_iter().take(RECORDS_MAX).enumerate());
                 }
                 Ok(Found::NoName | Found::Nothing) => {}
@@ -481,6 +501,7 @@ mod tests {
         let many = |text: &str| Found::Records {
             data: vec![text.parse::<IpAddr>().unwrap(); 500],
             ttl: Duration::from_mins(1),
+            trail: lookup::Trail::default(),
         };
         let found = Host::of([Ok(many("8.8.8.8")), Ok(many("2a00::1"))]);
         assert_eq!(found.addresses.len(), 2 * RECORDS_MAX);

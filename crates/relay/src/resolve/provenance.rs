@@ -14,7 +14,7 @@ impl Resolver {
     /// The answer to one question. It takes as long as the name servers may; the caller has a
     /// deadline of his own.
     pub async fn look(&self, question: &Question) -> Answer {
-        let dns = &self.0.dns;
+        let dns = &self.0.checks;
         match question {
             Question::A(name) => answer(dns.a(name).await, Answer::Addresses),
             Question::Aaaa(name) => answer(dns.aaaa(name).await, Answer::Addresses),

@@ -108,7 +108,7 @@ impl Resolver {
 
 impl Shared {
     async fn confirmed_name(&self, reverse: &Domain, address: IpAddr) -> HostNameAnswer {
-        let names = match self.dns.ptr(&reverse.to_string()).await {
+        let names = match self.checks.ptr(&reverse.to_string()).await {
             Ok(Found::Records { data, .. }) => data,
             Ok(Found::NoName | Found::Nothing) => return HostNameAnswer::None,
             Err(Unknown { .. }) => return HostNameAnswer::Unknown,
@@ -121,8 +121,8 @@ impl Shared {
         for host in hosts.take(NAMES_MAX) {
             let name = host.to_string();
             let found = match address {
-                IpAddr::V4(_) => self.dns.a(&name).await,
-                IpAddr::V6(_) => self.dns.aaaa(&name).await,
+                IpAddr::V4(_) => self.checks.a(&name).await,
+                IpAddr::V6(_) => self.checks.aaaa(&name).await,
             };
             match found {
                 Ok(Found::Records { data, .. }) if data.contains(&address) => {
@@ -136,7 +136,7 @@ impl Shared {
     }
 
     async fn find_mail_domain(&self, name: &str) -> Result<MailDomainAnswer, Silence> {
-        match self.dns.mx(name).await {
+        match self.checks.mx(name).await {
             Ok(Found::NoName) => return Ok(MailDomainAnswer::NoSuchDomain),
             Ok(Found::Nothing) => {}
             Ok(Found::Records { data, .. }) => {
@@ -148,7 +148,7 @@ impl Shared {
             }
             Err(unknown) => return unknown.into_trouble(),
         }
-        let (a, aaaa) = tokio::join!(self.dns.a(name), self.dns.aaaa(name));
+        let (a, aaaa) = tokio::join!(self.checks.a(name), self.checks.aaaa(name));
         match (a, aaaa) {
             (Ok(Found::Records { .. }), _) | (_, Ok(Found::Records { .. })) => {
                 Ok(MailDomainAnswer::Exists)
@@ -161,7 +161,7 @@ impl Shared {
     }
 
     async fn find_listing(&self, name: &str) -> Result<Listing, Silence> {
-        let heard = match self.dns.a(name).await {
+        let heard = match self.checks.a(name).await {
             Ok(Found::NoName | Found::Nothing) => Heard::NotListed,
             Ok(Found::Records { data, .. }) => lists::heard(&data),
             Err(Unknown { is_told: true, .. }) => return Ok(Listing { heard: None, reason: None }),
@@ -177,7 +177,7 @@ impl Shared {
     /// The text of a list; who has none in time is listed without one.
     async fn reason(&self, name: &str) -> Option<String> {
         let deadline = Instant::now() + self.patience / 2;
-        match timeout_at(deadline, self.dns.txt(name)).await {
+        match timeout_at(deadline, self.checks.txt(name)).await {
             Ok(Ok(Found::Records { data, .. })) => {
                 let texts = data.iter().take(TEXTS_MAX);
                 let texts: Vec<_> =

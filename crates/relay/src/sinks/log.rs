@@ -355,6 +355,10 @@ fn add_attempted<M: SerializeMap>(to: &mut M, attempted: &Attempted) -> Result<(
         to.serialize_entry("address", &Text(&path.address))?;
     }
     add_tls(to, attempt.tls.as_ref())?;
+    if let Some(policy) = attempt.policy {
+        to.serialize_entry("tls_demand", policy.demand.word())?;
+        to.serialize_entry("tls_source", policy.source.word())?;
+    }
     add_millis(to, attempt.ended.since(attempt.began))?;
     to.serialize_entry("outcomes", &Outcomes(outcomes))
 }

@@ -52,6 +52,7 @@ pub struct Metrics {
     refusals: Counts,
     auth: Counts,
     tls_handshakes: Family<[(&'static str, &'static str); 2], Counter>,
+    dane: Gauge,
     list_answers: Family<[(&'static str, String); 2], Counter>,
     lists_believed: Family<Labels, Gauge>,
     rules: Mutex<BTreeSet<String>>,
@@ -98,6 +99,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             auth: Family::default(),
             tls_handshakes: Family::default(),
+            dane: Gauge::default(),
             list_answers: Family::default(),
             lists_believed: Family::default(),
             rules: Mutex::default(),
@@ -147,6 +149,8 @@ impl Metrics {
         registry.register("auth", "Authentications by result", self.auth.clone());
         let help = "TLS handshakes that came about, with clients and with hosts";
         registry.register("tls_handshakes", help, self.tls_handshakes.clone());
+        let help = "Whether what DNS says of hosts is proven, so that DANE counts";
+        registry.register("dane", help, self.dane.clone());
         let help = "Answers of DNS lists by list and kind";
         registry.register("list_answers", help, self.list_answers.clone());
         let help = "1: the DNS list is believed; 0: it is ignored";
@@ -266,6 +270,11 @@ impl Metrics {
             Handshake::Resumed => "resumed",
         };
         self.tls_handshakes.get_or_create(&[("direction", direction.word()), ("kind", kind)]).inc();
+    }
+
+    /// Whether what DNS says of hosts is proven, so that DANE counts.
+    pub fn dane(&self, is_on: bool) {
+        self.dane.set(i64::from(is_on));
     }
 
     /// How the queue is: living deliveries, and attempts that go on.

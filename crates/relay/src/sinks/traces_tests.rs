@@ -40,7 +40,7 @@ fn attempted(outcomes: Vec<(u32, Outcome)>) -> Event {
         address: Remote::Ip("192.0.2.1:25".parse().unwrap()),
     };
     let (began, ended) = (Time::from_secs(1), Time::from_secs(3));
-    let attempt = Attempt { number: 2, path: Some(path), began, ended, tls: None };
+    let attempt = Attempt { number: 2, path: Some(path), began, ended, tls: None, policy: None };
     Event::Attempted(Box::new(Attempted { message: accepted().id, attempt, outcomes }))
 }
 

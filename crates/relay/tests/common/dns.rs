@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -24,6 +25,8 @@ use hickory_resolver::proto::{
     },
 };
 
+use super::dnssec::Signer;
+
 /// A running name server; it ends with this value.
 pub struct Dns {
     pub address: SocketAddr,
@@ -35,6 +38,8 @@ pub struct Dns {
 struct World {
     zones: Mutex<HashMap<String, Vec<Line>>>,
     asked: Mutex<HashMap<(String, RecordType), Asked>>,
+    /// `None`: nothing is signed.
+    signer: Mutex<Option<Signer>>,
     is_over: AtomicBool,
 }
 
@@ -110,6 +115,22 @@ impl Dns {
     pub fn set(&self, name: &str, lines: &[impl AsRef<str>]) {
         let lines = lines.iter().map(|line| parse(line.as_ref())).collect();
         self.world.zones.lock().unwrap().insert(name.to_lowercase(), lines);
+    }
+
+    /// Signs all from now on, but for what is delegated to these domains; the key of the root goes
+    /// into this file.
+    pub fn sign(&self, anchor: &Path, unsigned: &[&str]) {
+        let mut signer = Signer::new();
+        signer.unsigned = unsigned.iter().map(|name| parse_name(name)).collect();
+        signer.write_anchor(anchor);
+        *self.world.signer.lock().unwrap() = Some(signer);
+        self.set("", &["NS ns.root.example"]);
+    }
+
+    /// From now on the signatures of what stands at this name prove nothing.
+    pub fn forge(&self, name: &str) {
+        let mut signer = self.world.signer.lock().unwrap();
+        signer.as_mut().unwrap().forged.insert(parse_name(name));
     }
 
     /// How often a name and a type were asked for.
@@ -228,7 +249,11 @@ impl World {
             Some(Odd::WrongId) => answer.metadata.id ^= 1,
             Some(_) | None => {}
         }
-        self.fill(&mut answer, (name, kind), odd);
+        self.fill(&mut answer, (name.clone(), kind), odd);
+        let wants_signatures = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        if let (true, Some(signer)) = (wants_signatures, &*self.signer.lock().unwrap()) {
+            signer.sign(&mut answer, (&name, kind), |name| self.kinds(name));
+        }
         let octets = answer.to_vec().ok()?;
         let fits = is_tcp || octets.len() <= usize::from(request.max_payload());
         if fits { Some(octets) } else { answer.truncate().to_vec().ok() }
@@ -286,6 +311,11 @@ impl World {
             name = next;
             odd = self.odd(&text(&name), kind);
         }
+    }
+
+    fn kinds(&self, name: &Name) -> Vec<RecordType> {
+        let zones = self.zones.lock().unwrap();
+        zones.get(&text(name)).into_iter().flatten().filter_map(|line| line.kind).collect()
     }
 
     fn records(&self, key: &str, kind: RecordType) -> (Vec<(u32, RData)>, Option<Name>) {
@@ -389,6 +419,7 @@ fn rdata(kind: RecordType, data: &str) -> RData {
                 pieces.map(|piece| String::from_utf8_lossy(piece).into_owned()).collect(),
             ))
         }
+        (RecordType::NS, to) => RData::NS(NS(parse_name(to))),
         (RecordType::PTR, to) => RData::PTR(PTR(parse_name(to))),
         (RecordType::CNAME, to) => RData::CNAME(CNAME(parse_name(to))),
         (RecordType::MX, data) => {

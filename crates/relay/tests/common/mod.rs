@@ -10,8 +10,10 @@
 )]
 
 pub mod dns;
+pub mod dnssec;
 pub mod internet;
 pub mod peer;
+pub mod secure;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

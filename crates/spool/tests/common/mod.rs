@@ -46,6 +46,7 @@ pub(crate) fn attempted(id: QueueId, number: u32) -> Event {
             began: Time::from_secs(2),
             ended: Time::from_secs(3),
             tls: None,
+            policy: None,
         },
         outcomes: vec![(
             0,
