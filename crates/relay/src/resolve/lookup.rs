@@ -28,13 +28,15 @@ use hickory_resolver::{
 use merpati_mail::Domain;
 use tokio::sync::Semaphore;
 
-use super::Options;
+use super::{Options, believed::Second};
 use crate::dane::TlsaRecord;
 
 /// The name servers, and a cache in front of them.
 #[derive(Clone)]
 pub(super) struct Dns {
     resolver: TokioResolver,
+    /// Where answers are checked.
+    second: Option<Second>,
     under_way: Arc<Semaphore>,
 }
 
@@ -46,22 +48,18 @@ impl Dns {
             options.servers.iter().copied().map(server).collect()
         };
         // Neither a domain nor a search list: every name is absolute.
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.clone());
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = library_options(options);
-        if let (true, Some(path)) = (options.validate, &options.trust_anchor) {
-            let anchors = TrustAnchors::from_file(path);
-            let anchors = anchors.with_context(|| format!("the keys in {}", path.display()))?;
-            anyhow::ensure!(
-                !anchors.is_empty(),
-                "there is no key of the root in {}",
-                path.display()
-            );
-            builder = builder.with_trust_anchor(Arc::new(anchors));
+        let mut second = None;
+        if options.validate {
+            let anchors = Arc::new(anchors(options)?);
+            second = Some(Second::new(&servers, builder.options_mut(), Arc::clone(&anchors))?);
+            builder = builder.with_trust_anchor(anchors);
         }
         let resolver = builder.build().context("the resolver cannot be set up")?;
-        Ok(Self { resolver, under_way: Arc::new(Semaphore::new(QUERIES_MAX)) })
+        Ok(Self { resolver, second, under_way: Arc::new(Semaphore::new(QUERIES_MAX)) })
     }
 
     /// The MX records of a name: preference and host.
@@ -224,7 +222,12 @@ impl Dns {
     async fn query(&self, name: &Name, kind: RecordType) -> Result<Said, Unknown> {
         // An error means that the semaphore was closed, which nobody does.
         let _permit = self.under_way.acquire().await;
-        let answer = self.resolver.lookup(name.clone(), kind).await;
+        let mut answer = self.resolver.lookup(name.clone(), kind).await;
+        if let (Err(NetError::Dns(DnsError::DnssecBogus)), Some(second)) = (&answer, &self.second)
+            && let Some(lookup) = second.look(name, kind).await
+        {
+            answer = Ok(lookup);
+        }
         let is_told = is_told(&answer);
         said(answer).map_err(|why| Unknown { why: format!("{kind} {name}: {why}"), is_told })
     }
@@ -345,6 +348,15 @@ enum Said {
         at: Name,
         sure: bool,
     },
+}
+
+/// The keys that everything is proven by.
+fn anchors(options: &Options) -> anyhow::Result<TrustAnchors> {
+    let Some(path) = &options.trust_anchor else { return Ok(TrustAnchors::default()) };
+    let anchors = TrustAnchors::from_file(path);
+    let anchors = anchors.with_context(|| format!("the keys in {}", path.display()))?;
+    anyhow::ensure!(!anchors.is_empty(), "there is no key of the root in {}", path.display());
+    Ok(anchors)
 }
 
 #[expect(

@@ -7,6 +7,7 @@
 //! The library's cache keeps records (`lookup`), one question is under way but once (`flight`),
 //! and addresses are judged by `policy`.
 
+mod believed;
 mod flight;
 mod lookup;
 pub(crate) mod policy;
