@@ -425,6 +425,11 @@ impl Socket {
         Self { name: "http".to_owned(), kind: "http", address, gate: None, is_self_signed: false }
     }
 
+    /// One of the listener for the web.
+    pub fn of_web(name: &str, address: SocketAddr, gate: Arc<Gate>, is_self_signed: bool) -> Self {
+        Self { name: name.to_owned(), kind: "web", address, gate: Some(gate), is_self_signed }
+    }
+
     fn facts(&self) -> Listener {
         Listener {
             name: self.name.clone(),

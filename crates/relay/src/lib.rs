@@ -6,8 +6,8 @@
 //! In the order of the flow: what was configured ([`config`], [`cli`], [`import`]), how a
 //! connection comes in ([`listen`], [`tls`], [`auth`]), who signs a message ([`domains`]), how it
 //! becomes durable ([`committer`]), where captured mail is found again ([`store`]), who is told
-//! ([`sinks`], [`admin`], [`doctor`]), what the operating system gives and takes ([`process`]), and
-//! what joins them ([`node`]).
+//! ([`sinks`], [`admin`], [`doctor`]), what strangers may ask over the web ([`https`], [`mta_sts`]),
+//! what the operating system gives and takes ([`process`]), and what joins them ([`node`]).
 
 pub mod admin;
 pub mod auth;
@@ -28,8 +28,10 @@ pub mod drop_box;
 mod durable;
 pub mod fresh;
 pub mod health;
+pub mod https;
 pub mod import;
 pub mod listen;
+pub mod mta_sts;
 pub mod node;
 pub mod pressure;
 pub mod process;

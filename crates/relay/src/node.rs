@@ -4,6 +4,7 @@
 //! all of it is read, and nothing durable is touched before the lock of the spool is held. The end
 //! is the reverse: sessions, journal, log. Not pure.
 
+mod https;
 mod inbound;
 mod keys;
 mod outbound;
@@ -39,6 +40,7 @@ use tokio::{
 };
 
 use self::{
+    https::Web,
     inbound::{Door, Found, Gates, Opened},
     recovery::Recovering,
 };
@@ -118,6 +120,8 @@ struct Node {
     sessions: Arc<Sessions>,
     gates: Gates,
     doors: Vec<Door>,
+    /// The listener for the web; `None` where there is none.
+    web: Option<Web>,
     /// What all listeners share; `None` before anybody listens.
     shared: Option<Arc<Shared>>,
     /// What the operator sees; `None` before he is served.
@@ -194,6 +198,7 @@ impl Node {
             sessions: Arc::default(),
             gates: Gates::new(),
             doors: Vec::new(),
+            web: None,
             shared: None,
             setup: None,
             limits: None,
@@ -215,6 +220,8 @@ impl Node {
         signals
             .certificates
             .extend(self.outbound.iter().flat_map(|it| it.deliverer.certificates()));
+        self.open_web()?;
+        signals.certificates.extend(self.web.iter().map(Web::certificates));
         let shared = Arc::new(self.shared()?);
         let mut reloads = self.serve_control(&opened, &shared)?;
         announce();
@@ -352,6 +359,7 @@ impl Node {
             sockets.push(Socket::of_http(address));
             http.push(socket);
         }
+        sockets.extend(self.web.iter().flat_map(|web| web.sockets(&self.config)));
         let listeners: Vec<(String, SocketAddr)> =
             sockets.iter().map(|socket| (socket.name.clone(), socket.address)).collect();
         let setup = Arc::new(Setups::new(Arc::new(Setup {

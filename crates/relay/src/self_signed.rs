@@ -17,7 +17,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType, date
 
 use crate::{
     certificates::Pair,
-    config::{Config, TlsUse, options::Listener},
+    config::{Config, TlsUse, https::Https, options::Listener},
     durable,
     sinks::{Notice, Sinks},
 };
@@ -28,6 +28,11 @@ pub(crate) const fn is_for(listener: &Listener) -> bool {
         TlsUse::Implicit | TlsUse::StartTls => listener.tls_certificate.is_none(),
         TlsUse::None => false,
     }
+}
+
+/// Whether the listener for the web does.
+pub(crate) const fn is_for_web(https: &Https) -> bool {
+    !https.listen.is_empty() && https.tls_certificate.is_none()
 }
 
 /// The pair of files in this data directory; made where one of them is missing.
@@ -59,8 +64,9 @@ pub(crate) fn chain(data_dir: &Path) -> PathBuf {
 
 /// Says, loudly, which listeners show it.
 pub(crate) fn tell(config: &Config, at: Time, sinks: &Sinks) {
-    for listener in config.listeners.iter().filter(|listener| is_for(listener)) {
-        let name = listener.name.as_str();
+    let listeners = config.listeners.iter().filter(|listener| is_for(listener));
+    let web = is_for_web(&config.https).then_some(WEB);
+    for name in listeners.map(|listener| listener.name.as_str()).chain(web) {
         let certificate = pair_in(&config.server.data_dir).chain.display().to_string();
         tracing::warn!(
             "listener {name} has no certificate of yours: it shows {certificate}, which the relay \
@@ -96,6 +102,8 @@ fn make(hostname: &Domain) -> Result<(String, String), rcgen::Error> {
 
 /// Where the files are in the data directory.
 const FOLDER: &str = "tls";
+/// What the listener for the web is called.
+const WEB: &str = "https";
 
 #[cfg(test)]
 mod tests {

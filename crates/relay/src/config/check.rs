@@ -9,8 +9,9 @@ use merpati_flow::admit::recipients::KnownRecipient;
 use super::{
     access::{CredentialEntry, TokenIssuer},
     aliases::AliasEntry,
-    check_access, check_aliases, check_outbound,
+    check_access, check_aliases, check_https, check_outbound,
     diagnostic::Diagnostic,
+    https::{Https, StsEntry},
     options::{Listener, Relay, Server},
     outbound::{EgressEntry, Retry, RouteEntry},
     source::{Span, Table, Tree},
@@ -28,6 +29,10 @@ pub(super) struct Parts<'a> {
     pub retry: Option<&'a Retry>,
     /// The listeners that could be read.
     pub listeners: &'a [(usize, Listener)],
+    /// The listener for the web; `None` where it could not be read.
+    pub https: Option<&'a Https>,
+    /// The policies of MTA-STS that could be read.
+    pub policies: &'a [(usize, StsEntry)],
     /// Relay control; `None` where it could not be read.
     pub relay: Option<&'a Relay>,
     /// The credentials that could be read.
@@ -79,12 +84,30 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
             diagnostics.push(Diagnostic::new(why, at).help("write listen = [\"127.0.0.1:2525\"]"));
         }
     }
+    diagnostics.extend(web_addresses(parts, &mut taken));
     diagnostics.extend(group(parts));
     diagnostics.extend(open(parts));
     diagnostics.extend(recipients(parts));
     check_access::together(parts, diagnostics);
+    check_https::together(parts, diagnostics);
     check_aliases::together(parts, diagnostics);
     check_outbound::together(parts, diagnostics);
+}
+
+/// The same for the addresses of the listener for the web.
+fn web_addresses(parts: &Parts<'_>, taken: &mut BTreeMap<SocketAddr, Span>) -> Vec<Diagnostic> {
+    let (Some(https), Some(table)) = (parts.https, parts.tables("https").first()) else {
+        return Vec::new();
+    };
+    let mut wrong = Vec::new();
+    for (option, addresses) in [("listen", &https.listen), ("http_listen", &https.http_listen)] {
+        let at = place_of(table, option);
+        for address in addresses.iter().filter(|address| address.port() != 0) {
+            wrong.extend(taken_twice(taken, *address, &at));
+            taken.insert(*address, at.clone());
+        }
+    }
+    wrong
 }
 
 /// Two addresses of which only one can be had.

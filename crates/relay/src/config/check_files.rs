@@ -47,7 +47,11 @@ impl Config {
             let pair = Pair { chain: one.chain.clone(), key: one.key.clone() };
             (format!("certificate.{}", one.name), ("chain", "key"), pair)
         });
-        for (table, options, pair) in own.chain(others) {
+        let web = self.https.tls_certificate.clone().zip(self.https.tls_key.clone());
+        let web = web.map(|(chain, key)| {
+            ("https".to_owned(), ("tls_certificate", "tls_key"), Pair { chain, key })
+        });
+        for (table, options, pair) in own.chain(others).chain(web) {
             wrong.extend(self.pair(&table, options, &pair));
         }
         wrong

@@ -16,8 +16,10 @@ mod check;
 mod check_access;
 mod check_aliases;
 mod check_files;
+mod check_https;
 mod check_outbound;
 pub mod diagnostic;
+pub mod https;
 pub mod next_hop;
 pub mod options;
 pub mod outbound;
@@ -51,6 +53,7 @@ use self::{
     aliases::AliasEntry,
     check::Parts,
     diagnostic::Diagnostic,
+    https::{Https, StsEntry},
     next_hop::To,
     options::{
         CertificateEntry, HealthChecks, History, Limits, Listener, Log, Relay, Sandbox, Server,
@@ -84,6 +87,10 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Certificates beside those of the listeners; each with a name of its own.
     pub certificates: Vec<CertificateEntry>,
+    /// The listener for the web.
+    pub https: Https,
+    /// Policies of MTA-STS; each with a name of its own, and at most one for a domain.
+    pub policies: Vec<StsEntry>,
     /// Who may send where.
     pub relay: Relay,
     /// What follows when authentication fails.
@@ -200,6 +207,8 @@ impl Config {
         let server = reading.one(&Server::DOC, Server::read);
         let listeners = reading.all(&Listener::DOC, Listener::read);
         let certificates = reading.all(&CertificateEntry::DOC, CertificateEntry::read);
+        let https = reading.one(&Https::DOC, Https::read);
+        let policies = reading.all(&StsEntry::DOC, StsEntry::read);
         let relay = reading.one(&Relay::DOC, Relay::read);
         let auth = reading.one(&Access::DOC, Access::read);
         let credentials = reading.all(&CredentialEntry::DOC, CredentialEntry::read);
@@ -229,6 +238,8 @@ impl Config {
             server: server.as_ref(),
             retry: retry.as_ref(),
             listeners: &listeners,
+            https: https.as_ref(),
+            policies: &policies,
             relay: relay.as_ref(),
             credentials: &credentials,
             token_issuers: &token_issuers,
@@ -243,6 +254,8 @@ impl Config {
                 server: server?,
                 listeners: without_places(listeners),
                 certificates: without_places(certificates),
+                https: https?,
+                policies: without_places(policies),
                 relay: relay?,
                 auth: auth?,
                 credentials: without_places(credentials),

@@ -11,6 +11,7 @@ use merpati_smtp::server::{Mechanism, Vrfy};
 use super::{
     access::{Access, CredentialEntry, TokenIssuer},
     aliases::AliasEntry,
+    https::{Https, StsEntry},
     outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry, Signing},
     section::{Default, SectionDoc, section},
     strangers::{Authentication, AuthorEntry, Greylist, ListEntry, Recipients, Strangers},
@@ -342,6 +343,8 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Server::DOC,
     Listener::DOC,
     CertificateEntry::DOC,
+    Https::DOC,
+    StsEntry::DOC,
     Relay::DOC,
     Access::DOC,
     CredentialEntry::DOC,
@@ -368,4 +371,4 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     HealthChecks::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 27;
+pub(super) const SECTIONS_COUNT: usize = 29;

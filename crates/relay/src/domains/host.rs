@@ -16,6 +16,7 @@ use crate::{
         Config, Kind, TlsUse,
         outbound::{DEFAULT_EGRESS, EgressEntry},
     },
+    mta_sts::Policy,
     resolve::policy,
     self_signed, tls,
 };
@@ -43,6 +44,7 @@ impl Host {
             hello: default.map_or_else(|| hostname.clone(), hello),
             takes_mail: config.relay.local_domains.contains(domain),
             shown: shown(config),
+            policy: Policy::for_domain(config, domain),
         }
     }
 }

@@ -63,6 +63,7 @@ pub fn judge(known: &Known, record: &Record, host: &Host) -> Result<Option<Judge
         Purpose::Dmarc => judge_dmarc(known, record).map(Some),
         Purpose::Key(_, stage, kind) => key(known, record, (*stage, *kind)).map(Some),
         Purpose::MtaSts => judge_mta_sts(known, record),
+        Purpose::MtaStsHost => judge_mta_sts_host(known, record).map(Some),
         Purpose::Mx => judge_mx(known, record, host).map(Some),
         Purpose::Ptr(address) => judge_ptr(known, record, *address).map(Some),
         Purpose::ReturnPath => judge_return_path(known, record).map(Some),
@@ -279,7 +280,8 @@ fn leads_to(known: &Known, name: &str, address: IpAddr) -> Result<Option<bool>, 
     })
 }
 
-/// RFC 8461 §3.1. The policy is on the web: whether it is there cannot be seen here.
+/// RFC 8461 §3.1. The policy is on the web: whether it is there cannot be seen here. Where the
+/// relay serves one, the record is to announce this one.
 fn judge_mta_sts(known: &Known, record: &Record) -> Result<Option<Judgement>, Missing> {
     let records = match versioned(known, record, "v=STSv1")? {
         Ok(records) => records,
@@ -287,11 +289,25 @@ fn judge_mta_sts(known: &Known, record: &Record) -> Result<Option<Judgement>, Mi
     };
     let domain = record.name.strip_prefix("_mta-sts.").unwrap_or(&record.name);
     Ok(match records.as_slice() {
-        [] => None,
+        [] if record.value.is_empty() => None,
+        [] => Some(Judgement::new(
+            Standing::Missing,
+            "publish it when the policy is there: others then insist on TLS as it says",
+        )),
+        [one] if !record.value.is_empty() => {
+            let (theirs, ours) = (tag(one, "id="), tag(&record.value, "id="));
+            Some(if theirs == ours {
+                Judgement::new(Standing::Good, "")
+            } else {
+                let words = "the policy is another now, and who remembers the old one does not \
+                             look again before the record says so: replace it";
+                Judgement::new(Standing::Differs, words)
+            })
+        }
         [one] => Some(if let Some(id) = tag(one, "id=").filter(|id| is_sts_id(id)) {
             let words = format!(
                 "id={id}: a web server of yours must serve the policy at \
-                 https://mta-sts.{domain}/.well-known/mta-sts.txt; Merpati does not do that yet"
+                 https://mta-sts.{domain}/.well-known/mta-sts.txt; Merpati does it by [[mta_sts]]"
             );
             Judgement::new(Standing::Good, words)
         } else {
@@ -301,6 +317,25 @@ fn judge_mta_sts(known: &Known, record: &Record) -> Result<Option<Judgement>, Mi
         }),
         _ => Some(Judgement::new(Standing::Differs, SEVERAL)),
     })
+}
+
+/// Whether the host of the policy is anywhere; whether that is here cannot be seen.
+fn judge_mta_sts_host(known: &Known, record: &Record) -> Result<Judgement, Missing> {
+    let name = record.name.to_lowercase();
+    let mut is_silent = false;
+    for question in [Question::A(name.clone()), Question::Aaaa(name)] {
+        match known.get(question)? {
+            Answer::Addresses(_) => return Ok(Judgement::new(Standing::Good, "")),
+            Answer::Unknown => is_silent = true,
+            Answer::Exchanges(_)
+            | Answer::Names(_)
+            | Answer::NoName
+            | Answer::Nothing
+            | Answer::Texts(_) => {}
+        }
+    }
+    let words = "publish it, or an address: the policy is asked for at this host";
+    Ok(if is_silent { silence() } else { Judgement::new(Standing::Missing, words) })
 }
 
 fn is_sts_id(id: &str) -> bool {
@@ -369,6 +404,7 @@ mod tests {
         super::records::{self, Choices, tests::setting, wanted, watched},
         *,
     };
+    use crate::mta_sts::Policy;
 
     /// What the DNS holds: `TXT name text`, `MX name host`, `A name address`, `PTR address name`, a
     /// word in place of the last for one that does not answer; Nothing stands for a record of ours.
@@ -553,6 +589,37 @@ mod tests {
         // Nobody is told to publish it.
         let all = records::zone(&wanted(&domain, &host, Choices::default()));
         assert!(!all.contains("mta-sts"), "{all}");
+    }
+
+    #[test]
+    fn a_policy_that_is_served_must_be_announced_as_it_is() {
+        let (domain, host) = setting();
+        let policy = Policy { domains: vec![domain.name.clone()], text: "a".to_owned() };
+        let host = Host { policy: Some(policy.clone()), ..host };
+        let all = wanted(&domain, &host, Choices::default());
+        let of = |purpose| all.iter().find(|record| record.purpose == purpose).unwrap();
+        let standing = |zone: &[&str], purpose| judged(zone, of(purpose), &host).unwrap().0;
+        let sts = |text: &str| format!("TXT _mta-sts.ours.example {text}");
+        for (zone, want) in [
+            (vec![], Standing::Missing),
+            (vec![sts(&policy.record())], Standing::Good),
+            (vec![sts("v=STSv1; id=1;")], Standing::Differs),
+            (vec![sts("v=STSv1")], Standing::Differs),
+            (vec![sts(&policy.record()), sts("v=STSv1; id=1;")], Standing::Differs),
+            (vec![sts("SERVFAIL")], Standing::Unknown),
+        ] {
+            let zone: Vec<&str> = zone.iter().map(String::as_str).collect();
+            assert_eq!(standing(&zone, Purpose::MtaSts), want, "{zone:?}");
+        }
+        let at = "mta-sts.ours.example";
+        for (line, want) in [
+            (format!("A {at} 192.0.2.9"), Standing::Good),
+            (format!("AAAA {at} 2001:db8::9"), Standing::Good),
+            (format!("A {at} SERVFAIL"), Standing::Unknown),
+            (String::new(), Standing::Missing),
+        ] {
+            assert_eq!(standing(&[&line], Purpose::MtaStsHost), want, "{line}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use merpati_flow::admit::lists;
 use merpati_mail::Domain;
 
 use super::{SendingDomain, Stage, tlsa::Shown};
+use crate::mta_sts::{self, Policy};
 
 /// What is known of the host.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Host {
     pub takes_mail: bool,
     /// The certificate that it shows to who delivers.
     pub shown: Shown,
+    /// The policy of MTA-STS that it serves for the domain; `None` where it serves none.
+    pub policy: Option<Policy>,
 }
 
 /// From where mail leaves.
@@ -58,6 +61,8 @@ pub enum Purpose {
     Key(String, Stage, KeyKind),
     /// That who delivers must use TLS, by a policy on the web.
     MtaSts,
+    /// The host that serves this policy.
+    MtaStsHost,
     /// Where mail for the domain goes.
     Mx,
     /// The name of an address that mail leaves from. Who gives the address publishes it.
@@ -79,6 +84,7 @@ impl Purpose {
             Self::Dmarc => "DMARC",
             Self::Key(..) => "DKIM",
             Self::MtaSts => "MTA-STS",
+            Self::MtaStsHost => "MTA-STS-host",
             Self::Mx => "MX",
             Self::Ptr(_) => "PTR",
             Self::ReturnPath => "return-path",
@@ -92,6 +98,7 @@ impl Purpose {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Dmarc | Self::Key(..) | Self::MtaSts | Self::Spf | Self::TlsRpt => "TXT",
+            Self::MtaStsHost => "CNAME",
             Self::Mx | Self::ReturnPath => "MX",
             Self::Ptr(_) => "PTR",
             Self::Tlsa => "TLSA",
@@ -148,6 +155,15 @@ pub fn wanted(domain: &SendingDomain, host: &Host, choices: Choices) -> Vec<Reco
             value: format!("v=TLSRPTv1; rua=mailto:postmaster@{name}"),
         });
     }
+    if let Some(policy) = &host.policy {
+        records.push(Record {
+            purpose: Purpose::MtaStsHost,
+            name: mta_sts::host(&domain.name),
+            value: host.hostname.to_string(),
+        });
+        let (name, value) = (format!("_mta-sts.{name}"), policy.record());
+        records.push(Record { purpose: Purpose::MtaSts, name, value });
+    }
     if choices.tlsa {
         let of_host = |value| Record { purpose: Purpose::Tlsa, name: tlsa_name(host), value };
         records.extend(host.shown.record().map(of_host));
@@ -163,10 +179,11 @@ pub fn watched(domain: &SendingDomain, host: &Host) -> Vec<Record> {
     if !host.takes_mail {
         return vec![only_seen(Purpose::ReturnPath, name)];
     }
-    vec![
-        only_seen(Purpose::MtaSts, format!("_mta-sts.{name}")),
-        only_seen(Purpose::Tlsa, tlsa_name(host)),
-    ]
+    let mut all = vec![only_seen(Purpose::Tlsa, tlsa_name(host))];
+    if host.policy.is_none() {
+        all.insert(0, only_seen(Purpose::MtaSts, format!("_mta-sts.{name}")));
+    }
+    all
 }
 
 /// The records of the keys.
@@ -209,7 +226,9 @@ pub fn zone(records: &[Record]) -> String {
     let mut zone = String::new();
     for Record { purpose, name, value } in records {
         let data = match purpose {
-            Purpose::Mx | Purpose::Ptr(_) | Purpose::ReturnPath => format!("{value}."),
+            Purpose::MtaStsHost | Purpose::Mx | Purpose::Ptr(_) | Purpose::ReturnPath => {
+                format!("{value}.")
+            }
             Purpose::Tlsa => value.clone(),
             Purpose::Dmarc
             | Purpose::Key(..)
@@ -223,6 +242,7 @@ pub fn zone(records: &[Record]) -> String {
             Purpose::Dmarc
             | Purpose::Key(..)
             | Purpose::MtaSts
+            | Purpose::MtaStsHost
             | Purpose::Mx
             | Purpose::ReturnPath
             | Purpose::Spf
@@ -263,6 +283,7 @@ pub(super) mod tests {
             hostname: hostname.clone(),
             takes_mail: true,
             shown: Shown::Nothing,
+            policy: None,
         };
         (domain, host)
     }
@@ -306,6 +327,26 @@ pub(super) mod tests {
         let records = wanted(&domain, &nowhere, Choices::default());
         assert_eq!(records[0].value, "v=spf1 a:mx.ours.example ~all");
         assert_eq!(records.len(), 4);
+    }
+
+    #[test]
+    fn a_policy_that_is_served_is_announced_and_has_a_host() {
+        let (domain, host) = setting();
+        let only_seen = |host: &Host| {
+            let all = watched(&domain, host);
+            all.iter().map(|record| record.purpose.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(only_seen(&host), [Purpose::MtaSts, Purpose::Tlsa]);
+        let policy = Policy { domains: vec![domain.name.clone()], text: "a".to_owned() };
+        let host = Host { policy: Some(policy.clone()), ..host };
+        assert_eq!(only_seen(&host), [Purpose::Tlsa]);
+        let written = zone(&wanted(&domain, &host, Choices::default()));
+        for line in [
+            "mta-sts.ours.example. 3600 IN CNAME mx.ours.example.\n".to_owned(),
+            format!("_mta-sts.ours.example. 3600 IN TXT \"{}\"\n", policy.record()),
+        ] {
+            assert!(written.contains(&line), "{written}");
+        }
     }
 
     #[test]

@@ -111,6 +111,7 @@ mod tests {
             leaves: Vec::new(),
             is_chosen: true,
             takes_mail: true,
+            policy: None,
             shown,
         }
     }

@@ -10,14 +10,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The descriptors that clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Descriptors {
+pub(crate) struct Descriptors {
     /// The number from which on they are kept back.
     kept_from: u64,
 }
 
 impl Descriptors {
     /// Raises the limit of the process as far as it may, and looks what it is then.
-    pub(super) fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         // No limit is as much as the kernel has.
         let raised = Rlimit { current: maximum, maximum };
@@ -32,7 +32,7 @@ impl Descriptors {
     }
 
     /// Whether a client may have this one.
-    pub(super) fn permit(self, descriptor: &impl AsRawFd) -> bool {
+    pub(crate) fn permit(self, descriptor: &impl AsRawFd) -> bool {
         self.permit_number(descriptor.as_raw_fd())
     }
 

@@ -32,8 +32,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub(crate) use self::descriptors::Descriptors;
 pub use self::gate::{Gate, Limit, Limits, Pass, Share};
-use self::{body::Hashes, descriptors::Descriptors, stream::Stream};
+use self::{body::Hashes, stream::Stream};
 use crate::{
     auth::Authenticator,
     certificates::Certificates,

@@ -3,7 +3,7 @@
 //! Invariant: nothing is decided here; the words of the configuration become the options of the
 //! machines. Reads the files of certificates.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use merpati_flow::{
     admit::{self, ListenerKind, Policy, Strangers},
@@ -73,24 +73,34 @@ pub(super) fn plan(
 
 /// The certificates that a listener shows, made where it has none; `None` where it has no TLS.
 fn certificates(config: &Config, listener: &Listener) -> anyhow::Result<Option<Arc<Certificates>>> {
-    let own = match (listener.tls, &listener.tls_certificate, &listener.tls_key) {
-        (TlsUse::None, _, _) => return Ok(None),
-        (TlsUse::Implicit | TlsUse::StartTls, Some(chain), Some(key)) => {
-            Pair { chain: chain.clone(), key: key.clone() }
+    match listener.tls {
+        TlsUse::None => Ok(None),
+        TlsUse::Implicit | TlsUse::StartTls => {
+            let files = (listener.tls_certificate.as_ref(), listener.tls_key.as_ref());
+            shown(config, files).map(Some)
         }
-        (TlsUse::Implicit | TlsUse::StartTls, _, _) => {
-            self_signed::pair(&config.server.data_dir, &config.server.hostname)?
-        }
+    }
+}
+
+/// The certificates that are shown where these files are named for who names nobody.
+pub(super) fn shown(
+    config: &Config,
+    (chain, key): (Option<&PathBuf>, Option<&PathBuf>),
+) -> anyhow::Result<Arc<Certificates>> {
+    let own = match (chain, key) {
+        (Some(chain), Some(key)) => Pair { chain: chain.clone(), key: key.clone() },
+        _ => self_signed::pair(&config.server.data_dir, &config.server.hostname)?,
     };
     let others = config.certificates.iter();
     let others = others.map(|one| Pair { chain: one.chain.clone(), key: one.key.clone() });
-    Ok(Some(Arc::new(Certificates::load(own, others))))
+    Ok(Arc::new(Certificates::load(own, others)))
 }
 
 /// Who may connect at this address: both families at a wildcard of IPv6, unless IPv4 has the same
 /// port elsewhere.
 pub(crate) fn families(config: &Config, address: SocketAddr) -> Families {
-    let mut all = config.listeners.iter().flat_map(|listener| &listener.listen);
+    let web = config.https.listen.iter().chain(&config.https.http_listen);
+    let mut all = config.listeners.iter().flat_map(|listener| &listener.listen).chain(web);
     let has_own = all.any(|other| other.is_ipv4() && other.port() == address.port());
     if has_own && address.port() != 0 { Families::Own } else { Families::Both }
 }

@@ -13,6 +13,7 @@ use merpati_spool::Group;
 
 use super::{
     Node, Signals, config_digest,
+    https::{Made, Web},
     inbound::{Found, Opened},
     outbound, quota, strangers, target,
 };
@@ -33,6 +34,7 @@ struct Draft {
     shared: Shared,
     aliases: Option<Arc<Aliases>>,
     log: LogWriter,
+    site: Option<Made>,
 }
 
 impl Node {
@@ -83,6 +85,8 @@ impl Node {
         config.server.group.clone_from(&now.server.group);
         config.server.confine = now.server.confine;
         config.server.writable.clone_from(&now.server.writable);
+        config.https.listen.clone_from(&now.https.listen);
+        config.https.http_listen.clone_from(&now.https.http_listen);
         config.spool = now.spool.clone();
         config.history = now.history.clone();
         config.telemetry = now.telemetry.clone();
@@ -108,7 +112,8 @@ impl Node {
         // The last one: it judges by the new rules at once.
         let authenticator = Authenticator::after(config, &before.authenticator)?;
         let shared = self.shared_with(config, authenticator, world)?;
-        Ok(Draft { opened, means, shared, aliases, log })
+        let site = self.site(config)?;
+        Ok(Draft { opened, means, shared, aliases, log, site })
     }
 
     /// Goes by what was made; gives who delivered before.
@@ -118,7 +123,10 @@ impl Node {
         draft: Draft,
         signals: &mut Signals,
     ) -> anyhow::Result<crate::deliver::Deliverer> {
-        let Draft { opened, means, shared, aliases, log } = draft;
+        let Draft { opened, means, shared, aliases, log, site } = draft;
+        if let Some((web, made)) = self.web.as_mut().zip(site) {
+            web.adopt(&config, made);
+        }
         let outbound = self.outbound.as_mut().context("nobody delivers yet")?;
         let (resolver, deliverer) = (means.resolver.clone(), means.deliverer.clone());
         outbound::prove(&config, &resolver, &self.sinks);
@@ -129,6 +137,7 @@ impl Node {
         let setups = self.setup.as_ref().context("nobody is served yet")?;
         let mut sockets = opened.sockets(&config, &self.doors);
         sockets.extend(setups.get().sockets.iter().filter(http).cloned());
+        sockets.extend(self.web.iter().flat_map(|web| web.sockets(&config)));
         let addresses: Vec<_> =
             sockets.iter().map(|socket| (socket.name.clone(), socket.address)).collect();
         setups.set(Arc::new(Setup {
@@ -144,6 +153,7 @@ impl Node {
         }));
         let mut certificates = opened.certificates();
         certificates.extend(outbound.deliverer.certificates());
+        certificates.extend(self.web.iter().map(Web::certificates));
         for one in &certificates {
             one.keep(&signals.certificates);
         }
@@ -194,9 +204,11 @@ fn is_for_restart(key: &str) -> bool {
 }
 
 /// Options, and sections with a dot, that hold only from the next start on.
-const FOR_RESTART: [&str; 11] = [
+const FOR_RESTART: [&str; 13] = [
     "greylist.",
     "history.",
+    "https.http_listen",
+    "https.listen",
     "server.confine",
     "server.control_socket",
     "server.data_dir",

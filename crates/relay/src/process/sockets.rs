@@ -117,6 +117,15 @@ impl Sockets {
         self.take(config, &http_owner(), &config.server.http_listen)
     }
 
+    /// Those of the listener for the web: with TLS, and without.
+    pub(crate) fn web(&mut self, config: &Config) -> anyhow::Result<[Vec<TcpListener>; 2]> {
+        let [with, without] = web_owners();
+        Ok([
+            self.take(config, &with, &config.https.listen)?,
+            self.take(config, &without, &config.https.http_listen)?,
+        ])
+    }
+
     /// The control socket, where one was passed.
     pub(crate) const fn control(&mut self) -> Option<UnixListener> {
         match &mut self.control {
@@ -163,7 +172,12 @@ fn wishes(config: &Config) -> impl Iterator<Item = Wish<'_>> {
     let listeners = config.listeners.iter();
     let listeners = listeners
         .map(|listener| Wish { owner: listener_owner(listener), addresses: &listener.listen });
-    listeners.chain([http])
+    let [with, without] = web_owners();
+    let web = [
+        Wish { owner: with, addresses: &config.https.listen },
+        Wish { owner: without, addresses: &config.https.http_listen },
+    ];
+    listeners.chain([http]).chain(web)
 }
 
 fn listener_owner(listener: &Listener) -> Owner {
@@ -173,6 +187,12 @@ fn listener_owner(listener: &Listener) -> Owner {
 
 fn http_owner() -> Owner {
     Owner { key: "server.http_listen".to_owned(), name: "http".to_owned() }
+}
+
+/// The sockets of the listener for the web, with TLS and without.
+fn web_owners() -> [Owner; 2] {
+    [("https.listen", "https"), ("https.http_listen", "https-plain")]
+        .map(|(key, name)| Owner { key: key.to_owned(), name: name.to_owned() })
 }
 
 /// Which wish each passed socket is for: the one that names its address, or else the one whose name
