@@ -20,6 +20,7 @@ if [ "$what" = test ]; then
     want curl -- has curl
     want libnet-ssleay-perl -- perl -MNet::SSLeay -e 1
     want xz-utils -- has xz
+    want pebble -- has pebble
 fi
 install_missing setup
 

@@ -45,6 +45,16 @@ struct Slot {
     current: Option<Arc<CertifiedKey>>,
     /// The files as they were read last; `None` before the first time.
     stamp: Option<Stamp>,
+    origin: Origin,
+}
+
+/// Whose files they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The operator's, or the relay's own: they should be there.
+    Kept,
+    /// The relay orders them: they may be still to come.
+    Ordered,
 }
 
 /// When each of two files was written, and how long it is; `None` where it is not there.
@@ -54,8 +64,14 @@ impl Certificates {
     /// Reads `own`, which is shown to clients that name nobody or somebody unknown (RFC 6066 §3),
     /// and `others`, which are shown to those who name somebody in them.
     pub fn load(own: Pair, others: impl IntoIterator<Item = Pair>) -> Self {
-        let slot = |pair| Slot { pair, current: None, stamp: None };
-        let slots = std::iter::once(own).chain(others).map(slot).collect();
+        let all = std::iter::once(own).chain(others);
+        Self::of(all.map(|pair| (pair, Origin::Kept)))
+    }
+
+    /// The same of files of both kinds, the own ones first.
+    pub fn of(all: impl IntoIterator<Item = (Pair, Origin)>) -> Self {
+        let slot = |(pair, origin)| Slot { pair, current: None, stamp: None, origin };
+        let slots = all.into_iter().map(slot).collect();
         let certificates = Self { slots: RwLock::new(slots) };
         certificates.refresh();
         certificates
@@ -139,6 +155,7 @@ impl Slot {
                 }
                 self.current = Some(Arc::new(key));
             }
+            Err(_) if self.origin == Origin::Ordered && stamp == [None, None] => {}
             // Debug shows the reasons as well.
             Err(error) if self.current.is_some() => {
                 tracing::error!("{error:#}; the certificate that was read before stays in use");

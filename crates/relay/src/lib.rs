@@ -7,8 +7,10 @@
 //! connection comes in ([`listen`], [`tls`], [`auth`]), who signs a message ([`domains`]), how it
 //! becomes durable ([`committer`]), where captured mail is found again ([`store`]), who is told
 //! ([`sinks`], [`admin`], [`doctor`]), what strangers may ask over the web ([`https`], [`mta_sts`]),
+//! where certificates come from ([`acme`]),
 //! what the operating system gives and takes ([`process`]), and what joins them ([`node`]).
 
+pub mod acme;
 pub mod admin;
 pub mod auth;
 pub mod certificates;

@@ -4,6 +4,7 @@
 //! all of it is read, and nothing durable is touched before the lock of the spool is held. The end
 //! is the reverse: sessions, journal, log. Not pure.
 
+mod acme;
 mod https;
 mod inbound;
 mod keys;
@@ -35,7 +36,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     time::interval,
 };
 
@@ -48,6 +49,7 @@ pub(crate) use self::{outbound::resolver, plan::policy};
 #[cfg(feature = "opentelemetry")]
 use crate::sinks::traces::Traces;
 use crate::{
+    acme::challenges::Challenges,
     admin::{Control, ReloadRequest, Setup, Setups, Socket},
     auth::Authenticator,
     certificates::Certificates,
@@ -122,6 +124,10 @@ struct Node {
     doors: Vec<Door>,
     /// The listener for the web; `None` where there is none.
     web: Option<Web>,
+    /// What a CA may see.
+    challenges: Arc<Challenges>,
+    /// Where who orders certificates learns of the configuration; `None` before he does.
+    ordering: Option<watch::Sender<Arc<Config>>>,
     /// What all listeners share; `None` before anybody listens.
     shared: Option<Arc<Shared>>,
     /// What the operator sees; `None` before he is served.
@@ -199,6 +205,8 @@ impl Node {
             gates: Gates::new(),
             doors: Vec::new(),
             web: None,
+            challenges: Arc::default(),
+            ordering: None,
             shared: None,
             setup: None,
             limits: None,
@@ -438,10 +446,13 @@ impl Node {
     async fn run(&mut self, signals: &mut Signals, reloads: &mut mpsc::Receiver<ReloadRequest>) {
         let mut life = self.health.watch();
         let (mut look, (bell, mut keys)) = (interval(KEYS_LOOK), mpsc::channel(1));
+        let (ordering, mut ordered) = self.order_certificates();
+        self.ordering = Some(ordering);
         loop {
             tokio::select! {
                 _ = look.tick() => self.look_after_keys(&bell),
                 Some(()) = keys.recv() => self.take_up_keys(),
+                Some(()) = ordered.recv() => signals.refresh().await,
                 signalled = signals.next() => match signalled {
                     Signalled::End => return self.health.drain(),
                     Signalled::Reload => {

@@ -17,22 +17,26 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType, date
 
 use crate::{
     certificates::Pair,
-    config::{Config, TlsUse, https::Https, options::Listener},
+    config::{Config, TlsUse, options::Listener},
     durable,
     sinks::{Notice, Sinks},
 };
 
-/// Whether a listener shows it.
-pub(crate) const fn is_for(listener: &Listener) -> bool {
+/// Whether a listener shows it, and not only until another one is there that was ordered.
+pub(crate) fn is_for(config: &Config, listener: &Listener) -> bool {
     match listener.tls {
-        TlsUse::Implicit | TlsUse::StartTls => listener.tls_certificate.is_none(),
+        TlsUse::Implicit | TlsUse::StartTls => {
+            listener.tls_certificate.is_none() && config.ordered_for_host().is_none()
+        }
         TlsUse::None => false,
     }
 }
 
 /// Whether the listener for the web does.
-pub(crate) const fn is_for_web(https: &Https) -> bool {
-    !https.listen.is_empty() && https.tls_certificate.is_none()
+pub(crate) fn is_for_web(config: &Config) -> bool {
+    let https = &config.https;
+    let has_own = https.tls_certificate.is_some() || config.ordered_for_host().is_some();
+    !https.listen.is_empty() && !has_own
 }
 
 /// The pair of files in this data directory; made where one of them is missing.
@@ -64,8 +68,8 @@ pub(crate) fn chain(data_dir: &Path) -> PathBuf {
 
 /// Says, loudly, which listeners show it.
 pub(crate) fn tell(config: &Config, at: Time, sinks: &Sinks) {
-    let listeners = config.listeners.iter().filter(|listener| is_for(listener));
-    let web = is_for_web(&config.https).then_some(WEB);
+    let listeners = config.listeners.iter().filter(|listener| is_for(config, listener));
+    let web = is_for_web(config).then_some(WEB);
     for name in listeners.map(|listener| listener.name.as_str()).chain(web) {
         let certificate = pair_in(&config.server.data_dir).chain.display().to_string();
         tracing::warn!(

@@ -8,11 +8,12 @@ use merpati_flow::admit::recipients::KnownRecipient;
 
 use super::{
     access::{CredentialEntry, TokenIssuer},
+    acme::Acme,
     aliases::AliasEntry,
-    check_access, check_aliases, check_https, check_outbound,
+    check_access, check_acme, check_aliases, check_https, check_outbound,
     diagnostic::Diagnostic,
     https::{Https, StsEntry},
-    options::{Listener, Relay, Server},
+    options::{CertificateEntry, Listener, Relay, Server},
     outbound::{EgressEntry, Retry, RouteEntry},
     source::{Span, Table, Tree},
     strangers::Recipients,
@@ -29,6 +30,10 @@ pub(super) struct Parts<'a> {
     pub retry: Option<&'a Retry>,
     /// The listeners that could be read.
     pub listeners: &'a [(usize, Listener)],
+    /// The certificates that could be read.
+    pub certificates: &'a [(usize, CertificateEntry)],
+    /// From whom some are ordered; `None` where it could not be read.
+    pub acme: Option<&'a Acme>,
     /// The listener for the web; `None` where it could not be read.
     pub https: Option<&'a Https>,
     /// The policies of MTA-STS that could be read.
@@ -89,6 +94,7 @@ pub(super) fn together(parts: &Parts<'_>, diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.extend(open(parts));
     diagnostics.extend(recipients(parts));
     check_access::together(parts, diagnostics);
+    check_acme::together(parts, diagnostics);
     check_https::together(parts, diagnostics);
     check_aliases::together(parts, diagnostics);
     check_outbound::together(parts, diagnostics);

@@ -43,10 +43,10 @@ impl Config {
             let pair = Pair { chain, key: listener.tls_key.clone()? };
             Some((format!("listener.{}", listener.name), ("tls_certificate", "tls_key"), pair))
         });
-        let others = self.certificates.iter().map(|one| {
-            let pair = Pair { chain: one.chain.clone(), key: one.key.clone() };
-            (format!("certificate.{}", one.name), ("chain", "key"), pair)
-        });
+        // What is ordered may be still to come.
+        let others = self.certificates.iter().filter(|one| !one.is_ordered());
+        let others = others
+            .map(|one| (format!("certificate.{}", one.name), ("chain", "key"), self.files_of(one)));
         let web = self.https.tls_certificate.clone().zip(self.https.tls_key.clone());
         let web = web.map(|(chain, key)| {
             ("https".to_owned(), ("tls_certificate", "tls_key"), Pair { chain, key })
@@ -69,6 +69,10 @@ impl Config {
 
     fn needed_files(&self) -> Vec<Diagnostic> {
         let mut wrong = Vec::new();
+        let ca = self.acme.ca_file.as_deref().map(|ca| tls::connector(Trust::File(ca), None));
+        if let Some(Err(why)) = ca {
+            wrong.push(self.diagnostic("acme.ca_file", said(&why), PEM));
+        }
         for listener in &self.listeners {
             let Some(ca) = &listener.tls_client_ca else { continue };
             let table = format!("listener.{}", listener.name);

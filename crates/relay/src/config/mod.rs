@@ -10,10 +10,12 @@
 //! what reads as documentation ([`mod@reference`], [`schema`]).
 
 pub mod access;
+pub mod acme;
 pub(crate) mod alias_text;
 pub mod aliases;
 mod check;
 mod check_access;
+mod check_acme;
 mod check_aliases;
 mod check_files;
 mod check_https;
@@ -50,6 +52,7 @@ use merpati_mail::Domain;
 
 use self::{
     access::{Access, CredentialEntry, TokenIssuer},
+    acme::Acme,
     aliases::AliasEntry,
     check::Parts,
     diagnostic::Diagnostic,
@@ -87,6 +90,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Certificates beside those of the listeners; each with a name of its own.
     pub certificates: Vec<CertificateEntry>,
+    /// From whom the relay orders some of them.
+    pub acme: Acme,
     /// The listener for the web.
     pub https: Https,
     /// Policies of MTA-STS; each with a name of its own, and at most one for a domain.
@@ -207,6 +212,7 @@ impl Config {
         let server = reading.one(&Server::DOC, Server::read);
         let listeners = reading.all(&Listener::DOC, Listener::read);
         let certificates = reading.all(&CertificateEntry::DOC, CertificateEntry::read);
+        let acme = reading.one(&Acme::DOC, Acme::read);
         let https = reading.one(&Https::DOC, Https::read);
         let policies = reading.all(&StsEntry::DOC, StsEntry::read);
         let relay = reading.one(&Relay::DOC, Relay::read);
@@ -238,6 +244,8 @@ impl Config {
             server: server.as_ref(),
             retry: retry.as_ref(),
             listeners: &listeners,
+            certificates: &certificates,
+            acme: acme.as_ref(),
             https: https.as_ref(),
             policies: &policies,
             relay: relay.as_ref(),
@@ -254,6 +262,7 @@ impl Config {
                 server: server?,
                 listeners: without_places(listeners),
                 certificates: without_places(certificates),
+                acme: acme?,
                 https: https?,
                 policies: without_places(policies),
                 relay: relay?,

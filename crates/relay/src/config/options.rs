@@ -10,6 +10,7 @@ use merpati_smtp::server::{Mechanism, Vrfy};
 
 use super::{
     access::{Access, CredentialEntry, TokenIssuer},
+    acme::Acme,
     aliases::AliasEntry,
     https::{Https, StsEntry},
     outbound::{Delivery, Dns, EgressEntry, Retry, RouteEntry, Signing},
@@ -78,9 +79,9 @@ section! {
         tls: TlsUse = Default::Value("none");
         /// The PEM file with the certificate and those that lead to its root. While it cannot be
         /// used, STARTTLS is not offered, and answered with 454; mail goes on in the clear. `off`,
-        /// with TLS: one that the relay makes and signs itself, once, in `tls/` of
-        /// `server.data_dir`, for `server.hostname`. It hides mail from those who listen in, and
-        /// proves nobody's name.
+        /// with TLS: the one that the relay orders for `server.hostname` (`certificate.names`);
+        /// where there is none, or none yet, one that it makes and signs itself, once, in `tls/` of
+        /// `server.data_dir`. That hides mail from those who listen in, and proves nobody's name.
         tls_certificate: Option<PathBuf> = Default::Value("off");
         /// The PEM file with the private key of the certificate.
         tls_key: Option<PathBuf> = Default::Value("off");
@@ -205,16 +206,22 @@ section! {
 
 section! {
     /// A certificate beside those of the listeners, as often as needed. Every listener with TLS
-    /// shows it to clients that name (SNI, RFC 6066 §3) a host in it. Files of certificates and
-    /// keys are read again within a minute when they change, and at once after SIGHUP; sessions go
-    /// on. A file that cannot be used is told on standard error, and what was read before stays.
+    /// shows it to clients that name (SNI, RFC 6066 §3) a host in it. It has either `chain` and
+    /// `key`, which are files of yours, or `names`, for which the relay orders it (`[acme]`).
+    /// Files of certificates and keys are read again within a minute when they change, and at once
+    /// after SIGHUP; sessions go on. A file that cannot be used is told on standard error, and what
+    /// was read before stays.
     Named "certificate" CertificateEntry {
         /// Its name; each certificate has its own.
         name: Name = Default::Required;
-        /// The PEM file with the certificate and those that lead to its root.
-        chain: PathBuf = Default::Required;
-        /// The PEM file with the private key of the certificate.
-        key: PathBuf = Default::Required;
+        /// The PEM file with the certificate and those that lead to its root. `off`: it is ordered.
+        chain: Option<PathBuf> = Default::Value("off");
+        /// The PEM file with the private key of the certificate. `off`: the relay makes one, once,
+        /// and keeps it when the certificate is renewed.
+        key: Option<PathBuf> = Default::Value("off");
+        /// The names for which it is ordered, such as that of your host and those of the policies
+        /// of MTA-STS (`mta-sts.example.org`). An empty list: it is not ordered.
+        names: Vec<Domain> = Default::Value("");
     }
 }
 
@@ -343,6 +350,7 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Server::DOC,
     Listener::DOC,
     CertificateEntry::DOC,
+    Acme::DOC,
     Https::DOC,
     StsEntry::DOC,
     Relay::DOC,
@@ -371,4 +379,4 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     HealthChecks::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 29;
+pub(super) const SECTIONS_COUNT: usize = 30;

@@ -18,16 +18,20 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         let pair = listener.tls_certificate.clone().zip(listener.tls_key.clone());
         findings.push(if let Some((chain, key)) = pair {
             look(about, &Pair { chain, key }, Some(config))
+        } else if let Some(ordered) = config.ordered_for_host() {
+            look(about, &config.files_of(ordered), Some(config))
         } else {
             let words = "it shows a certificate that the relay signed itself";
             Finding::new("certificate", about, Grade::Warning, words)
                 .fix("set tls_certificate and tls_key of this listener")
         });
     }
-    findings.extend(config.certificates.iter().map(|one| {
-        let pair = Pair { chain: one.chain.clone(), key: one.key.clone() };
-        look(format!("certificate {}", one.name), &pair, None)
-    }));
+    findings.extend(
+        config
+            .certificates
+            .iter()
+            .map(|one| look(format!("certificate {}", one.name), &config.files_of(one), None)),
+    );
     findings
 }
 

@@ -57,13 +57,16 @@ fn shown(config: &Config) -> Shown {
         .filter(|listener| listener.kind == Kind::Relay && listener.tls == TlsUse::StartTls);
     let on_25 = takes.clone().find(|listener| listener.listen.iter().any(|at| at.port() == SMTP));
     let Some(listener) = on_25.or_else(|| takes.next()) else { return Shown::Nothing };
-    let own = match &listener.tls_certificate {
-        Some(chain) => chain.clone(),
-        None => self_signed::chain(&config.server.data_dir),
+    let others: Vec<PathBuf> =
+        config.certificates.iter().map(|one| config.files_of(one).chain).collect();
+    let ordered = config.ordered_for_host().map(|one| config.files_of(one).chain);
+    let own = match (&listener.tls_certificate, ordered.filter(|chain| chain.exists())) {
+        (Some(chain), _) => chain.clone(),
+        (None, Some(ordered)) => ordered,
+        (None, None) => self_signed::chain(&config.server.data_dir),
     };
-    let others = config.certificates.iter().map(|one| &one.chain);
     let is_for_us = |path: &&PathBuf| is_for(path, &config.server.hostname);
-    let chosen = std::iter::once(&own).chain(others).find(is_for_us).unwrap_or(&own);
+    let chosen = std::iter::once(&own).chain(&others).find(is_for_us).unwrap_or(&own);
     match tls::certificates_of(chosen) {
         Ok(chain) => Shown::Chain(chain),
         Err(why) => Shown::Unread(format!("{why:#}")),

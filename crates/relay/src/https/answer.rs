@@ -13,6 +13,7 @@ use axum::{
 use merpati_console::problem::{Code, Problem};
 
 use crate::{
+    acme::challenges::{Challenges, TEXTS},
     health::{Health, Life},
     mta_sts::{self, Policy},
 };
@@ -24,6 +25,8 @@ pub struct Answers {
     pub policies: Vec<Policy>,
     /// Whether mail is taken.
     pub health: Arc<Health>,
+    /// What a CA may see.
+    pub challenges: Arc<Challenges>,
 }
 
 impl Answers {
@@ -56,7 +59,10 @@ impl Answers {
             HEALTH => Ok("ok\n".to_owned()),
             READINESS => self.readiness(),
             mta_sts::PATH => self.policy(&host).ok_or_else(nothing),
-            _ => Err(nothing()),
+            path => {
+                let token = path.strip_prefix(TEXTS);
+                token.and_then(|token| self.challenges.text(token)).ok_or_else(nothing)
+            }
         }
     }
 
@@ -119,7 +125,7 @@ mod tests {
             text: text.to_owned(),
         };
         let policies = vec![policy("ours.example", "one"), policy("xn--bcher-kva.example", "two")];
-        Answers { policies, health: Arc::default() }
+        Answers { policies, health: Arc::default(), challenges: Arc::default() }
     }
 
     /// The status of the answer to `METHOD TARGET` with these `Host` fields.
@@ -177,6 +183,8 @@ mod tests {
             ("GET /.well-known/../.well-known/mta-sts.txt", 404),
             ("GET /", 404),
             ("GET /metrics", 404),
+            ("GET /.well-known/acme-challenge/", 404),
+            ("GET /.well-known/acme-challenge/token", 404),
             ("GET /v1/status", 404),
             ("DELETE /v1/sandbox/messages", 405),
             ("GET /healthz", 200),

@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::answer::Answers;
 use crate::{
-    certificates::Certificates,
+    acme::challenges::{ACME_TLS_1, Resolver},
     clock::Clock,
     listen::{Descriptors, Gate, Pass, Share},
     tls,
@@ -88,16 +88,17 @@ impl Slot {
     }
 }
 
-/// How TLS begins with these certificates: as for mail, and with HTTP/1.1 in it (RFC 7301).
-pub fn acceptor(certificates: Arc<Certificates>) -> anyhow::Result<TlsAcceptor> {
+/// How TLS begins with these certificates: as for mail, and with HTTP/1.1 in it (RFC 7301), or what
+/// a CA looks for (RFC 8737).
+pub fn acceptor(resolver: Resolver) -> anyhow::Result<TlsAcceptor> {
     let mut config = ServerConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(certificates);
+        .with_cert_resolver(Arc::new(resolver));
     config.ignore_client_order = true;
     config.ticketer = Ticketer::new().context("no keys for TLS tickets")?;
     config.send_tls13_tickets = 1;
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    config.alpn_protocols = vec![HTTP_1_1.to_vec(), ACME_TLS_1.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -137,7 +138,10 @@ async fn serve(stream: TcpStream, entrance: Entrance, site: Arc<Site>, pass: Pas
                 else {
                     return;
                 };
-                converse(stream, &site).await;
+                // Then all is said (RFC 8737 §3).
+                if stream.get_ref().1.alpn_protocol() != Some(ACME_TLS_1) {
+                    converse(stream, &site).await;
+                }
             }
         }
     };

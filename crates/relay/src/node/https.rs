@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use super::{Node, plan};
 use crate::{
+    acme::challenges::Resolver,
     admin::Socket,
     certificates::Certificates,
     config::Config,
@@ -31,7 +32,7 @@ pub(super) type Made = (Arc<Site>, Arc<Certificates>);
 impl Web {
     /// What the operator is told of its sockets.
     pub(super) fn sockets(&self, config: &Config) -> impl Iterator<Item = Socket> {
-        let is_self_signed = self_signed::is_for_web(&config.https);
+        let is_self_signed = self_signed::is_for_web(config);
         self.sockets.iter().map(move |(entrance, address)| {
             let (name, is_self_signed) = match entrance {
                 Entrance::Plain => ("https-plain", false),
@@ -83,10 +84,16 @@ impl Node {
         let certificates = plan::shown(config, files)?;
         let policies = config.policies.iter();
         let policies = policies.map(|entry| Policy::of(entry, &config.server.hostname)).collect();
-        let answers = Answers { policies, health: Arc::clone(&self.health) };
+        let challenges = Arc::clone(&self.challenges);
+        let resolver = Resolver { certificates: Arc::clone(&certificates), challenges };
+        let answers = Answers {
+            policies,
+            health: Arc::clone(&self.health),
+            challenges: Arc::clone(&self.challenges),
+        };
         let site = Site {
             answers: Arc::new(answers),
-            tls: https::acceptor(Arc::clone(&certificates))?,
+            tls: https::acceptor(resolver)?,
             request_wait: options.request_wait,
         };
         Ok(Some((Arc::new(site), certificates)))

@@ -186,7 +186,7 @@ impl Opened {
             let listener = config.listeners.get(number)?;
             let name = listener.name.as_str().to_owned();
             let gate = self.gates.get(&name).cloned();
-            let is_self_signed = self_signed::is_for(listener);
+            let is_self_signed = self_signed::is_for(config, listener);
             Some(Socket { name, kind: listener.kind.word(), address, gate, is_self_signed })
         };
         all.into_iter().filter_map(socket).collect()

@@ -13,10 +13,11 @@ use merpati_flow::{
 use merpati_smtp::server::{self, Auth, Discipline, MailNeeds, Mechanism, Offer, Offers, StartTls};
 
 use crate::{
-    certificates::{Certificates, Pair},
+    certificates::{Certificates, Origin, Pair},
     config::{
         AfterCapture, AuthUse, Config, FromCheck, Kind, Network, Pipelining, TlsUse,
-        options::Listener, strangers::ListEntry,
+        options::{CertificateEntry, Listener},
+        strangers::ListEntry,
     },
     listen::{Families, Gate, Limits, Lists, Plan, Sink, Tls},
     self_signed, tls,
@@ -87,13 +88,21 @@ pub(super) fn shown(
     config: &Config,
     (chain, key): (Option<&PathBuf>, Option<&PathBuf>),
 ) -> anyhow::Result<Arc<Certificates>> {
-    let own = match (chain, key) {
-        (Some(chain), Some(key)) => Pair { chain: chain.clone(), key: key.clone() },
-        _ => self_signed::pair(&config.server.data_dir, &config.server.hostname)?,
+    let of_entry = |entry: &CertificateEntry| {
+        let origin = if entry.is_ordered() { Origin::Ordered } else { Origin::Kept };
+        (config.files_of(entry), origin)
     };
-    let others = config.certificates.iter();
-    let others = others.map(|one| Pair { chain: one.chain.clone(), key: one.key.clone() });
-    Ok(Arc::new(Certificates::load(own, others)))
+    let mut all = Vec::new();
+    if let (Some(chain), Some(key)) = (chain, key) {
+        all.push((Pair { chain: chain.clone(), key: key.clone() }, Origin::Kept));
+    } else {
+        // Until that for our name comes, our own stands in for it.
+        all.extend(config.ordered_for_host().map(of_entry));
+        let own = self_signed::pair(&config.server.data_dir, &config.server.hostname)?;
+        all.push((own, Origin::Kept));
+    }
+    all.extend(config.certificates.iter().map(of_entry));
+    Ok(Arc::new(Certificates::of(all)))
 }
 
 /// Who may connect at this address: both families at a wildcard of IPv6, unless IPv4 has the same

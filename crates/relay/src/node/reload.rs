@@ -176,6 +176,9 @@ impl Node {
         let event = Event::ConfigChanged { digest };
         // Where the journal takes nothing, the relay ends anyway.
         self.committer.commit_lazily(Group::of(self.clock.now(), event)).ok();
+        if let Some(ordering) = &self.ordering {
+            ordering.send(Arc::new(config.clone())).ok();
+        }
         (self.config, self.aliases) = (config, aliases);
         Ok(before)
     }

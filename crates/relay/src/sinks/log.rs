@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use super::{
-    History, LoadChanged, Notice, SessionEnded,
+    CertificateFailed, CertificateOrdered, History, LoadChanged, Notice, SessionEnded,
     target::{Place, Target, Trouble},
 };
 
@@ -139,7 +139,9 @@ fn has_line(notice: &Notice) -> bool {
     match notice {
         Notice::Record(record, _) => !matches!(record.event, Event::Carried(_)),
         Notice::Transcript(_) => false,
-        Notice::KeysChanged(_)
+        Notice::CertificateFailed(_)
+        | Notice::CertificateOrdered(_)
+        | Notice::KeysChanged(_)
         | Notice::ListChanged(_)
         | Notice::LoadChanged(_)
         | Notice::LogLost(_)
@@ -170,7 +172,9 @@ fn is_remembered(notice: &Notice) -> bool {
         },
         Notice::Session(ended) => !ended.summary.refused_mail.is_empty(),
         Notice::Transcript(_) => true,
-        Notice::KeysChanged(_)
+        Notice::CertificateFailed(_)
+        | Notice::CertificateOrdered(_)
+        | Notice::KeysChanged(_)
         | Notice::ListChanged(_)
         | Notice::LoadChanged(_)
         | Notice::LogLost(_)
@@ -191,6 +195,8 @@ impl Serialize for Line<'_> {
         let mut fields = serializer.serialize_map(None)?;
         let to = &mut fields;
         match self.0 {
+            Notice::CertificateFailed(failed) => add_failed_order(to, failed)?,
+            Notice::CertificateOrdered(ordered) => add_order(to, ordered)?,
             Notice::KeysChanged(changed) => {
                 begin(to, changed.at, "KeysChanged")?;
                 to.serialize_entry("domain", &Text(&changed.domain))?;
@@ -361,6 +367,24 @@ fn add_attempted<M: SerializeMap>(to: &mut M, attempted: &Attempted) -> Result<(
     }
     add_millis(to, attempt.ended.since(attempt.began))?;
     to.serialize_entry("outcomes", &Outcomes(outcomes))
+}
+
+fn add_failed_order<M: SerializeMap>(
+    to: &mut M,
+    failed: &CertificateFailed,
+) -> Result<(), M::Error> {
+    begin(to, failed.at, "CertificateFailed")?;
+    to.serialize_entry("certificate", &failed.certificate)?;
+    to.serialize_entry("reason", &failed.why)?;
+    to.serialize_entry("again", &Text(failed.again))
+}
+
+fn add_order<M: SerializeMap>(to: &mut M, ordered: &CertificateOrdered) -> Result<(), M::Error> {
+    begin(to, ordered.at, "CertificateOrdered")?;
+    to.serialize_entry("certificate", &ordered.certificate)?;
+    let names: Vec<String> = ordered.names.iter().map(ToString::to_string).collect();
+    to.serialize_entry("names", &names)?;
+    to.serialize_entry("until", &Text(ordered.until))
 }
 
 fn add_load<M: SerializeMap>(to: &mut M, changed: &LoadChanged) -> Result<(), M::Error> {

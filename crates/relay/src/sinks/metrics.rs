@@ -12,7 +12,7 @@ use std::{
 };
 
 use merpati_console::sessions::Direction;
-use merpati_mail::{Event, Outcome, question::CredentialAnswer};
+use merpati_mail::{Event, Outcome, Time, question::CredentialAnswer};
 use merpati_spool::{Level, Pressure};
 use prometheus_client::{
     encoding::text::encode,
@@ -46,6 +46,8 @@ pub struct Metrics {
     troubles: Family<[(&'static str, &'static str); 2], Counter>,
     /// 1 until a reload is refused.
     reload_ok: Gauge,
+    certificate_orders: Words,
+    certificate_until: Family<Labels, Gauge>,
     sessions: Counts,
     sessions_open: Family<Labels, Gauge>,
     session_ends: Counts,
@@ -93,6 +95,8 @@ impl Default for Metrics {
             outcomes: Family::default(),
             troubles: Family::default(),
             reload_ok: Gauge::default(),
+            certificate_orders: Family::default(),
+            certificate_until: Family::default(),
             sessions: Family::default(),
             sessions_open: Family::default(),
             session_ends: Family::default(),
@@ -142,6 +146,11 @@ impl Metrics {
         self.reload_ok.set(1);
         let help = "0: the last reload was refused, and the configuration before it holds";
         registry.register("config_reload_ok", help, self.reload_ok.clone());
+        let help = "Orders of certificates by what came of them";
+        registry.register("certificate_orders", help, self.certificate_orders.clone());
+        let help = "Until when an ordered certificate is good, in seconds since 1970";
+        let until = self.certificate_until.clone();
+        registry.register("certificate_valid_until_seconds", help, until);
         registry.register("sessions", "Connections accepted", self.sessions.clone());
         registry.register("sessions_open", "Connections open now", self.sessions_open.clone());
         registry.register("session_ends", "Sessions by how they ended", self.session_ends.clone());
@@ -256,6 +265,18 @@ impl Metrics {
             | Event::Rerouted { .. }
             | Event::Retired(_) => {}
         }
+    }
+
+    /// What came of an order.
+    pub fn certificate_ordered(&self, is_done: bool) {
+        let result = if is_done { "ordered" } else { "failed" };
+        self.certificate_orders.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// Until when an ordered certificate is good.
+    pub fn certificate_until(&self, name: &str, until: Time) {
+        let until = i64::try_from(until.as_secs()).unwrap_or(i64::MAX);
+        self.certificate_until.get_or_create(&[("certificate", name.to_owned())]).set(until);
     }
 
     /// Whether the last reload came about.

@@ -35,6 +35,10 @@ use crate::pressure::{Load, Resource};
 /// Something to tell.
 #[derive(Clone, Debug)]
 pub enum Notice {
+    /// A certificate that was to be ordered did not come.
+    CertificateFailed(CertificateFailed),
+    /// A certificate was ordered, and is used.
+    CertificateOrdered(CertificateOrdered),
     /// The relay moved keys of a domain on, or made others.
     KeysChanged(KeysChanged),
     /// A DNS list is ignored from now on, or believed.
@@ -104,6 +108,32 @@ pub struct Transcript {
     pub host: String,
     /// `C:` and what we said, `S:` and what the host said.
     pub lines: Vec<String>,
+}
+
+/// A certificate that was to be ordered did not come.
+#[derive(Clone, Debug)]
+pub struct CertificateFailed {
+    /// When.
+    pub at: Time,
+    /// Its name in the configuration.
+    pub certificate: String,
+    /// Why, in words.
+    pub why: String,
+    /// When it is tried again.
+    pub again: Time,
+}
+
+/// A certificate was ordered, and is used.
+#[derive(Clone, Debug)]
+pub struct CertificateOrdered {
+    /// When.
+    pub at: Time,
+    /// Its name in the configuration.
+    pub certificate: String,
+    /// For which names.
+    pub names: Vec<Domain>,
+    /// Until when it is good.
+    pub until: Time,
 }
 
 /// The relay moved keys of a domain on, or made others.
