@@ -16,6 +16,7 @@ mod provenance;
 mod samples;
 mod smtp_client;
 mod smtp_server;
+mod sts;
 
 pub use self::content::content;
 pub use self::dsn::dsn;
@@ -26,6 +27,7 @@ pub use self::mail::{address, header, reply, transfer};
 pub use self::provenance::provenance;
 pub use self::smtp_client::client_session;
 pub use self::smtp_server::{server_session, stuffing};
+pub use self::sts::sts;
 
 /// A property with its name, which is also that of its directory in `corpus`.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,7 @@ pub struct Target {
 }
 
 /// All targets, in alphabetical order.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "address", run: address },
     Target { name: "client_session", run: client_session },
     Target { name: "content", run: content },
@@ -49,6 +51,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "proxy", run: proxy },
     Target { name: "reply", run: reply },
     Target { name: "server_session", run: server_session },
+    Target { name: "sts", run: sts },
     Target { name: "stuffing", run: stuffing },
     Target { name: "transfer", run: transfer },
     Target { name: "xclient", run: xclient },

@@ -2,7 +2,7 @@
 //!
 //! A façade over the library `mail-auth`, of which no type is seen outside, behind questions to the
 //! DNS that somebody else asks ([`dns`]). A check is made with what is known, and again when more
-//! is known, until nothing is missing.
+//! is known, until nothing is missing. Beside it stands what domains demand of TLS ([`sts`]).
 
 // Zones of test suites serve the tests here and those of `tests/vectors`.
 #[cfg(test)]
@@ -23,6 +23,7 @@ pub mod results;
 mod seal;
 mod sign;
 pub mod spf;
+pub mod sts;
 mod tags;
 
 pub use arc::{ArcFinding, ArcResult, SETS_MAX};

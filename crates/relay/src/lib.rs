@@ -5,10 +5,11 @@
 //!
 //! In the order of the flow: what was configured ([`config`], [`cli`], [`import`]), how a
 //! connection comes in ([`listen`], [`tls`], [`auth`]), who signs a message ([`domains`]), how it
-//! becomes durable ([`committer`]), where captured mail is found again ([`store`]), who is told
-//! ([`sinks`], [`admin`], [`doctor`]), what strangers may ask over the web ([`https`], [`mta_sts`]),
-//! where certificates come from ([`acme`]),
-//! what the operating system gives and takes ([`process`]), and what joins them ([`node`]).
+//! becomes durable ([`committer`]), where it goes and what is demanded there ([`resolve`], [`sts`],
+//! [`deliver`]), where captured mail is found again ([`store`]), who is told ([`sinks`], [`admin`],
+//! [`doctor`]), what strangers may ask over the web ([`https`], [`mta_sts`]), where certificates
+//! come from ([`acme`]), what the operating system gives and takes ([`process`]), and what joins
+//! them ([`node`]).
 
 pub mod acme;
 pub mod admin;
@@ -45,5 +46,6 @@ pub mod sessions;
 pub mod sinks;
 mod srs;
 pub mod store;
+pub mod sts;
 pub mod tls;
 pub mod world;
