@@ -7,11 +7,12 @@ use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use merpati_mail::{Envelope, QueueId, Time, header};
+use merpati_mail::{Domain, Envelope, QueueId, Time, header};
 
 use crate::{
     Query, Selection,
     explain::{AcceptAnswer, AcceptQuestion, RouteAnswer, RouteQuestion},
+    explain_tls::TlsAnswer,
     health::Examined,
     queue::{Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape, Verb},
     sessions::{SessionFacts, TapLine},
@@ -128,6 +129,12 @@ pub trait Admin: Send + Sync + 'static {
         &self,
         question: &RouteQuestion,
     ) -> impl Future<Output = Result<RouteAnswer, AdminError>> + Send;
+
+    /// How mail to a domain would be protected. Asks DNS and the host of its policy.
+    fn explain_tls(
+        &self,
+        domain: &Domain,
+    ) -> impl Future<Output = Result<TlsAnswer, AdminError>> + Send;
 
     /// Whether a mail would be accepted. Asks DNS and next hops; no trace of it stays.
     fn explain_accept(

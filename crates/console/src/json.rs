@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod queue;
 pub(crate) mod sessions;
 pub(crate) mod spool;
+pub(crate) mod tls;
 pub(crate) mod trace;
 
 use merpati_mail::{BodyType, envelope::Utf8, header};

@@ -13,6 +13,7 @@
 pub mod admin;
 pub mod advice;
 pub mod explain;
+pub mod explain_tls;
 mod exposition;
 mod guard;
 pub mod health;

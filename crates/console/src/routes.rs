@@ -260,13 +260,14 @@ fn meant(problem: Problem, near: Option<&str>) -> Problem {
 /// The longest wait for a message; ask again for more.
 pub const TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
-const PATHS: [&str; 22] = [
+const PATHS: [&str; 23] = [
     "/healthz",
     "/metrics",
     "/readyz",
     "/v1/drain",
     "/v1/explain/accept",
     "/v1/explain/route",
+    "/v1/explain/tls",
     "/v1/health",
     "/v1/queue",
     "/v1/queue/cancel",

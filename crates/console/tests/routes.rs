@@ -23,6 +23,7 @@ use merpati_console::{
         AcceptAnswer, AcceptQuestion, AcceptStep, HostFacts, RouteAnswer, RouteQuestion, RuleFacts,
         Trouble,
     },
+    explain_tls::{DnssecFacts, StsFacts, StsPolicy, TlsAnswer, TlsHost},
     health::{Examined, Finding, Grade},
     queue::{
         Delivery, EnvelopeFacts, Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape,
@@ -35,8 +36,8 @@ use merpati_console::{
 };
 use merpati_mail::{
     BodyType, Class, DeliveryId, Domain, Envelope, ForwardPath, Hold, Mailbox, NextHop, NodeId,
-    Origin, Peer, Protocol, QueueId, Recipient, Requests, ReversePath, Route, Time, TlsFacts,
-    envelope::Utf8,
+    Origin, Peer, Protocol, QueueId, Recipient, Requests, ReversePath, Route, Time, TlsDemand,
+    TlsFacts, TlsPolicy, TlsSource, envelope::Utf8,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -266,6 +267,33 @@ impl Admin for Fake {
             hosts: if is_covered { vec![host] } else { vec![] },
             trouble: (!is_covered).then_some(trouble),
             sentence: format!("From {}.", question.reverse_path),
+        })
+    }
+
+    async fn explain_tls(&self, domain: &Domain) -> Result<TlsAnswer, AdminError> {
+        let policy = TlsPolicy { demand: TlsDemand::Dane, source: TlsSource::Dane };
+        let host = |name: &str, policy| TlsHost {
+            name: name.to_owned(),
+            records: vec!["3 1 1 00".to_owned()],
+            records_at: Some("_25._tcp.mx.example.id".to_owned()),
+            policy,
+        };
+        let policy = Ok(policy);
+        let sts = StsPolicy {
+            mode: "enforce".to_owned(),
+            mx: vec!["mx.example.id".to_owned()],
+            id: "1".to_owned(),
+            fetched_at: Time::EPOCH,
+            expires_at: Time::from_secs(60),
+        };
+        Ok(TlsAnswer {
+            domain: domain.clone(),
+            rule: Some("shop".to_owned()),
+            tls: None,
+            dnssec: DnssecFacts::Proven,
+            sts: Some(StsFacts { record: "id=1".to_owned(), policy: Some(sts), trouble: None }),
+            hosts: vec![host("mx.example.id:25", policy), host("b:25", Err("no".to_owned()))],
+            sentence: "So it is.".to_owned(),
         })
     }
 
@@ -745,6 +773,23 @@ fn a_route_is_explained_with_its_rules_and_hosts() {
             (covered, 200, "\"conditions\":[{\"text\":\"credential is shop\",\"holds\":true}]"),
             (postmaster, 200, "\"address\":\"postmaster\",\"from\":\"\""),
             (postmaster, 200, "\"trouble\":{\"id\":\"no-route\",\"why\":\"no rule covers it\""),
+        ],
+    );
+}
+
+#[test]
+fn the_protection_of_mail_to_a_domain_is_explained() {
+    let asked = "GET /v1/explain/tls?domain=example.id";
+    check(
+        &waiting(),
+        &Guard::Socket,
+        &[
+            (asked, 200, "\"dnssec\":\"proven\",\"mta_sts\":{\"record\":\"id=1\""),
+            (asked, 200, "\"mode\":\"enforce\",\"mx\":[\"mx.example.id\"],\"id\":\"1\""),
+            (asked, 200, "\"demand\":\"dane\",\"source\":\"dane\",\"why_not\":null"),
+            (asked, 200, "\"demand\":null,\"source\":null,\"why_not\":\"no\""),
+            ("GET /v1/explain/tls", 400, "`domain` is missing"),
+            ("GET /v1/explain/tls?domain=a..b", 400, "`domain=a..b`"),
         ],
     );
 }

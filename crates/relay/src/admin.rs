@@ -6,6 +6,7 @@
 mod accept;
 pub(crate) mod backup;
 mod explain;
+mod explain_tls;
 mod queue;
 mod trace;
 
@@ -25,6 +26,7 @@ use merpati_console::{
     Admin, AdminError, Captured, Listing, NotReady, Page, Query, Selection, Status, Summary,
     admin::{Listener, Reloaded, SpoolFacts},
     explain::{AcceptAnswer, AcceptQuestion, RouteAnswer, RouteQuestion},
+    explain_tls::TlsAnswer,
     health::{Examined, Finding, Grade},
     queue::{Grouping, Mode, Operated, QueueListing, QueuePage, Queued, Shape, Verb},
     sessions::{SessionFacts, TapLine},
@@ -48,6 +50,7 @@ use crate::{
     committer::{Committer, Proposal, Refused},
     conductor::Conductor,
     config::Config,
+    deliver::Deliverer,
     doctor,
     health::{Health, Life},
     listen::{Gate, Plan},
@@ -129,6 +132,8 @@ pub struct Setup {
     pub world: World,
     /// Who asks DNS.
     pub resolver: Resolver,
+    /// Who delivers.
+    pub deliverer: Deliverer,
     /// Our own host name.
     pub hostname: Domain,
     /// The port of hosts found by MX.
@@ -379,6 +384,11 @@ impl Admin for Control {
     async fn explain_route(&self, question: &RouteQuestion) -> Result<RouteAnswer, AdminError> {
         self.recovered().await?;
         self.explain(question).await
+    }
+
+    async fn explain_tls(&self, domain: &Domain) -> Result<TlsAnswer, AdminError> {
+        self.recovered().await?;
+        self.explain_protection(domain).await
     }
 
     async fn explain_accept(&self, question: &AcceptQuestion) -> Result<AcceptAnswer, AdminError> {

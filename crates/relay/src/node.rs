@@ -337,6 +337,7 @@ impl Node {
         Tools {
             clock: Arc::clone(&self.clock),
             sinks: self.sinks.clone(),
+            policies: None,
             sessions: Arc::clone(&self.sessions),
         }
     }
@@ -376,6 +377,7 @@ impl Node {
             plans: opened.plans.clone(),
             world: shared.world.clone(),
             resolver: outbound.resolver.clone(),
+            deliverer: outbound.deliverer.clone(),
             hostname: self.config.server.hostname.clone(),
             mx_port: self.config.delivery.port.get(),
             routes: outbound::route_facts(&self.config),

@@ -12,13 +12,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use merpati_mail::{DeliveryId, ForwardPath, Hold, Mailbox, QueueId, ReversePath};
+use merpati_mail::{DeliveryId, Domain, ForwardPath, Hold, Mailbox, QueueId, ReversePath};
 
 use super::{Parameters, Reply, meant, wrong};
 use crate::{
     Admin, Guard, Selection,
     explain::{AcceptQuestion, RouteQuestion},
-    json::queue as json,
+    json::{queue as json, tls::TlsExplained},
     near::nearest,
     problem::{Code, Problem},
     queue::{Grouping, Mode, Operated, QueuePage, Verb},
@@ -34,6 +34,7 @@ pub(super) fn routes<A: Admin>(guarded_by: &Guard) -> Router<Arc<A>> {
     routes
         .route("/v1/explain/accept", get(explain_accept::<A>))
         .route("/v1/explain/route", get(explain_route::<A>))
+        .route("/v1/explain/tls", get(explain_tls::<A>))
         .route("/v1/queue", get(list::<A>))
         .route("/v1/queue/cancel", post(cancel::<A>))
         .route("/v1/queue/hold", post(hold::<A>))
@@ -171,6 +172,15 @@ async fn explain_route<A: Admin>(
         RouteQuestion { recipient, reverse_path, credential: credential.map(str::to_owned) };
     let answer = admin.explain_route(&question).await?;
     Ok(Json(json::Explained::of(&question, &answer)))
+}
+
+async fn explain_tls<A: Admin>(State(admin): State<Arc<A>>, uri: Uri) -> Reply<Json<TlsExplained>> {
+    let parameters = Parameters::of(&uri, &["domain"])?;
+    let domain = parameters.parsed("domain", Domain::parse)?.ok_or_else(|| {
+        Problem::new(Code::BadParameter, "`domain` is missing: mail to whom?")
+            .advise("Write domain= and a domain, such as example.org.")
+    })?;
+    Ok(Json(TlsExplained::of(&admin.explain_tls(&domain).await?)))
 }
 
 async fn explain_accept<A: Admin>(

@@ -33,6 +33,14 @@ pub(super) enum ExplainCommand {
         #[command(flatten)]
         format: FormatArguments,
     },
+    /// Tell how mail to a domain would be protected, and who asks for that; no mail server is
+    /// connected to.
+    Tls {
+        /// The domain, such as example.org.
+        domain: String,
+        #[command(flatten)]
+        format: FormatArguments,
+    },
     /// Tell which rule covers a recipient, and which hosts would be tried.
     Route {
         /// The recipient, such as ani@example.org, or `postmaster`.
@@ -66,6 +74,13 @@ pub(super) fn run(
             match format.format {
                 Format::Jsonl => output.line(&answer.to_string())?,
                 Format::Table => show_acceptance(&answer, output)?,
+            }
+        }
+        ExplainCommand::Tls { domain, format } => {
+            let answer = client.json(&format!("/v1/explain/tls?domain={}", encoded(domain)))?;
+            match format.format {
+                Format::Jsonl => output.line(&answer.to_string())?,
+                Format::Table => show_protection(&answer, output)?,
             }
         }
         ExplainCommand::Route { address, from, credential, format } => {
@@ -105,6 +120,49 @@ fn show_acceptance(answer: &Value, output: &mut Output) -> Result<(), Failure> {
         output.table(&["ASKED", "ANSWER"], &asked)?;
     }
     Ok(())
+}
+
+/// The sentence, what was found out, and each host.
+fn show_protection(answer: &Value, output: &mut Output) -> Result<(), Failure> {
+    let text = |pointer: &str| plain(answer.pointer(pointer));
+    output.line(&harmless_line(&text("/sentence")))?;
+    output.line("")?;
+    let policy = match text("/mta_sts/policy/mode") {
+        mode if mode.is_empty() => String::new(),
+        mode => format!(
+            "{mode}: {} (id {}, fetched {}, until {})",
+            text("/mta_sts/policy/mx"),
+            text("/mta_sts/policy/id"),
+            text("/mta_sts/policy/fetched_at"),
+            text("/mta_sts/policy/expires_at")
+        ),
+    };
+    output.facts(&[
+        ("domain", text("/domain")),
+        ("rule", text("/rule")),
+        ("tls", text("/tls")),
+        ("dnssec", text("/dnssec")),
+        ("mta-sts record", text("/mta_sts/record")),
+        ("mta-sts policy", policy),
+        ("mta-sts trouble", text("/mta_sts/trouble")),
+    ])?;
+    let hosts: Vec<Vec<String>> = rows(answer, "hosts").into_iter().map(protected).collect();
+    if !hosts.is_empty() {
+        output.line("")?;
+        output.table(&["HOST", "DEMAND", "ASKED BY", "TLSA", "MEANS"], &hosts)?;
+    }
+    Ok(())
+}
+
+fn protected(host: &Value) -> Vec<String> {
+    let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    vec![
+        plain(host.get("name")),
+        dash(plain(host.get("demand"))),
+        dash(plain(host.get("source"))),
+        dash(rows(host, "records").iter().map(|it| plain(Some(it))).collect::<Vec<_>>().join("; ")),
+        plain(host.get("sentence")),
+    ]
 }
 
 fn show(answer: &Value, output: &mut Output) -> Result<(), Failure> {

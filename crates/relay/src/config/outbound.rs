@@ -146,6 +146,12 @@ section! {
         /// (DANE, RFC 7672). It needs resolvers that hand over signatures: the relay looks at start
         /// and says in its log where they do not, then goes on without, and looks again.
         dane: bool = Default::Value("true");
+        /// Whether the policies of domains are looked at (MTA-STS, RFC 8461): fetched from
+        /// `https://mta-sts.` and the domain where DNS says that there is one, and kept over a
+        /// restart for as long as they say.
+        mta_sts: bool = Default::Value("true");
+        /// The port from which these are fetched.
+        mta_sts_port: NonZeroU16 = Default::Value("443");
         /// Attempts that go on at once.
         attempts_max: NonZeroU32 = Default::Value("1000");
         /// Open connections, idle ones included.

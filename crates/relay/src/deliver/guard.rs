@@ -3,7 +3,7 @@
 //!
 //! Invariant: what is decided is decided by `flow::protect`; here it is found out, and given the
 //! means. A connection is shared only by those who are protected in the same way. Not pure: asks
-//! name servers.
+//! name servers, and hosts that have policies.
 
 use std::{
     collections::HashMap,
@@ -11,22 +11,26 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use merpati_auth::sts::Mode;
 use merpati_flow::{
     ByMx, Protection,
+    attempt::HostPlace,
     protect::{self, Known, Sts, Tlsa, Withheld},
 };
 use merpati_mail::{
     Domain, TlsDemand, TlsPolicy, TlsSource,
-    outcome::{Fact, Finding as Found, Phase},
+    outcome::{Fact, Finding as Found, Need, Phase},
+    route::HostPort,
 };
 use merpati_smtp::client::TlsUse;
 use tokio_rustls::TlsConnector;
 
-use super::{CertificateTrust, Profile, Run};
+use super::{CertificateTrust, Deliverer, Profile, Run, Shared};
 use crate::{
     certificates::Certificates,
     dane::{HostRecords, ISSUER},
     resolve::DaneAnswer,
+    sts::{Policies, Standing},
     tls::{self, Trust},
 };
 
@@ -166,22 +170,80 @@ impl Run<'_> {
         guard
     }
 
+    /// Notes that a host has failed, for all who are left.
+    pub(super) fn note_failure(
+        &mut self,
+        (found, policy): (&Found, TlsPolicy),
+        place: Option<HostPlace>,
+    ) {
+        self.has_failed_sts |=
+            policy.source == TlsSource::MtaSts && is_of_protection(found, policy.demand);
+        self.progress.note_all(found, place);
+    }
+
+    /// Whether hosts that failed the policy of the domain may do so no more, because there is
+    /// another one by now (RFC 8461 §5.1).
+    pub(super) async fn is_policy_renewed(&mut self) -> bool {
+        let (Some(policies), Some(by_mx)) = (&self.shared.tools.policies, &self.job.by_mx) else {
+            return false;
+        };
+        if !std::mem::take(&mut self.has_failed_sts) {
+            return false;
+        }
+        let policy = |standing: &Standing| standing.kept().map(|kept| kept.policy.clone());
+        let renewed = policies.renew(&by_mx.domain).await;
+        let before = self.sts.replace(renewed.clone());
+        let is_new = before.as_ref().and_then(policy) != policy(&renewed);
+        if is_new {
+            self.guards.clear();
+        }
+        is_new
+    }
+
     async fn find_guard(
-        &self,
+        &mut self,
         profile: &Profile,
         connectors: &Connectors,
         (host, port): (&Domain, u16),
     ) -> Result<Guard, NotTried> {
-        let (wanted, routed) = (self.job.protection, profile.demand());
-        let Some(by_mx) = &self.job.by_mx else {
-            return means(profile, connectors, protect::routed(wanted, routed), None);
+        let wanted = self.job.protection;
+        let Some(by_mx) = self.job.by_mx.as_ref() else {
+            return means(profile, connectors, protect::routed(wanted, profile.demand()), None);
         };
+        let shared = self.shared;
+        let (records, policy) =
+            shared.policy(profile, wanted, (by_mx, host, port), &mut self.sts).await;
+        match policy {
+            Ok(policy) => {
+                let by_dane = records.map(|records| by_dane(records, host, &by_mx.domain));
+                means(profile, connectors, policy, by_dane)
+            }
+            Err(withheld) => Err(not_tried(withheld, wanted, host, by_mx)),
+        }
+    }
+}
+
+impl Shared {
+    /// How a host that MX names must be protected, and the TLSA records that it has. `sts` is what
+    /// MTA-STS says of the domain, the same for the whole of an attempt; looked at where needed.
+    async fn policy(
+        &self,
+        profile: &Profile,
+        wanted: Protection,
+        (by_mx, host, port): (&ByMx, &Domain, u16),
+        sts: &mut Option<Standing>,
+    ) -> (Option<Arc<HostRecords>>, Result<TlsPolicy, Withheld>) {
         let follows = profile.follows() && wanted != Protection::Waived;
-        let dane = if follows && by_mx.is_proven && self.shared.options.dane {
-            self.shared.resolver.dane(host, port).await
+        let dane = if follows && by_mx.is_proven && self.options.dane {
+            self.resolver.dane(host, port).await
         } else {
             DaneAnswer::None
         };
+        if let (DaneAnswer::None, true, None, Some(policies)) =
+            (&dane, follows, &sts, &self.tools.policies)
+        {
+            *sts = Some(policies.of(&by_mx.domain).await);
+        }
         let known = Known {
             is_host_proven: by_mx.is_proven,
             tlsa: match &dane {
@@ -190,18 +252,66 @@ impl Run<'_> {
                 DaneAnswer::Records(_) => Tlsa::Unusable,
                 DaneAnswer::Unknown(why) => Tlsa::Unknown(why),
             },
-            sts: Sts::None,
+            sts: sts.as_ref().map_or(Sts::None, |standing| of_host(standing, host)),
         };
-        match protect::policy(wanted, routed, &known) {
-            Ok(policy) => {
-                let by_dane = match dane {
-                    DaneAnswer::Records(records) => Some(by_dane(records, host, &by_mx.domain)),
-                    DaneAnswer::None | DaneAnswer::Unknown(_) => None,
-                };
-                means(profile, connectors, policy, by_dane)
-            }
-            Err(withheld) => Err(not_tried(withheld, wanted, host, by_mx)),
+        let policy = protect::policy(wanted, profile.demand(), &known);
+        match dane {
+            DaneAnswer::Records(records) => (Some(records), policy),
+            DaneAnswer::None | DaneAnswer::Unknown(_) => (None, policy),
         }
+    }
+}
+
+/// How a host would be protected.
+#[derive(Clone, Debug)]
+pub struct Protected {
+    /// Its TLSA records; `None` where it has none that count.
+    pub records: Option<Arc<HostRecords>>,
+    /// How, or why it would not be tried.
+    pub policy: Result<TlsPolicy, String>,
+}
+
+impl Deliverer {
+    /// The policies of others (MTA-STS); `None` where they are not looked at.
+    pub fn policies(&self) -> Option<&Policies> {
+        self.shared.tools.policies.as_ref()
+    }
+
+    /// How a host would be protected for mail of nobody in particular by this rule; `None` where
+    /// there is no such rule. No host is connected to.
+    pub async fn protection(
+        &self,
+        rule: &str,
+        by_mx: Option<&ByMx>,
+        host: &HostPort,
+    ) -> Option<Protected> {
+        let profile = self.shared.options.profiles.get(rule)?;
+        let wanted = Protection::AsRouted;
+        let Some(by_mx) = by_mx else {
+            let policy = Ok(protect::routed(wanted, profile.demand()));
+            return Some(Protected { records: None, policy });
+        };
+        let about = (by_mx, &host.host, host.port);
+        let (records, policy) = self.shared.policy(profile, wanted, about, &mut None).await;
+        let policy = policy.map_err(|withheld| words(withheld, &host.host, &by_mx.domain));
+        Some(Protected { records, policy })
+    }
+}
+
+/// Whether a host did not do or prove what was asked of it, rather than that it cannot be reached.
+fn is_of_protection(found: &Found, demand: TlsDemand) -> bool {
+    let is_lack = matches!(found.fact, Fact::Lacks(Need::StartTls) | Fact::Tls(_));
+    demand > TlsDemand::Opportunistic && (is_lack || found.phase == Phase::StartTls)
+}
+
+/// What a policy says of a host.
+fn of_host(standing: &Standing, host: &Domain) -> Sts {
+    let Some(kept) = standing.kept() else { return Sts::None };
+    let is_named = kept.policy.allows(host);
+    match kept.policy.mode {
+        Mode::Enforce => Sts::Enforced { is_named },
+        Mode::Testing => Sts::Testing { is_named },
+        Mode::None => Sts::None,
     }
 }
 
@@ -246,29 +356,33 @@ fn means(
 
 /// What it means that a host must not be tried.
 fn not_tried(withheld: Withheld, wanted: Protection, host: &Domain, by: &ByMx) -> NotTried {
-    let domain = &by.domain;
-    let of = |demand, source| TlsPolicy { demand, source };
-    let (why, policy) = match withheld {
-        Withheld::NotNamed => (
-            format!("the MTA-STS policy of {domain} does not name {host}"),
-            of(TlsDemand::Certified, TlsSource::MtaSts),
-        ),
-        Withheld::Unproven => (
-            format!("neither DNSSEC nor MTA-STS proves that {host} takes mail for {domain}"),
-            of(TlsDemand::Certified, TlsSource::RequireTls),
-        ),
-        Withheld::UnknownTlsa(why) => {
-            let policy = of(TlsDemand::Dane, TlsSource::Dane);
-            let why = format!("which certificate {host} may show cannot be found out: {why}");
-            if wanted == Protection::Verified {
-                // It may be found out later: the message is not returned for it.
-                let found = Found { phase: Phase::Resolve, fact: Fact::Unreachable(why) };
-                return NotTried { found, policy };
-            }
-            (why, policy)
-        }
+    let (demand, source) = match withheld {
+        Withheld::NotNamed => (TlsDemand::Certified, TlsSource::MtaSts),
+        Withheld::Unproven => (TlsDemand::Certified, TlsSource::RequireTls),
+        Withheld::UnknownTlsa(_) => (TlsDemand::Dane, TlsSource::Dane),
     };
-    NotTried { found: Found { phase: Phase::StartTls, fact: Fact::Tls(why) }, policy }
+    // What may be found out later is no reason to return a message.
+    let is_lasting = !matches!(withheld, Withheld::UnknownTlsa(_));
+    let why = words(withheld, host, &by.domain);
+    let found = if is_lasting || wanted != Protection::Verified {
+        Found { phase: Phase::StartTls, fact: Fact::Tls(why) }
+    } else {
+        Found { phase: Phase::Resolve, fact: Fact::Unreachable(why) }
+    };
+    NotTried { found, policy: TlsPolicy { demand, source } }
+}
+
+/// Why a host must not be tried.
+fn words(withheld: Withheld, host: &Domain, domain: &Domain) -> String {
+    match withheld {
+        Withheld::NotNamed => format!("the MTA-STS policy of {domain} does not name {host}"),
+        Withheld::Unproven => {
+            format!("neither DNSSEC nor MTA-STS proves that {host} takes mail for {domain}")
+        }
+        Withheld::UnknownTlsa(why) => {
+            format!("which certificate {host} may show cannot be found out: {why}")
+        }
+    }
 }
 
 /// How many sets of TLSA records have a connector of their own.

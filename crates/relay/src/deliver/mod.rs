@@ -55,6 +55,7 @@ use self::{
 };
 pub use self::{
     content::Content,
+    guard::Protected,
     options::{CertificateTrust, Egress, Options, Profile, Tools},
 };
 use crate::{
@@ -63,6 +64,7 @@ use crate::{
     resolve::Resolver,
     sessions::{About, Doing, Session},
     sinks::{Notice, Transcript},
+    sts::Standing,
 };
 
 /// Carries out attempts; cheap to clone.
@@ -137,6 +139,8 @@ impl Deliverer {
             progress,
             tried: Vec::new(),
             guards: HashMap::new(),
+            sts: None,
+            has_failed_sts: false,
             goal: Goal::Deliver,
             is_verified: false,
         };
@@ -192,6 +196,10 @@ struct Run<'a> {
     tried: Vec<Tried>,
     /// How hosts must be protected, as far as it is known.
     guards: HashMap<Domain, Result<Arc<Guard>, NotTried>>,
+    /// What MTA-STS says of the domain; `None` where nobody has asked.
+    sts: Option<Standing>,
+    /// Whether a host has failed it.
+    has_failed_sts: bool,
     goal: Goal,
     /// Whether a host said that it would take mail for the recipient.
     is_verified: bool,
@@ -208,6 +216,18 @@ struct Way<'a> {
 impl Run<'_> {
     async fn go(&mut self, profile: &Profile, connectors: &Connectors, message: &Outgoing) {
         let way = Way { profile, connectors, message };
+        self.try_all(way).await;
+        let is_over = self.progress.is_over() || self.is_verified || self.is_late();
+        if !is_over && self.is_policy_renewed().await {
+            self.try_all(way).await;
+        }
+        if self.job.targets.is_empty() {
+            self.stop("there is no host to try");
+        }
+    }
+
+    /// Tries one host after the other.
+    async fn try_all(&mut self, way: Way<'_>) {
         for target in &self.job.targets {
             if self.progress.is_over() || self.is_verified || self.is_late() {
                 break;
@@ -218,9 +238,6 @@ impl Run<'_> {
                     self.try_place(way, target, Remote::Unix(path.clone())).await;
                 }
             }
-        }
-        if self.job.targets.is_empty() {
-            self.stop("there is no host to try");
         }
     }
 
@@ -267,7 +284,9 @@ impl Run<'_> {
         self.tried.push(Tried { path, tls: None, policy: Some(policy) });
         let guard = match guard {
             Ok(guard) => guard,
-            Err(not_tried) => return self.progress.note_all(&not_tried.found, Some(place)),
+            Err(NotTried { found, policy }) => {
+                return self.note_failure((&found, policy), Some(place));
+            }
         };
         let guard = &*guard;
         if let (Remote::Ip(address), true) = (&remote, way.profile.is_mx)
@@ -294,7 +313,7 @@ impl Run<'_> {
                         may_protect = false;
                         continue;
                     }
-                    return self.progress.note_all(&found, Some(place));
+                    return self.note_failure((&found, policy), Some(place));
                 }
             };
             match self.talk(way, connection, place).await {
@@ -308,7 +327,7 @@ impl Run<'_> {
                         may_reuse = false;
                         continue;
                     }
-                    self.progress.note_all(&found, Some(place));
+                    self.note_failure((&found, policy), Some(place));
                     break;
                 }
             }

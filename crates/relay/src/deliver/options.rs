@@ -15,7 +15,9 @@ use merpati_flow::{
 use merpati_mail::Domain;
 use merpati_smtp::client::{self, Timeouts, TlsUse};
 
-use crate::{certificates::Certificates, clock::Clock, sessions::Sessions, sinks::Sinks};
+use crate::{
+    certificates::Certificates, clock::Clock, sessions::Sessions, sinks::Sinks, sts::Policies,
+};
 
 /// How attempts are carried out.
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ pub struct Tools {
     pub clock: Arc<Clock>,
     /// Where it is told what was said.
     pub sinks: Sinks,
+    /// The policies of others (MTA-STS); `None` where they are not looked at.
+    pub policies: Option<Policies>,
     /// Where it is shown who is connected.
     pub sessions: Arc<Sessions>,
 }

@@ -43,6 +43,8 @@ impl Deliverer {
             progress,
             tried: Vec::new(),
             guards: HashMap::new(),
+            sts: None,
+            has_failed_sts: false,
             goal: Goal::Verify,
             is_verified: false,
         };

@@ -24,6 +24,7 @@ use crate::{
     deliver::{CertificateTrust, Deliverer, Egress, Options as DeliverOptions, Profile, Tools},
     resolve::{Options as ResolverOptions, Resolver, Signatures},
     sinks::Sinks,
+    sts::{self, Policies},
 };
 
 /// How the core decides.
@@ -90,7 +91,15 @@ pub(super) fn deliverer(
         dane: delivery.dane,
         timeouts: delivery.timeouts(),
     };
-    Deliverer::new(options, resolver, tools)
+    let policies = delivery.mta_sts.then(|| {
+        let options = sts::Options {
+            port: delivery.mta_sts_port.get(),
+            ..sts::Options::new(config.server.data_dir.join(sts::DIRECTORY))
+        };
+        Policies::new(options, resolver.clone(), Arc::clone(&tools.clock))
+    });
+    let policies = policies.transpose().context("the policies of MTA-STS")?;
+    Deliverer::new(options, resolver, Tools { policies, ..tools })
 }
 
 /// Has answers to deliveries proven where DANE is wanted, and says loudly where they cannot be.

@@ -146,6 +146,7 @@ impl Node {
             plans: opened.plans.clone(),
             world: shared.world.clone(),
             resolver,
+            deliverer: outbound.deliverer.clone(),
             hostname: config.server.hostname.clone(),
             mx_port: config.delivery.port.get(),
             routes: outbound::route_facts(&config),

@@ -13,6 +13,7 @@ mod store;
 mod upkeep;
 
 use std::{
+    fmt,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -61,6 +62,12 @@ impl Options {
 #[derive(Clone)]
 pub struct Policies(Arc<Shared>);
 
+impl fmt::Debug for Policies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policies").finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     clock: Arc<Clock>,
     fetcher: Fetcher,
@@ -88,6 +95,14 @@ pub enum Standing {
 impl Standing {
     /// No policy at all.
     const NOTHING: Self = Self::None { why_no_policy: None };
+
+    /// Why the policy that the domain has is not known; `None` where it is, or there is none.
+    pub fn trouble(&self) -> Option<&FetchTrouble> {
+        match self {
+            Self::Kept(_) => None,
+            Self::None { why_no_policy } => why_no_policy.as_ref(),
+        }
+    }
 
     /// The policy in force.
     pub fn kept(&self) -> Option<&Arc<Kept>> {
@@ -192,6 +207,9 @@ impl Policies {
         upkeep::keep_fresh(&self.0).await;
     }
 }
+
+/// Where policies are kept, in the data directory.
+pub const DIRECTORY: &str = "mta-sts";
 
 /// Why somebody looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

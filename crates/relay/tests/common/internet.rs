@@ -75,6 +75,11 @@ impl Internet {
 
     /// A relay at number 250 that takes all mail of this machine and may send into the block.
     pub fn relay(&self, dir: &tempfile::TempDir, more: &[&str]) -> Relay {
+        self.relay_as(Command::new(env!("CARGO_BIN_EXE_merpati")), dir, more)
+    }
+
+    /// The same by a command that ends in running `merpati`.
+    pub fn relay_as(&self, command: Command, dir: &tempfile::TempDir, more: &[&str]) -> Relay {
         let all = [
             "server.hostname=mx.ours.example".to_owned(),
             "listener.mx.kind=relay".to_owned(),
@@ -93,7 +98,8 @@ impl Internet {
         }
         // The first route that covers a recipient decides.
         settings.push("route.mx.to=mx");
-        Relay::start(&data_dir(dir), &settings)
+        let relay = Relay::try_start_as(command, &data_dir(dir), &settings);
+        relay.unwrap_or_else(|(status, text)| panic!("{status}: {text}"))
     }
 }
 

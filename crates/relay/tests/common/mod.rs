@@ -13,6 +13,7 @@ pub mod dns;
 pub mod dnssec;
 pub mod internet;
 pub mod peer;
+pub mod policy_host;
 pub mod secure;
 
 use std::{
