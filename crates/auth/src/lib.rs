@@ -25,6 +25,7 @@ mod sign;
 pub mod spf;
 pub mod sts;
 mod tags;
+pub mod tlsrpt;
 
 pub use arc::{ArcFinding, ArcResult, SETS_MAX};
 pub use authors::authors;

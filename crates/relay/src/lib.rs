@@ -48,4 +48,6 @@ mod srs;
 pub mod store;
 pub mod sts;
 pub mod tls;
+pub mod tls_reports;
+mod web_client;
 pub mod world;

@@ -22,6 +22,7 @@ mod sendmail;
 mod serve;
 mod sessions;
 mod spool;
+mod tls_reports;
 mod top;
 mod trace;
 
@@ -165,6 +166,9 @@ enum Command {
     },
     /// Show what is said in sessions while it is said; secrets are hidden, content is left out.
     Tap(sessions::TapArguments),
+    /// Look at reports of TLS: what others tell of sessions with your hosts.
+    #[command(subcommand)]
+    TlsReports(tls_reports::TlsReportsCommand),
     /// Show how the relay is doing, drawn anew every few seconds: rates, load, what waits and why.
     Top(top::TopArguments),
     /// Tell where a message is, how it came there and what to do, or why it was refused.
@@ -246,6 +250,7 @@ impl CommandLine {
             Command::Spool(command) => spool::run(&command, &client, output),
             Command::Status { format } => status(&client, format.format, output),
             Command::Tap(arguments) => sessions::tap(&arguments, &client, output),
+            Command::TlsReports(command) => tls_reports::run(&command, output),
             Command::Top(arguments) => top::run(&arguments, &client, output),
             Command::Trace(arguments) => trace::run(&arguments, &client, output),
         }

@@ -1,31 +1,19 @@
 //! How a policy is fetched: by HTTPS from the host `mta-sts` of its domain (RFC 8461 §3.3).
 //!
 //! Invariant: a text counts only where the host proved its name, said 200 by itself and calls it
-//! plain text; nobody leads us to an address to which strangers must not, nor anywhere else by a
-//! redirect. Time and octets are bounded. Not pure: asks name servers, and speaks to hosts.
+//! plain text. Time and octets are bounded. Not pure: asks name servers, and speaks to hosts.
 
-use std::{
-    fmt, io,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, header, header::HeaderValue};
-use hyper_util::rt::TokioIo;
 use merpati_auth::sts::{POLICY_OCTETS_MAX, Policy};
 use merpati_mail::Domain;
-use rustls_pki_types::ServerName;
-use tokio::{
-    net::TcpStream,
-    task::JoinSet,
-    time::{Instant, timeout, timeout_at},
-};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio::time::{Instant, timeout};
 
 use crate::{
+    web_client::{Https, Trouble},
     resolve::Resolver,
     tls::{self, Trust},
 };
@@ -58,6 +46,12 @@ impl fmt::Display for FetchTrouble {
 
 impl std::error::Error for FetchTrouble {}
 
+impl From<Trouble> for FetchTrouble {
+    fn from(Trouble { is_of_certificate, why }: Trouble) -> Self {
+        Self { kind: if is_of_certificate { TroubleKind::WebPki } else { TroubleKind::Fetch }, why }
+    }
+}
+
 impl FetchTrouble {
     fn fetch(why: impl fmt::Display) -> Self {
         Self { kind: TroubleKind::Fetch, why: why.to_string() }
@@ -70,9 +64,8 @@ impl FetchTrouble {
 
 /// Fetches policies.
 pub(super) struct Fetcher {
-    connector: TlsConnector,
+    https: Https,
     port: u16,
-    resolver: Resolver,
     wait: Duration,
 }
 
@@ -85,7 +78,7 @@ impl Fetcher {
         wait: Duration,
     ) -> anyhow::Result<Self> {
         let trust = roots.map_or(Trust::System, |path| Trust::File(path));
-        Ok(Self { connector: tls::connector(trust, None)?, port, resolver, wait })
+        Ok(Self { https: Https::new(resolver, tls::connector(trust, None)?), port, wait })
     }
 
     /// The policy of a domain, as its host gives it now.
@@ -98,84 +91,17 @@ impl Fetcher {
     }
 
     async fn fetch_by(&self, domain: &Domain, deadline: Instant) -> Result<Policy, FetchTrouble> {
-        let name = format!("mta-sts.{domain}");
-        let host = Domain::parse(&name).map_err(FetchTrouble::fetch)?;
-        let server = ServerName::try_from(name.clone()).map_err(FetchTrouble::fetch)?;
-        let addresses = self.addresses(&host).await?;
-        let mut last = None;
-        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
-            // An address that is silent must leave time for the others.
-            let left = u32::try_from(left).unwrap_or(u32::MAX);
-            let share = deadline.saturating_duration_since(Instant::now()) / left;
-            let connecting = self.connect(*address, server.clone());
-            match timeout_at(Instant::now() + share, connecting).await {
-                Ok(Ok(stream)) => return ask(stream, &name, self.port).await,
-                Ok(Err(trouble)) => last = Some(trouble),
-                Err(_elapsed) => {
-                    last = Some(FetchTrouble::fetch(format!("{name} [{address}] is silent")));
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| FetchTrouble::fetch(format!("{name} has no address"))))
+        let (name, port) = (format!("mta-sts.{domain}"), self.port);
+        let authority = if port == 443 { name.clone() } else { format!("{name}:{port}") };
+        let request = Request::get(PATH)
+            .header(header::HOST, authority)
+            .header(header::ACCEPT, "text/plain")
+            .header(header::USER_AGENT, "merpati")
+            .body(Full::<Bytes>::default())
+            .map_err(FetchTrouble::fetch)?;
+        let answer = self.https.ask((&name, port), request, deadline).await?;
+        policy_of(answer.response, &name).await
     }
-
-    /// Where the host is, as far as strangers may lead us there.
-    async fn addresses(&self, host: &Domain) -> Result<Vec<IpAddr>, FetchTrouble> {
-        let found = self.resolver.addresses(host).await;
-        let found = found.map_err(|why| FetchTrouble::fetch(format!("{host}: {why}")))?;
-        let permitted = found.iter().copied().filter(|address| self.resolver.permits(*address));
-        let permitted: Vec<_> = permitted.take(ADDRESSES_MAX).collect();
-        match (permitted.is_empty(), found.first()) {
-            (true, Some(forbidden)) => Err(FetchTrouble::fetch(format!(
-                "{host} leads to {forbidden}, an address to which strangers must not lead us"
-            ))),
-            (true, None) | (false, _) => Ok(permitted),
-        }
-    }
-
-    async fn connect(
-        &self,
-        address: IpAddr,
-        server: ServerName<'static>,
-    ) -> Result<TlsStream<TcpStream>, FetchTrouble> {
-        let name = server.to_str().into_owned();
-        let cannot = |why: &io::Error| format!("{name} [{address}]: {why}");
-        let tcp = TcpStream::connect(SocketAddr::new(address, self.port)).await;
-        let tcp = tcp.map_err(|why| FetchTrouble::fetch(cannot(&why)))?;
-        self.connector.connect(server, tcp).await.map_err(|why| FetchTrouble {
-            kind: if is_of_certificate(&why) { TroubleKind::WebPki } else { TroubleKind::Fetch },
-            why: cannot(&why),
-        })
-    }
-}
-
-/// Whether a handshake failed because of what the host showed.
-fn is_of_certificate(why: &io::Error) -> bool {
-    let inner = why.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(
-        inner,
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-    )
-}
-
-/// Asks for the policy over a connection that is proven.
-async fn ask(stream: TlsStream<TcpStream>, name: &str, port: u16) -> Result<Policy, FetchTrouble> {
-    let broken = |why: hyper::Error| FetchTrouble::fetch(format!("{name}: {why}"));
-    let mut builder = hyper::client::conn::http1::Builder::new();
-    builder.max_buf_size(HEAD_OCTETS_MAX);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // It ends with this value.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
-    let authority = if port == 443 { name.to_owned() } else { format!("{name}:{port}") };
-    let request = Request::get(PATH)
-        .header(header::HOST, authority)
-        .header(header::ACCEPT, "text/plain")
-        .header(header::USER_AGENT, "merpati")
-        .body(Empty::<Bytes>::new())
-        .map_err(FetchTrouble::fetch)?;
-    let response = sender.send_request(request).await.map_err(broken)?;
-    policy_of(response, name).await
 }
 
 async fn policy_of(response: Response<Incoming>, name: &str) -> Result<Policy, FetchTrouble> {
@@ -204,9 +130,3 @@ async fn policy_of(response: Response<Incoming>, name: &str) -> Result<Policy, F
 }
 
 const PATH: &str = "/.well-known/mta-sts.txt";
-
-/// The addresses of a host that are tried.
-const ADDRESSES_MAX: usize = 4;
-
-/// The longest head of an answer.
-const HEAD_OCTETS_MAX: usize = 16_384;
