@@ -338,6 +338,7 @@ impl Node {
             clock: Arc::clone(&self.clock),
             sinks: self.sinks.clone(),
             policies: None,
+            tally: None,
             sessions: Arc::clone(&self.sessions),
         }
     }

@@ -4,6 +4,7 @@
 //! certificate will do, the other end shows that it has the key to it. Not pure: reads files.
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -12,10 +13,10 @@ use anyhow::Context;
 use merpati_mail::{Domain, TlsFacts};
 use merpati_smtp::server::Channel;
 use rustls::{
-    ClientConfig, ClientConnection, CommonState, DigitallySignedStruct, HandshakeKind,
-    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, CommonState, DigitallySignedStruct,
+    HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
     client::{
-        Resumption,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
@@ -164,6 +165,57 @@ impl Handshake {
         let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         if is_resumed { Self::Resumed } else { Self::Full }
     }
+}
+
+/// What is wrong with what another end has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The certificate has ended, or has not begun.
+    Expired,
+    /// It leads to no CA that is trusted.
+    NotTrusted,
+    /// Something else.
+    Other,
+    /// It is for other names.
+    WrongName,
+}
+
+impl Trouble {
+    /// What the error of a handshake says.
+    pub fn of(error: &io::Error) -> Self {
+        let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        error.map_or(Self::Other, Self::of_tls)
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what the library has besides is Other")]
+    fn of_tls(error: &rustls::Error) -> Self {
+        let rustls::Error::InvalidCertificate(why) = error else { return Self::Other };
+        match why {
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => Self::Expired,
+            CertificateError::UnknownIssuer => Self::NotTrusted,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Self::WrongName
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether a chain that was shown is good for this host, by the CAs that this machine trusts; errs
+/// with what is wrong, and that in words.
+pub fn judge(chain: &[CertificateDer<'_>], host: &Domain) -> Result<(), (Trouble, String)> {
+    let other = |why: &str| (Trouble::Other, why.to_owned());
+    let (own, others) = chain.split_first().ok_or_else(|| other("no certificate was shown"))?;
+    let name = ServerName::try_from(host.to_string());
+    let name = name.map_err(|_| other("no certificate can have the name of the host"))?;
+    let roots = system_roots().map_err(|why| other(&why.to_string()))?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+    let verifier = verifier.map_err(|why| other(&why.to_string()))?;
+    let judged = verifier.verify_server_cert(own, others, &name, &[], UnixTime::now());
+    judged.map(|_| ()).map_err(|why| (Trouble::of_tls(&why), why.to_string()))
 }
 
 fn facts_of(connection: &CommonState) -> TlsFacts {

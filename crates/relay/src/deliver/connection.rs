@@ -6,6 +6,7 @@
 use std::{
     future::poll_fn,
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -13,7 +14,10 @@ use std::{
 };
 
 use merpati_mail::{Time, TlsFacts, outcome::Finding as Found};
-use merpati_smtp::client::{Input, Options, Output, Session, Transaction, TransactionResult};
+use merpati_smtp::client::{
+    Input, Options, Output, Session, TlsUse, Transaction, TransactionResult,
+};
+use rustls_pki_types::CertificateDer;
 use tokio::{
     io::ReadBuf,
     time::{Instant, Sleep, sleep, timeout},
@@ -29,7 +33,7 @@ use super::{
 use crate::{
     clock::Clock,
     sessions::{Doing, Session as Shown, client_line, lines, server_line},
-    tls::Handshake,
+    tls::{Handshake, Trouble},
 };
 
 /// A connection with its session.
@@ -41,6 +45,12 @@ pub(super) struct Connection {
     pub(super) used_at: Time,
     /// The TLS session; `None` in the clear.
     pub(super) tls: Option<TlsFacts>,
+    /// Whether TLS is spoken or will be tried.
+    pub(super) tries_tls: bool,
+    /// What was wrong with a handshake that failed; `None` where none did.
+    pub(super) trouble: Option<Trouble>,
+    /// Our address; `None` for a Unix socket.
+    pub(super) from: Option<IpAddr>,
     /// What was said since the last transaction began.
     pub(super) dialogue: Dialogue,
     /// What the host said of a line that has no end yet.
@@ -105,6 +115,9 @@ impl Connection {
             transactions: 0,
             used_at: now,
             tls,
+            tries_tls: options.tls != TlsUse::Never,
+            trouble: None,
+            from: stream.from(),
             dialogue: Dialogue::default(),
             unheard: Vec::new(),
             shown,
@@ -211,6 +224,11 @@ impl Connection {
     pub(super) async fn finish(mut self) {
         let over = async { while !matches!(self.turn().await, Turn::Over) {} };
         timeout(LEAVE_WAIT, over).await.ok();
+    }
+
+    /// The certificates that the host has shown; none in the clear.
+    pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.stream.as_ref().map(Stream::chain).unwrap_or_default()
     }
 
     /// How TLS came about; `None` in the clear.
@@ -365,6 +383,7 @@ impl Connection {
                 self.session.handle(now, Input::TlsReady(facts));
             }
             Ok(Err(error)) if is_of_tls(&error) => {
+                self.trouble = Some(Trouble::of(&error));
                 self.session.handle(now, Input::TlsFailed(error.to_string()));
             }
             Ok(Err(_)) => {

@@ -80,6 +80,15 @@ pub(super) struct Guard {
     /// When it is.
     pub(super) tls: TlsUse,
     pub(super) lock: Lock,
+    /// The TLSA records of the host, also those of which we can use none.
+    records: Option<Arc<HostRecords>>,
+}
+
+impl Guard {
+    /// The TLSA records that connections are judged by; `None` where none are.
+    pub(super) fn records(&self) -> Option<&HostRecords> {
+        self.records.as_deref()
+    }
 }
 
 impl fmt::Debug for Guard {
@@ -329,6 +338,7 @@ fn means(
     policy: TlsPolicy,
     by_dane: Option<ByDane>,
 ) -> Result<Guard, NotTried> {
+    let records = by_dane.as_ref().map(|by| Arc::clone(&by.records));
     let is_routed = policy.demand == profile.demand();
     let tls = match policy.demand {
         TlsDemand::Clear | TlsDemand::Opportunistic => profile.tls,
@@ -351,7 +361,7 @@ fn means(
         }
         (_, _) => (connectors.own.clone(), Lock::Encrypted),
     };
-    Ok(Guard { policy, connector, tls, lock })
+    Ok(Guard { policy, connector, tls, lock, records })
 }
 
 /// What it means that a host must not be tried.

@@ -7,6 +7,7 @@
 
 mod connection;
 mod content;
+mod counted;
 mod dialogue;
 mod guard;
 mod options;
@@ -285,6 +286,7 @@ impl Run<'_> {
         let guard = match guard {
             Ok(guard) => guard,
             Err(NotTried { found, policy }) => {
+                self.count_passed_over(policy, &found);
                 return self.note_failure((&found, policy), Some(place));
             }
         };
@@ -316,7 +318,7 @@ impl Run<'_> {
                     return self.note_failure((&found, policy), Some(place));
                 }
             };
-            match self.talk(way, connection, place).await {
+            match self.talk((way, guard), connection, place).await {
                 Talked::Done => break,
                 Talked::IdleEnd => may_reuse = false,
                 Talked::Failed(found, tls) => {
@@ -450,7 +452,7 @@ impl Run<'_> {
     /// Hands over what it can on a connection.
     async fn talk(
         &mut self,
-        way: Way<'_>,
+        (way, guard): (Way<'_>, &Guard),
         mut connection: Box<Connection>,
         place: HostPlace,
     ) -> Talked {
@@ -459,7 +461,7 @@ impl Run<'_> {
         // Whether the host was idle up to now, and may have ended the connection meanwhile.
         let mut was_idle = connection.transactions > 0;
         let trouble = match connection.transactions {
-            0 => self.open(&mut connection).await,
+            0 => self.open(guard, &mut connection).await,
             _ => None,
         };
         if let Some(found) = trouble {
@@ -527,11 +529,12 @@ impl Run<'_> {
     }
 
     /// Waits until a fresh connection is ready for a transaction; gives why it is not.
-    async fn open(&self, connection: &mut Connection) -> Option<Found> {
+    async fn open(&self, guard: &Guard, connection: &mut Connection) -> Option<Found> {
         let trouble = opened(connection).await;
         if let Some(handshake) = connection.handshake() {
             self.shared.tools.sinks.metrics().tls_handshake(Direction::Out, handshake);
         }
+        self.count_session(guard, connection, trouble.as_ref());
         trouble
     }
 

@@ -17,6 +17,7 @@ use merpati_smtp::client::{self, Timeouts, TlsUse};
 
 use crate::{
     certificates::Certificates, clock::Clock, sessions::Sessions, sinks::Sinks, sts::Policies,
+    tls_reports::Tally,
 };
 
 /// How attempts are carried out.
@@ -55,6 +56,8 @@ pub struct Tools {
     pub sinks: Sinks,
     /// The policies of others (MTA-STS); `None` where they are not looked at.
     pub policies: Option<Policies>,
+    /// Where sessions are counted for reports of TLS; `None` where they are not.
+    pub tally: Option<Tally>,
     /// Where it is shown who is connected.
     pub sessions: Arc<Sessions>,
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use merpati_mail::{Domain, TlsFacts};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpSocket, TcpStream, UnixStream},
@@ -77,6 +77,29 @@ impl Stream {
         let stream = connector.connect(name, socket).await?;
         let facts = tls::client_facts(stream.get_ref().1);
         Ok((Self::Tls(Box::new(stream)), facts))
+    }
+
+    /// Our address; `None` for a Unix socket.
+    pub(super) fn from(&self) -> Option<IpAddr> {
+        let socket = match self {
+            Self::Clear(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        match socket {
+            Socket::Tcp(stream) => Some(stream.local_addr().ok()?.ip()),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// The certificates that the host has shown, its own first; none in the clear.
+    pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        match self {
+            Self::Clear(_) => Vec::new(),
+            Self::Tls(stream) => {
+                let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                shown.iter().map(|certificate| certificate.clone().into_owned()).collect()
+            }
+        }
     }
 
     /// How TLS came about; `None` in the clear.
