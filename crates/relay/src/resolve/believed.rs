@@ -143,13 +143,9 @@ fn signatures<'a>(
     name: &Name,
     kind: RecordType,
 ) -> impl Iterator<Item = &'a RRSIG> {
-    records.iter().filter_map(move |record| match &record.data {
-        RData::DNSSEC(DNSSECRData::RRSIG(signature))
-            if record.name == *name && signature.input().type_covered == kind =>
-        {
-            Some(signature)
-        }
-        _ => None,
+    records.iter().filter(move |record| record.name == *name).filter_map(move |record| {
+        let RData::DNSSEC(DNSSECRData::RRSIG(signature)) = &record.data else { return None };
+        (signature.input().type_covered == kind).then_some(signature)
     })
 }
 
