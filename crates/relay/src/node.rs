@@ -70,6 +70,7 @@ use crate::{
     sinks::{History, JOURNAL_SOCKET, LogWriter, Metrics, Notice, Rotation, Sinks, Target},
     srs,
     store::{Quota, Store},
+    tls_reports::{self, Reports},
     world::{Memory, World},
 };
 
@@ -114,6 +115,8 @@ struct Node {
     /// What the spool held, until the conductor reads it.
     unread: Option<Unread>,
     outbound: Option<Outbound>,
+    /// Who counts how TLS went, and tells of it; `None` before anybody delivers.
+    reports: Option<Reports>,
     /// What addresses of ours stand for; `None` where there are no aliases.
     aliases: Option<Arc<Aliases>>,
     greylist: Option<Arc<Memory>>,
@@ -198,6 +201,7 @@ impl Node {
             inbox,
             unread: Some(unread),
             outbound: None,
+            reports: None,
             aliases,
             greylist: None,
             repairs: Arc::new(Semaphore::new(listen::REPAIRS_MAX)),
@@ -259,6 +263,10 @@ impl Node {
         let clock = Arc::clone(&self.clock);
         let resolver = resolver(&self.config, own, Arc::clone(&clock))?;
         outbound::prove(&self.config, &resolver, &self.sinks);
+        let (places, options) =
+            (tls_reports::Places::of(&self.config), tls_reports::Options::of(&self.config));
+        let reports = Reports::new(places, options, resolver.clone(), Arc::clone(&clock));
+        self.reports = Some(reports.context("the reports of TLS")?);
         let deliverer = outbound::deliverer(&self.config, resolver.clone(), self.tools())?;
         let options = outbound::core_options(&self.config, self.aliases.clone());
         let seed = seed()?;
@@ -338,7 +346,7 @@ impl Node {
             clock: Arc::clone(&self.clock),
             sinks: self.sinks.clone(),
             policies: None,
-            tally: None,
+            tally: self.reports.as_ref().map(Reports::tally),
             sessions: Arc::clone(&self.sessions),
         }
     }
@@ -503,6 +511,10 @@ impl Node {
         }
         if let Some(outbound) = &self.outbound {
             outbound.deliverer.close().await;
+        }
+        if let Some(reports) = &self.reports {
+            // Where one is being sent, the counts of the last minute are not worth waiting for it.
+            tokio::time::timeout(REPORTS_WAIT, reports.keep()).await.ok();
         }
     }
 
@@ -706,6 +718,8 @@ pub const LISTENING_FILE: &str = "listening";
 const WORKERS_MIN: usize = 2;
 /// How long sessions may go on after the journal failed.
 const FAILED_WAIT: Duration = Duration::from_secs(5);
+/// How long counts may take to be written when the relay ends.
+const REPORTS_WAIT: Duration = Duration::from_secs(5);
 /// How often draining looks whether all sessions have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How often it is looked whether files of certificates have changed.

@@ -10,7 +10,7 @@ use std::{fmt::Write as _, net::SocketAddr, slice};
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use common::{
     Relay,
-    internet::{Internet, client, jsonl, merpati, send},
+    internet::{Internet, client, jsonl, merpati, reports, send},
     queued_as,
     secure::{Script, SecureHost},
 };
@@ -219,10 +219,11 @@ fn what_no_record_of_ours_can_judge_is_encrypted_and_never_sent_in_the_clear() {
     }
 }
 
-/// Who stands between takes STARTTLS away, or shows the right certificate without its key.
+/// Who stands between takes STARTTLS away, or shows the right certificate without its key; the
+/// domain is told of it.
 #[test]
 fn an_attacker_who_stands_between_gets_nothing() {
-    let mut world = World::new(&[], &[]);
+    let mut world = World::new(&[], &["tls_reports.from=tlsrpt@ours.example"]);
     let stripped = Script { offers: false, ..honest("mx.stripped.example") };
     let record = key_record(&stripped.key);
     let number = world.host(stripped);
@@ -236,6 +237,16 @@ fn an_attacker_who_stands_between_gets_nothing() {
         let domain = format!("{name}.example");
         world.domain(&domain, number, &[key_record(&key)]);
         world.expect(&domain, Some(number), Waits("TLS failed"));
+    }
+    let World { relay, dir, .. } = world;
+    assert!(relay.stop().success());
+    for (domain, kind) in [
+        ("stripped.example", "starttls-not-supported"),
+        ("copied-12.example", "validation-failure"),
+        ("copied-13.example", "validation-failure"),
+    ] {
+        let counted = reports(&dir, domain);
+        assert_eq!(counted, [("tlsa".to_owned(), 0, vec![kind.to_owned()])], "{domain}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, process::Command, sync::Arc};
 
 use common::{
     Relay,
-    internet::{Internet, client, jsonl, merpati, send},
+    internet::{Internet, client, jsonl, merpati, reports, send},
     policy_host::{Ca, PolicyHost},
     secure::{Script, SecureHost},
 };
@@ -60,6 +60,12 @@ impl World {
         self.net.set(&format!("_mta-sts.{name}"), &[&format!("0 TXT v=STSv1; id={id};")]);
     }
 
+    /// Stops the relay; gives what it has counted for this domain, by kind of failure.
+    fn counted(&mut self, domain: &str) -> Vec<(String, u64, Vec<String>)> {
+        assert!(self.relay.take().unwrap().stop().success());
+        reports(&self.dir, domain)
+    }
+
     fn restart(&mut self) {
         self.relay.take().unwrap().kill();
         self.relay = Some(start(&self.net, &self.dir, &self.policies));
@@ -103,7 +109,8 @@ fn start(net: &Internet, dir: &tempfile::TempDir, policies: &PolicyHost) -> Rela
     command.arg(format!("SSL_CERT_FILE={}", dir.path().join("ca.pem").display()));
     command.arg(env!("CARGO_BIN_EXE_merpati"));
     let port = format!("delivery.mta_sts_port={}", policies.at.port());
-    net.relay_as(command, dir, &[&port, "retry.first_wait=1 h"])
+    let from = "tls_reports.from=tlsrpt@ours.example";
+    net.relay_as(command, dir, &[&port, "retry.first_wait=1 h", from])
 }
 
 fn policy(mode: &str, mx: &str) -> String {
@@ -143,6 +150,17 @@ fn only_hosts_that_the_policy_names_and_that_prove_it_get_mail() {
     let explained = merpati(&world.dir, &["explain", "tls", "good.example"]);
     let explained = String::from_utf8(explained.stdout).unwrap();
     assert!(explained.contains("asked for by the MTA-STS policy"), "{explained}");
+    let all = world.counted("good.example");
+    assert_eq!(all, [("sts".to_owned(), 1, vec![])]);
+    for (domain, kind) in [
+        ("unnamed.example", "validation-failure"),
+        ("wrong.example", "certificate-host-mismatch"),
+        ("stripped.example", "starttls-not-supported"),
+        ("expired.example", "certificate-expired"),
+    ] {
+        let counted = reports(&world.dir, domain);
+        assert_eq!(counted, [("sts".to_owned(), 0, vec![kind.to_owned()])], "{domain}");
+    }
 }
 
 #[test]
@@ -154,6 +172,20 @@ fn a_policy_that_is_tested_or_cannot_be_fetched_stops_no_mail() {
     let number = world.host("x.example", |_| {});
     world.domain("missing.example", number, None);
     world.arrives("missing.example", number, (true, "route"));
+    let number = world.host("mx.other.example", |_| {});
+    world.domain("tested.example", number, Some(&policy("testing", "mx.tested.example")));
+    world.arrives("tested.example", number, (true, "mta-sts-testing"));
+    for (domain, kind) in [
+        ("testing.example", "starttls-not-supported"),
+        ("missing.example", "sts-policy-fetch-error"),
+        ("tested.example", "certificate-host-mismatch"),
+    ] {
+        let counted = match &world.relay {
+            Some(_) => world.counted(domain),
+            None => reports(&world.dir, domain),
+        };
+        assert_eq!(counted, [("sts".to_owned(), 0, vec![kind.to_owned()])], "{domain}");
+    }
 }
 
 /// A restart forgets nothing, and who takes record and web server away gains nothing.

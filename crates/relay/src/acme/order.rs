@@ -149,7 +149,7 @@ fn certificate(name: &str, digest: &[u8]) -> anyhow::Result<CertifiedKey> {
     let made = params.self_signed(&key)?;
     let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
     let key = tls::provider().key_provider.load_private_key(key)?;
-    // Not compared with the certificate: the library reads none with the extension of the challenge.
+    // Not compared with the certificate: the library reads none with this extension.
     Ok(CertifiedKey::new(vec![made.der().clone()], key))
 }
 

@@ -220,7 +220,8 @@ mod tests {
             [
                 "Company-X had 5,629 sessions with ours.example under MTA-STS (testing) on \
              2026-11-30; 303 failed.",
-                "  300 by certificate-expired at mx1.ours.example [192.0.2.1], from 198.51.100.7: old",
+                "  300 by certificate-expired at mx1.ours.example [192.0.2.1], from \
+                 198.51.100.7: old",
                 "  3 by starttls-not-supported at 192.0.2.9",
                 "  certificate-expired: renew the certificate of that host",
                 "  starttls-not-supported: the host did not offer STARTTLS, or somebody between took \

@@ -73,6 +73,7 @@ use self::{
 };
 pub use self::{
     diagnostic::Errors,
+    options::TlsReports,
     setting_aliases::AliasFormat,
     source::Source,
     values::{
@@ -142,6 +143,8 @@ pub struct Config {
     pub history: History,
     /// What is told to other systems.
     pub telemetry: Telemetry,
+    /// Reports of TLS.
+    pub tls_reports: TlsReports,
     /// What is looked at when somebody asks how all is.
     pub health: HealthChecks,
     /// Every option with its value and where that comes from, in the order of reading.
@@ -238,6 +241,7 @@ impl Config {
         let log = reading.one(&Log::DOC, Log::read);
         let history = reading.one(&History::DOC, History::read);
         let telemetry = reading.one(&Telemetry::DOC, Telemetry::read);
+        let tls_reports = reading.one(&TlsReports::DOC, TlsReports::read);
         let health = reading.one(&HealthChecks::DOC, HealthChecks::read);
         let parts = Parts {
             tree: &tree,
@@ -288,6 +292,7 @@ impl Config {
                 log: log?,
                 history: history?,
                 telemetry: telemetry?,
+                tls_reports: tls_reports?,
                 health: health?,
                 effective,
                 sources: Sources::default(),

@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use merpati_mail::Domain;
+use merpati_mail::{Domain, Mailbox};
 use merpati_smtp::server::{Mechanism, Vrfy};
 
 use super::{
@@ -331,6 +331,26 @@ section! {
 }
 
 section! {
+    /// Reports of TLS (TLSRPT, RFC 8460): domains that want to know are told each day how many of
+    /// our sessions with their hosts came about, and why others did not. `docs/tls-reports.md` says
+    /// more.
+    Once "tls_reports" TlsReports {
+        /// From whom reports are sent. It should be of a domain that mail is signed for: who gets a
+        /// report that is not signed may ignore it (RFC 8460 §3). `off`: nothing is counted, and
+        /// nobody is told.
+        from: Option<Mailbox> = Default::Value("off");
+        /// Who we are, in the words of `organization-name`. `off`: `server.hostname`.
+        organization: Option<String> = Default::Value("off");
+        /// Whom to ask about a report: an address, or whatever else leads to you. `off`: the
+        /// address of `from`.
+        contact: Option<String> = Default::Value("off");
+        /// How long what was counted in a day is kept in `tls-reports/` of `server.data_dir` once
+        /// it was told.
+        keep: Duration = Default::Value("30 d");
+    }
+}
+
+section! {
     /// What `merpati doctor` and `/v1/health` look at. Nothing is asked before somebody asks them.
     Once "health" HealthChecks {
         /// Whose mail servers are connected to, to see whether mail can leave by port 25; nothing
@@ -376,7 +396,8 @@ pub const SECTIONS: [SectionDoc; SECTIONS_COUNT] = [
     Log::DOC,
     History::DOC,
     Telemetry::DOC,
+    TlsReports::DOC,
     HealthChecks::DOC,
 ];
 
-pub(super) const SECTIONS_COUNT: usize = 30;
+pub(super) const SECTIONS_COUNT: usize = 31;

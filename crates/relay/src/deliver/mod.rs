@@ -283,14 +283,13 @@ impl Run<'_> {
             Err(not_tried) => not_tried.policy,
         };
         self.tried.push(Tried { path, tls: None, policy: Some(policy) });
-        let guard = match guard {
-            Ok(guard) => guard,
-            Err(NotTried { found, policy }) => {
-                self.count_passed_over(policy, &found);
-                return self.note_failure((&found, policy), Some(place));
+        let guard = match &guard {
+            Ok(guard) => &**guard,
+            Err(NotTried { found, .. }) => {
+                self.count_passed_over(policy, found);
+                return self.note_failure((found, policy), Some(place));
             }
         };
-        let guard = &*guard;
         if let (Remote::Ip(address), true) = (&remote, way.profile.is_mx)
             && !self.shared.resolver.permits(address.ip())
         {

@@ -25,6 +25,7 @@ use crate::{
     listen::Shared,
     pressure::watch,
     sinks::{LogWriter, Notice, Reloaded},
+    tls_reports,
 };
 
 /// All that a configuration needs, made and not yet used.
@@ -131,6 +132,9 @@ impl Node {
         let (resolver, deliverer) = (means.resolver.clone(), means.deliverer.clone());
         outbound::prove(&config, &resolver, &self.sinks);
         outbound.conductor.reconfigure(means);
+        if let Some(reports) = &self.reports {
+            reports.configure(tls_reports::Options::of(&config));
+        }
         outbound.resolver = resolver.clone();
         let before = std::mem::replace(&mut outbound.deliverer, deliverer);
         let http = |socket: &&Socket| socket.kind == HTTP;

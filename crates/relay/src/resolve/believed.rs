@@ -1,8 +1,8 @@
 //! Answers of signed zones that are good, and that the library calls bogus.
 //!
 //! It takes each denial that lies beside an answer for a proof of that answer. Yet name servers add
-//! denials of their own (Unbound one for the end of an alias), and the one that a wildcard needs may
-//! be owned by the wildcard itself (RFC 4035 §5.3.4).
+//! denials of their own (Unbound one for the end of an alias), and the one that a wildcard needs
+//! may be owned by the wildcard itself (RFC 4035 §5.3.4).
 //!
 //! Invariant: what is believed here has signatures that the library has verified, or lies in a zone
 //! that provably has none; and where a wildcard answered, a verified denial of all closer names. Not

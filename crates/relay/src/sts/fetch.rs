@@ -13,9 +13,9 @@ use merpati_mail::Domain;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    web_client::{Https, Trouble},
     resolve::Resolver,
     tls::{self, Trust},
+    web_client::{Https, Trouble},
 };
 
 /// Why a policy could not be fetched.

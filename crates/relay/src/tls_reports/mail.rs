@@ -50,7 +50,8 @@ impl Letter<'_> {
              TLS-Required: No\r\n\
              Auto-Submitted: auto-generated\r\n\
              MIME-Version: 1.0\r\n\
-             Content-Type: multipart/report; report-type=\"tlsrpt\";\r\n boundary=\"{boundary}\"\r\n\
+             Content-Type: multipart/report; report-type=\"tlsrpt\";\r\n \
+             boundary=\"{boundary}\"\r\n\
              \r\n\
              --{boundary}\r\n\
              Content-Type: text/plain; charset=us-ascii\r\n\

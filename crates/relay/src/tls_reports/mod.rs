@@ -36,9 +36,11 @@ pub use self::{
 };
 use crate::{
     clock::Clock,
-    web_client::Https,
+    config::{Config, TlsReports},
+    drop_box,
     resolve::Resolver,
     tls::{self, Trust},
+    web_client::Https,
 };
 
 /// What the reports are told.
@@ -58,6 +60,23 @@ pub struct Options {
     pub wait: Duration,
 }
 
+impl Options {
+    /// As the configuration has it.
+    pub fn of(config: &Config) -> Self {
+        let TlsReports { from, organization, contact, keep } = config.tls_reports.clone();
+        let hostname = config.server.hostname.clone();
+        let own = from.as_ref().map(ToString::to_string).unwrap_or_default();
+        Self {
+            from,
+            organization: organization.unwrap_or_else(|| hostname.to_string()),
+            contact: contact.unwrap_or(own),
+            hostname,
+            keep,
+            wait: Duration::from_secs(30),
+        }
+    }
+}
+
 /// Where reports keep what they keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
@@ -65,6 +84,14 @@ pub struct Places {
     pub directory: PathBuf,
     /// The directory from which the relay collects mail.
     pub drop: PathBuf,
+}
+
+impl Places {
+    /// Those of the data directory.
+    pub fn of(config: &Config) -> Self {
+        let data = &config.server.data_dir;
+        Self { directory: data.join("tls-reports"), drop: data.join(drop_box::DIRECTORY) }
+    }
 }
 
 /// Counts sessions, and tells of them. Clones are the same.
@@ -124,6 +151,12 @@ impl Reports {
     pub fn configure(&self, options: Options) {
         self.0.tally.switch(options.from.is_some());
         *self.0.options() = options;
+    }
+
+    /// Writes what was counted, so that a stop costs nothing.
+    pub async fn keep(&self) {
+        let _turn = self.0.turn.lock().await;
+        self.0.keep().await;
     }
 
     /// Does what is due at this time. A task does that every minute.

@@ -214,7 +214,8 @@ mod tests {
             &base64,
         );
         let quoted = part(
-            "Content-Type: application/tlsrpt+json\r\nContent-Transfer-Encoding: quoted-printable\r\n",
+            "Content-Type: application/tlsrpt+json\r\n\
+             Content-Transfer-Encoding: quoted-printable\r\n",
             &JSON.replace('"', "=22").replace("polic", "pol=\r\nic"),
         );
         let head = "From: a@a.example\r\nContent-Type: multipart/report; report-type=\"tlsrpt\";\r\n \

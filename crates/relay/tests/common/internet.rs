@@ -136,6 +136,32 @@ pub fn merpati_at(socket: &Path, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
+/// What a relay that was stopped has counted for a domain (RFC 8460): the type of each policy, the
+/// sessions that came about, and the kinds of failure.
+#[track_caller]
+pub fn reports(dir: &tempfile::TempDir, domain: &str) -> Vec<(String, u64, Vec<String>)> {
+    let mut counted = Vec::new();
+    for file in std::fs::read_dir(data_dir(dir).join("tls-reports")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|it| it != "json") {
+            continue;
+        }
+        let day: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let domains = day["domains"].as_array().unwrap().iter();
+        for one in domains.flat_map(|policies| policies.as_array().unwrap()) {
+            if one["policy"]["policy-domain"] != *domain {
+                continue;
+            }
+            let kind = one["policy"]["policy-type"].as_str().unwrap().to_owned();
+            let came = one["summary"]["total-successful-session-count"].as_u64().unwrap();
+            let failures = one["failure-details"].as_array().into_iter().flatten();
+            let failures = failures.map(|it| it["result-type"].as_str().unwrap().to_owned());
+            counted.push((kind, came, failures.collect()));
+        }
+    }
+    counted
+}
+
 /// The lines of JSON that a command that must succeed prints.
 #[track_caller]
 pub fn jsonl(dir: &tempfile::TempDir, arguments: &[&str]) -> Vec<Value> {
