@@ -32,6 +32,7 @@ install_missing interop
 prepare_postfix interop
 prepare_peers interop
 [ $# -ne 0 ] || prepare_signers interop
+[ $# -ne 0 ] || prepare_dns interop
 [ $# -ne 0 ] || prepare_pypi interop interop aiosmtpd authres dkimpy flufl.bounce pynacl
 
 target=${CARGO_TARGET_DIR:-$PWD/target}

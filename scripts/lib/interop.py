@@ -25,6 +25,7 @@ if not SMOKE:
     # These need packages of PyPI, or minutes.
     from interop_aiosmtpd import to_aiosmtpd
     from interop_authentication import authentication
+    from interop_dane import dane
     from interop_dkim import signatures
     from interop_reports import reports
     from interop_signed import signed
@@ -83,12 +84,13 @@ def main():
         clients(score, folder, certificate, SMOKE)
         imports(score, binary, folder / "import", SMOKE)
         if SMOKE:
-            print("skipped with --smoke: aiosmtpd, authres, dkimpy, Exim and Postfix as clients, "
+            print("skipped with --smoke: aiosmtpd, authres, DANE, dkimpy, Exim and Postfix as clients, "
                   "nodemailer, OpenDKIM, readers of reports, rspamd, testssl.sh")
         else:
             authentication(score, binary, folder / "authentication")
             signed(score, binary, folder / "signed")
             scans(score, binary, folder / "scanned", certificate)
+            dane(score, binary, folder / "dane")
         with Internet(folder / "internet", certificate) as net:
             peers_alone(score, net)
             smuggling(score, net, binary, folder / "smuggling")

@@ -72,3 +72,9 @@ prepare_signers() {
     prepare_peer "$1" opendkim opendkim
     prepare_peer "$1" rspamd rspamd
 }
+
+# prepare_dns SCRIPT: those of lib/signed_dns.py.
+prepare_dns() {
+    prepare_peer "$1" knot knot
+    prepare_peer "$1" unbound unbound
+}

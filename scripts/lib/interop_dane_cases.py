@@ -1,0 +1,161 @@
+"""The cases of DANE: what stands in the DNS, what the host does, and what must become of the mail.
+
+In TLSA data, and in records, `{d}` is the domain of the case, `{a}` and `{b}` are the addresses of
+its hosts. The digests are of what the first host ought to show: `{spki}` `{spki512}` `{cert}`
+`{cert512}` of the leaf, `{ta}` `{tacert}` of the root, with `whole_` in front the thing itself;
+`{spki2}` is of the second host, `{other}` and `{other512}` are of something else.
+"""
+
+import dataclasses
+import ssl
+
+from conformance_peers import CLOSE
+from signed_dns import DEAD, FORGED, NSEC3, UNSIGNED, SIGNED
+
+# What becomes of a mail. VERIFIED: over TLS with who was meant; ENCRYPTED: over TLS with whoever it
+# was; DEFERRED: nobody has got it, and it is tried again.
+VERIFIED, ENCRYPTED, CLEAR, DEFERRED = "verified", "encrypted", "clear", "deferred"
+ZONES = {"signed.example": SIGNED, "nsec3.example": NSEC3, "plain.example": UNSIGNED,
+         "forged.example": FORGED}
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+MX = "{d} MX 10 mx.{d}"
+A = "mx.{d} A {a}"
+TLSA = "_25._tcp.mx.{d} TLSA {data}"
+GOOD, BAD = "3 1 1 {spki}", "3 1 1 {other}"
+# No digest of a SHA-256 has 31 octets, and none has 0.
+SHORT, EMPTY = "TYPE52 \\# 34 030101" + "ab" * 31, "TYPE52 \\# 3 030101"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """`shows`: of CERTIFICATES in interop_dane; `tls`: STARTTLS is offered; `records`: in place of
+    the usual ones, MX and A; `zones`: cuts below the domain; `second`: what a second host shows;
+    `by`: the relays that are tried."""
+
+    name: str
+    about: str
+    want: str
+    tlsa: tuple = ()
+    zone: str = "signed.example"
+    shows: str = "right"
+    version: object = None
+    tls: bool = True
+    script: dict = dataclasses.field(default_factory=dict)
+    records: tuple = (MX, A)
+    zones: dict = dataclasses.field(default_factory=dict)
+    second: str | None = None
+    by: tuple = ("postfix", "merpati")
+
+    @property
+    def domain(self):
+        return f"{self.name}.{self.zone}"
+
+
+def case(name, about, want, *tlsa, **options):
+    return Case(name, about, want, tlsa, **options)
+
+
+TWO = (MX, "{d} MX 20 mx2.{d}", A, "mx2.{d} A {b}", "_25._tcp.mx2.{d} TLSA 3 1 1 {spki2}")
+MATCHES = (
+    case("spki", "3 1 1", VERIFIED, GOOD),
+    case("spki-12", "3 1 1, TLS 1.2", VERIFIED, GOOD, version=V12),
+    case("cert", "3 0 1", VERIFIED, "3 0 1 {cert}"),
+    case("spki-512", "3 1 2", VERIFIED, "3 1 2 {spki512}"),
+    case("cert-512", "3 0 2", VERIFIED, "3 0 2 {cert512}"),
+    case("spki-whole", "3 1 0", VERIFIED, "3 1 0 {whole_spki}"),
+    case("cert-whole", "3 0 0", VERIFIED, "3 0 0 {whole_cert}"),
+    case("ta-spki", "2 1 1, the root in the chain", VERIFIED, "2 1 1 {ta}"),
+    case("ta-cert", "2 0 1, the root in the chain", VERIFIED, "2 0 1 {tacert}"),
+    case("ta-next-hop", "2 1 1, for the domain of the recipient", VERIFIED, "2 1 1 {ta}",
+         shows="next-hop"),
+    case("expired", "3 1 1, expired", VERIFIED, GOOD, shows="expired"),
+    case("other-name", "3 1 1, for another name", VERIFIED, GOOD, shows="other-name"),
+    case("mixed", "beside others that cannot be used", VERIFIED, "1 1 1 {other}", "3 9 1 {other}",
+         "3 1 9 {other}", GOOD),
+    case("rollover", "the next key is announced", VERIFIED, BAD, GOOD),
+    case("usages", "the leaf is another, the root is right", VERIFIED, BAD, "2 1 1 {ta}"),
+    case("many", "more than a datagram holds", VERIFIED,
+         *[f"3 1 1 {at:064x}" for at in range(40)], GOOD),
+    case("nsec3", "a zone with NSEC3", VERIFIED, GOOD, zone="nsec3.example"),
+    case("tlsa-alias", "the TLSA record is an alias", VERIFIED, records=(
+        MX, A, "_25._tcp.mx.{d} CNAME keys.{d}", "keys.{d} TLSA " + GOOD)),
+    case("no-mx", "no MX, the domain is the host", VERIFIED, records=(
+        "{d} A {a}", "_25._tcp.{d} TLSA " + GOOD)),
+    case("domain-alias", "the domain is an alias", VERIFIED, records=(
+        "{d} CNAME real.{d}", "real.{d} MX 10 mx.{d}", A, TLSA.format(d="{d}", data=GOOD))),
+    case("host-alias", "the host is an alias, TLSA at its real name", VERIFIED, records=(
+        MX, "mx.{d} CNAME real.{d}", "real.{d} A {a}", "_25._tcp.real.{d} TLSA " + GOOD)),
+    case("host-alias-own", "the host is an alias, TLSA at the alias", VERIFIED, records=(
+        MX, "mx.{d} CNAME real.{d}", "real.{d} A {a}", "_25._tcp.mx.{d} TLSA " + GOOD)),
+    case("host-alias-both", "the host is an alias, TLSA at both: the real name counts", VERIFIED,
+         records=(MX, "mx.{d} CNAME real.{d}", "real.{d} A {a}", "_25._tcp.mx.{d} TLSA " + BAD,
+                  "_25._tcp.real.{d} TLSA " + GOOD)),
+)
+FAILURES = (
+    case("mismatch-12", "another key, TLS 1.2", DEFERRED, BAD, version=V12),
+    case("mismatch-13", "another key, TLS 1.3", DEFERRED, BAD, version=V13),
+    case("mismatch-cert", "another certificate", DEFERRED, "3 0 1 {other}"),
+    case("stolen-12", "the right certificate, another key, TLS 1.2", DEFERRED, GOOD,
+         shows="stolen", version=V12),
+    case("stolen-13", "the right certificate, another key, TLS 1.3", DEFERRED, GOOD,
+         shows="stolen", version=V13),
+    case("stolen-cert", "the same with 3 0 1", DEFERRED, "3 0 1 {cert}", shows="stolen"),
+    case("stolen-ta", "the same with 2 1 1", DEFERRED, "2 1 1 {ta}", shows="stolen"),
+    case("ta-name", "2 1 1, for another name", DEFERRED, "2 1 1 {ta}", shows="other-name"),
+    case("ta-expired", "2 1 1, expired", DEFERRED, "2 1 1 {ta}", shows="expired"),
+    case("ta-absent", "2 1 1, the root is not in the chain", DEFERRED, "2 1 1 {ta}",
+         shows="leaf-alone"),
+    case("ta-other", "2 1 1, another root", DEFERRED, "2 1 1 {other}"),
+    case("stripped", "no STARTTLS", DEFERRED, GOOD, tls=False),
+    case("stripped-unusable", "no STARTTLS, TLSA that cannot be used", DEFERRED, "1 1 1 {other}",
+         tls=False),
+    case("refused", "STARTTLS is refused", DEFERRED, GOOD, script={"STARTTLS": "454 4.7.0 no"}),
+    case("cut", "the end in place of a handshake", DEFERRED, GOOD, script={"handshake": CLOSE}),
+    case("agility", "SHA-512 of another key counts more than SHA-256 (RFC 7671 §9)", DEFERRED,
+         "3 1 2 {other512}", GOOD),
+    case("tlsa-forged", "TLSA that cannot be believed", DEFERRED, records=(
+        MX, A, "_25._tcp.mx.{d} TLSA " + GOOD), zones={"_tcp.mx.{d}": FORGED}),
+    case("tlsa-dead", "TLSA cannot be had", DEFERRED, zones={"_tcp.mx.{d}": DEAD}),
+    case("mx-forged", "MX that cannot be believed", DEFERRED, zone="forged.example"),
+    case("a-forged", "an address that cannot be believed", DEFERRED, records=(
+        "{d} MX 10 a-host.forged.example", "a-host.forged.example A {a}")),
+)
+WEAKER = (
+    case("usage-0", "0 1 1 alone", ENCRYPTED, "0 1 1 {spki}"),
+    case("usage-1", "1 1 1 alone", ENCRYPTED, "1 1 1 {other}"),
+    case("usage-9", "usage 9", ENCRYPTED, "9 1 1 {other}"),
+    case("selector-9", "selector 9", ENCRYPTED, "3 9 1 {other}"),
+    case("type-9", "matching type 9", ENCRYPTED, "3 1 9 {other}"),
+    # The smtp process of Postfix 3.7 dies of it: "panic: mymalloc: requested length 0".
+    case("empty", "no digest", ENCRYPTED, records=(MX, A, "_25._tcp.mx.{d} " + EMPTY),
+         by=("merpati",)),
+    case("short", "a digest that is too short", ENCRYPTED, records=(
+        MX, A, "_25._tcp.mx.{d} " + SHORT)),
+    case("no-tlsa", "signed, without TLSA", ENCRYPTED),
+    case("no-tlsa-nsec3", "the same with NSEC3", ENCRYPTED, zone="nsec3.example"),
+    case("no-tlsa-clear", "signed, without TLSA and STARTTLS", CLEAR, tls=False),
+    case("plain", "not signed, TLSA of another key", ENCRYPTED, BAD, zone="plain.example"),
+    case("plain-clear", "not signed, no STARTTLS", CLEAR, zone="plain.example", tls=False),
+    case("plain-mx", "MX not signed, the host is, TLSA of another key", ENCRYPTED,
+         zone="plain.example", records=(
+             "{d} MX 10 plain-mx.signed.example", "plain-mx.signed.example A {a}",
+             "_25._tcp.plain-mx.signed.example TLSA " + BAD)),
+    case("plain-host", "MX signed, the host is not, TLSA of another key", ENCRYPTED, records=(
+        "{d} MX 10 host.plain.example", "host.plain.example A {a}",
+        "_25._tcp.host.plain.example TLSA " + BAD)),
+    case("plain-alias", "the host is an alias of one that is not signed, TLSA at the alias",
+         VERIFIED, records=(MX, "mx.{d} CNAME real.plain.example", "real.plain.example A {a}",
+                            "_25._tcp.mx.{d} TLSA " + GOOD)),
+)
+SECOND = (
+    case("second-mismatch", "another key, and a second host", VERIFIED, BAD, records=TWO,
+         second="right"),
+    case("second-stripped", "no STARTTLS, and a second host", VERIFIED, GOOD, records=TWO,
+         second="right", tls=False),
+    case("second-forged", "TLSA that cannot be believed, and a second host", VERIFIED,
+         records=(*TWO, "_25._tcp.mx.{d} TLSA " + GOOD), zones={"_tcp.mx.{d}": FORGED},
+         second="right"),
+    case("second-dead", "TLSA cannot be had, and a second host", VERIFIED, records=TWO,
+         zones={"_tcp.mx.{d}": DEAD}, second="right"),
+)
+CASES = (*MATCHES, *FAILURES, *WEAKER, *SECOND)
