@@ -161,13 +161,15 @@ class Bench:
         if is_merpati:
             count, seconds = (b - a for a, b in zip(before, relay.syncs()))
             sync = 1_000 * seconds / max(1, count)
+        handshakes = relay.handshakes() if is_merpati and scenario.tls else None
         if sink:
             end_process(sink.process)
             self.balance(sink, sent)
         # Without a relay between, the CPU would be that of the sink.
         cpu = None if name == "none" else 1_000 * cpu / messages
         figures = {"rate": rate, "accepted": accepted, "p50": told["lat_ms"]["p50"], "pss": pss,
-                   "p99": told["lat_ms"]["p99"], "cpu": cpu, "sync": sync}
+                   "p99": told["lat_ms"]["p99"], "cpu": cpu, "sync": sync,
+                   "handshakes": handshakes}
         scenario.check(name, sink, figures)
         return figures
 

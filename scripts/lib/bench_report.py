@@ -47,6 +47,23 @@ def ratio(value, base):
     return value / base if value is not None and base else None
 
 
+def resumed(rounds):
+    """The share of TLS sessions that were resumed, over all rounds with their warm-ups; a line, or
+    None where there was no TLS."""
+    counts = [one["handshakes"] for one in rounds if one.get("handshakes") is not None]
+    if not counts:
+        return None
+    parts = []
+    for direction in ("in", "out"):
+        full, again = (sum(one.get((direction, kind), 0) for one in counts)
+                       for kind in ("full", "resumed"))
+        if not full + again:
+            raise RuntimeError(f"no handshake was counted: {direction}")
+        share = again / (full + again)
+        parts.append(f"{direction} {again:,.0f} of {full + again:,.0f} ({share:.0%})")
+    return "sessions that were resumed: " + ", ".join(parts)
+
+
 def rows(scenario, rounds, goals):
     """Prints a scenario's rows and judges its goals. `rounds`: name of relay to its rounds."""
     none, postfix = (median(rounds.get(n, ()), "rate") for n in ("none", "postfix"))
@@ -65,6 +82,8 @@ def rows(scenario, rounds, goals):
             flush=True,
         )
     ours = rounds["merpati"]
+    if line := resumed(ours):
+        print(f"{'':<20} {'merpati':<8} {line}", flush=True)
     rate, p99 = median(ours, "rate"), median(ours, "p99")
     if scenario.times:
         goals.judge(f"{scenario.name}: times Postfix", ratio(rate, postfix), scenario.times)

@@ -168,6 +168,12 @@ class Relay(Server):
             found[name] = float(re.search(pattern, self.ask("/metrics"), re.MULTILINE)[1])
         return found["count"], found["sum"]
 
+    def handshakes(self):
+        """How often TLS came about since the start: by direction and kind."""
+        pattern = r'^merpati_tls_handshakes_total\{direction="(\w+)",kind="(\w+)"\} (\S+)$'
+        found = re.findall(pattern, self.ask("/metrics"), re.MULTILINE)
+        return {(direction, kind): float(count) for direction, kind, count in found}
+
 
 def postfix_relay(root, folder, sessions, next_hop, connections=CONNECTIONS, settings=()):
     """An expert's relay: everything goes to the sink, at full concurrency from the start."""
