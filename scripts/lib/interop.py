@@ -29,6 +29,7 @@ if not SMOKE:
     from interop_dkim import signatures
     from interop_reports import reports
     from interop_signed import signed
+    from interop_sts import sts
     from interop_testssl import scans
 
 
@@ -85,12 +86,13 @@ def main():
         imports(score, binary, folder / "import", SMOKE)
         if SMOKE:
             print("skipped with --smoke: aiosmtpd, authres, DANE, dkimpy, Exim and Postfix as clients, "
-                  "nodemailer, OpenDKIM, readers of reports, rspamd, testssl.sh")
+                  "MTA-STS, nodemailer, OpenDKIM, readers of reports, rspamd, testssl.sh")
         else:
             authentication(score, binary, folder / "authentication")
             signed(score, binary, folder / "signed")
             scans(score, binary, folder / "scanned", certificate)
             dane(score, binary, folder / "dane")
+            sts(score, binary, folder / "sts")
         with Internet(folder / "internet", certificate) as net:
             peers_alone(score, net)
             smuggling(score, net, binary, folder / "smuggling")

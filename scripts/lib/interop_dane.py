@@ -6,166 +6,39 @@ are an attacker's. What must become of it stands in interop_dane_cases.py. Merpa
 what the DNS says, behind a resolver that does not and behind one that does as well.
 """
 
-import contextlib
-import hashlib
 import os
 import pathlib
 import re
-import smtplib
-import time
 
-from certificates import Authority, stolen
-from conformance_peers import Peer
-from interop_dane_cases import CASES, CLEAR, DEFERRED, ENCRYPTED, TLSA, VERIFIED, ZONES
+from dane_world import DaneWorld
+from interop_dane_cases import CASES
 from interop_import import OWN_RESOLVER
+from interop_secured import (CLEAR, ENCRYPTED, VERIFIED, Sender, as_it_says, came, hand_over, judge,
+                             until_told)
 from peers import free_ports
 from servers import Postfix
-from signed_dns import Resolver, SignedDns, ask
+from signed_dns import ask
 
 NETWORK = "127.27.0."
-KNOT, REFUSER, PROVING, PASSING, POSTFIX = (NETWORK + at for at in ("53", "54", "1", "2", "25"))
-HOSTS = "127.27.1."
-PATIENCE = 60
-CONTENT = "From: ani@sender.example\r\nSubject: {}\r\n\r\nHello\r\n"
+SERVERS = {"dns": NETWORK + "53", "refuser": NETWORK + "54", "proving": NETWORK + "1",
+           "passing": NETWORK + "2"}
+POSTFIX, MERPATI = NETWORK + "25", NETWORK + "26"
 STATUS = re.compile(r"to=<([^>]*)>, relay=([^\[,]+).* status=(\w+) \((.*)\)$", re.M)
 ESTABLISHED = re.compile(r": (\w+) TLS connection established to ([^\[]+)\[")
 
 
-def sha(octets, kind="sha256"):
-    return hashlib.new(kind, octets).hexdigest()
+def by_merpati(world, folder, binary, who, resolver):
+    """What became of each mail, as Merpati says, and why."""
+    dns = {"trust_anchor": str(world.dns.anchor)}
+    with Sender(binary, folder, MERPATI, resolver.place, dns=dns, delivery={"dane": "auto"}) as node:
+        told = node.send(who, [case.domain for case in CASES])
+        return {case.name: as_it_says(case.want, told[case.domain][1]) for case in CASES}
 
 
-class World:
-    """All domains with their hosts, and the DNS that tells of them; `proving` and `passing` are
-    resolvers."""
-
-    def __init__(self, folder):
-        folder.mkdir(mode=0o755)
-        self.stack = contextlib.ExitStack()
-        self.folder, self.hosts = folder, {}
-        self.ca = Authority(folder / "certificates")
-        try:
-            self.dns = self.stack.enter_context(self._dns())
-            self.proving = self._resolver("proving", PROVING, True)
-            self.passing = self._resolver("passing", PASSING, False)
-        except BaseException:
-            self.stack.close()
-            raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stack.close()
-
-    def _resolver(self, name, address, proves):
-        return self.stack.enter_context(Resolver(self.folder / name, address, self.dns, proves))
-
-    def _dns(self):
-        zones, records = dict(ZONES), []
-        for number, case in enumerate(CASES):
-            first, second = HOSTS + str(1 + 2 * number), HOSTS + str(2 + 2 * number)
-            leaf = self._host(case, case.shows, first, f"mx.{case.domain}")
-            words = self._words(case, leaf) | {"a": first, "b": second}
-            if case.second:
-                other = self._host(case, case.second, second, f"mx2.{case.domain}")
-                words["spki2"] = sha(other.spki)
-            lines = [*case.records, *(TLSA.format(d="{d}", data=data) for data in case.tlsa)]
-            records += [line.format(**words) for line in lines]
-            zones |= {name.format(**words): kind for name, kind in case.zones.items()}
-        return SignedDns(self.folder / "dns", KNOT, zones, records, REFUSER)
-
-    def _host(self, case, shows, address, name):
-        """Starts one; what it ought to show."""
-        stem = name.replace(".", "-")
-        names = {"other-name": "other.example", "next-hop": case.domain}
-        leaf = self.ca.leaf(stem, names.get(shows, name), days=-1 if shows == "expired" else 2,
-                            with_root=shows != "leaf-alone")
-        shown = stolen(self.ca.folder, leaf) if shows == "stolen" else leaf
-        is_first = name.startswith("mx.")
-        context = shown.context(case.version if is_first else None)
-        peer = Peer(case.script if is_first else None, address=address, port=25,
-                    tls=case.tls or not is_first, context=context)
-        self.stack.callback(peer.close)
-        self.hosts.setdefault(case.name, []).append(peer)
-        return leaf
-
-    def _words(self, case, leaf):
-        other = b"something else"
-        return {
-            "d": case.domain, "other": sha(other), "other512": sha(other, "sha512"),
-            "spki": sha(leaf.spki), "spki512": sha(leaf.spki, "sha512"),
-            "whole_spki": leaf.spki.hex(), "cert": sha(leaf.certificate),
-            "cert512": sha(leaf.certificate, "sha512"), "whole_cert": leaf.certificate.hex(),
-            "ta": sha(self.ca.spki), "tacert": sha(self.ca.certificate),
-        }
-
-    def came(self, case, recipient):
-        """The sessions in which a mail to this address was taken; those in which it was begun."""
-        sessions = [session for host in self.hosts[case.name] for session in host.sessions]
-        taken = [one for one in sessions for mail in one.mails
-                 if mail.accepted and any(f"<{recipient}>" in to for to in mail.recipients)]
-        sender = f"MAIL FROM:<{recipient.split('@')[0]}@sender.example>".upper().encode()
-        begun = [one for one in sessions if any(line.upper().startswith(sender)
-                                                for line in one.lines)]
-        return taken, begun
-
-
-def judge(world, case, who, found):
-    """Holds what a relay says, and what the hosts saw, to what is wanted."""
-    how, why = found
-    taken, begun = world.came(case, f"{who}@{case.domain}")
-    if how != case.want:
-        raise RuntimeError(f"{case.about}: wanted {case.want}, {who} says {how}: {why}")
-    if how == DEFERRED and begun:
-        raise RuntimeError(f"{case.about}: {who} began a mail to whom it must not")
-    if how != DEFERRED and len(taken) != 1:
-        raise RuntimeError(f"{case.about}: {len(taken)} copies came from {who}")
-    clear = [one for one in begun if not one.is_tls]
-    if how in (VERIFIED, ENCRYPTED) and clear:
-        raise RuntimeError(f"{case.about}: {who} began a mail in the clear")
-    if how == CLEAR and not clear:
-        raise RuntimeError(f"{case.about}: {who} did not send it in the clear")
-    if case.second and taken[0].peer is not world.hosts[case.name][1]:
-        raise RuntimeError(f"{case.about}: {who} took the first host")
-
-
-def cases_by(who):
-    return [case for case in CASES if who in case.by]
-
-
-def hand_over(place, who):
-    """A mail by each case; the replies by the names of the cases."""
-    replies = {}
-    with smtplib.SMTP(*place, timeout=60) as client:
-        client.ehlo("client.example")
-        for case in cases_by(who):
-            client.mail(f"{who}@sender.example")
-            client.rcpt(f"{who}@{case.domain}")
-            code, text = client.data(CONTENT.format(case.name))
-            if code != 250:
-                raise RuntimeError(f"{case.name}: {code} {text}")
-            replies[case.name] = text.decode()
-    return replies
-
-
-def until_told(who, ready):
-    """Asks again until there is something for each case; gives it."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        found = ready()
-        lacking = [case.name for case in cases_by(who) if case.name not in found]
-        if not lacking:
-            return found
-        if time.monotonic() > end:
-            raise RuntimeError(f"{who}: in {PATIENCE} s nothing of {lacking}")
-        time.sleep(0.1)
-
-
-def by_postfix(world, folder):
+def by_postfix(world, folder, who):
     """What became of each mail, as Postfix says, and why."""
     folder.mkdir(mode=0o755)
-    (folder / "resolv.conf").write_text(f"nameserver {PROVING}\n")
+    (folder / "resolv.conf").write_text(f"nameserver {SERVERS['proving']}\n")
     settings = [
         "myhostname = postfix.trial.example",
         "smtp_host_lookup = dns",
@@ -181,24 +54,24 @@ def by_postfix(world, folder):
     root = pathlib.Path(os.environ["POSTFIX_ROOT"])
     around = (*OWN_RESOLVER, folder / "resolv.conf")
     with Postfix(root, folder / "server", 50, settings, place, around=around):
-        hand_over(place, "postfix")
+        cases = [case for case in CASES if case.by_postfix]
+        domains = [case.domain for case in cases]
+        hand_over(place, who, domains)
         log = folder / "server/log"
 
         def ready():
-            names = {f"postfix@{case.domain}": case.name for case in CASES}
-            return {names[found[0]]: found[1:] for found in STATUS.findall(log.read_text())
-                    if found[0] in names}
-        found = until_told("postfix", ready)
+            return {to.split("@")[1]: found for to, *found in STATUS.findall(log.read_text())}
+        found = until_told("Postfix", domains, ready)
         levels = {host: level for level, host in ESTABLISHED.findall(log.read_text())}
-    return {case.name: as_postfix_says(world, case, found[case.name], levels)
-            for case in cases_by("postfix")}
+    return {case.name: as_postfix_says(world, case, who, found[case.domain], levels)
+            for case in cases}
 
 
-def as_postfix_says(world, case, found, levels):
+def as_postfix_says(world, case, who, found, levels):
     host, status, why = found
     if status != "sent":
         return status, why
-    taken, _ = world.came(case, f"postfix@{case.domain}")
+    taken, _ = came(world.hosts[case.name], f"{who}@{case.domain}")
     if not any(one.is_tls for one in taken):
         return CLEAR, why
     return (VERIFIED if levels.get(host) == "Verified" else ENCRYPTED), why
@@ -223,11 +96,23 @@ def alone(world):
 
 def dane(score, binary, folder):
     """All cases, by each relay."""
-    with World(folder) as world:
+    with DaneWorld(folder, CASES, SERVERS, lambda at: f"127.27.1.{at}") as world:
         score.case("DANE: a signed DNS alone", lambda: alone(world))
-        told = {}
-        score.case("DANE: Postfix has sent", lambda: told.update(
-            by_postfix(world, folder / "postfix")))
-        for case in cases_by("postfix"):
-            score.case(f"DANE: Postfix, {case.about}",
-                       lambda case=case: judge(world, case, "postfix", told[case.name]))
+        judge_all(score, world, "Postfix", "postfix", lambda who: by_postfix(
+            world, folder / "postfix", who))
+        judge_all(score, world, "Merpati", "merpati", lambda who: by_merpati(
+            world, folder / "merpati", binary, who, world.passing))
+        # It need not be the only one that proves.
+        judge_all(score, world, "Merpati, a resolver that proves", "behind", lambda who: by_merpati(
+            world, folder / "behind", binary, who, world.proving))
+
+
+def judge_all(score, world, name, who, run):
+    """What a relay did in all cases; `who`: the local part of sender and recipients."""
+    told = {}
+    score.case(f"DANE: {name} has tried all", lambda: told.update(run(who)))
+    for case in CASES:
+        if case.name in told:
+            score.case(f"DANE: {name}: {case.about}", lambda case=case: judge(
+                case.want, told[case.name], world.hosts[case.name], f"{who}@{case.domain}",
+                at=int(case.second is not None)))

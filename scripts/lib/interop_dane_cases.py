@@ -1,26 +1,24 @@
 """The cases of DANE: what stands in the DNS, what the host does, and what must become of the mail.
 
 In TLSA data, and in records, `{d}` is the domain of the case, `{a}` and `{b}` are the addresses of
-its hosts. The digests are of what the first host ought to show: `{spki}` `{spki512}` `{cert}`
-`{cert512}` of the leaf, `{ta}` `{tacert}` of the root, with `whole_` in front the thing itself;
-`{spki2}` is of the second host, `{other}` and `{other512}` are of something else.
+its hosts, `{port}` is where they listen. The digests are of what the first host ought to show:
+`{spki}` `{spki512}` `{cert}` `{cert512}` of the leaf, `{ta}` `{tacert}` of the root, with `whole_`
+in front the thing itself; `{spki2}` is of the second host, `{other}` and `{other512}` are of
+something else.
 """
 
 import dataclasses
 import ssl
 
 from conformance_peers import CLOSE
-from signed_dns import DEAD, FORGED, NSEC3, UNSIGNED, SIGNED
+from interop_secured import CLEAR, DEFERRED, ENCRYPTED, VERIFIED
+from signed_dns import DEAD, FORGED, NSEC3, SIGNED, UNSIGNED
 
-# What becomes of a mail. VERIFIED: over TLS with who was meant; ENCRYPTED: over TLS with whoever it
-# was; DEFERRED: nobody has got it, and it is tried again.
-VERIFIED, ENCRYPTED, CLEAR, DEFERRED = "verified", "encrypted", "clear", "deferred"
 ZONES = {"signed.example": SIGNED, "nsec3.example": NSEC3, "plain.example": UNSIGNED,
          "forged.example": FORGED}
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 MX = "{d} MX 10 mx.{d}"
 A = "mx.{d} A {a}"
-TLSA = "_25._tcp.mx.{d} TLSA {data}"
 GOOD, BAD = "3 1 1 {spki}", "3 1 1 {other}"
 # No digest of a SHA-256 has 31 octets, and none has 0.
 SHORT, EMPTY = "TYPE52 \\# 34 030101" + "ab" * 31, "TYPE52 \\# 3 030101"
@@ -28,9 +26,11 @@ SHORT, EMPTY = "TYPE52 \\# 34 030101" + "ab" * 31, "TYPE52 \\# 3 030101"
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`shows`: of CERTIFICATES in interop_dane; `tls`: STARTTLS is offered; `records`: in place of
-    the usual ones, MX and A; `zones`: cuts below the domain; `second`: what a second host shows;
-    `by`: the relays that are tried."""
+    """`shows`: a certificate that is right, expired, for other-name or the next-hop, stolen (with
+    the key of an attacker) or leaf-alone (without the root beside it); `version`: of TLS, that and
+    no other; `tls`: STARTTLS is offered; `records`: in place of the usual ones, MX and A; `zones`:
+    cuts below the domain; `second`: what a second host shows; `by_postfix`: it is tried with
+    Postfix as well."""
 
     name: str
     about: str
@@ -44,18 +44,22 @@ class Case:
     records: tuple = (MX, A)
     zones: dict = dataclasses.field(default_factory=dict)
     second: str | None = None
-    by: tuple = ("postfix", "merpati")
+    by_postfix: bool = True
 
     @property
     def domain(self):
         return f"{self.name}.{self.zone}"
+
+    def lines(self):
+        """Its records, with words in braces."""
+        return [*self.records, *("_{port}._tcp.mx.{d} TLSA " + data for data in self.tlsa)]
 
 
 def case(name, about, want, *tlsa, **options):
     return Case(name, about, want, tlsa, **options)
 
 
-TWO = (MX, "{d} MX 20 mx2.{d}", A, "mx2.{d} A {b}", "_25._tcp.mx2.{d} TLSA 3 1 1 {spki2}")
+TWO = (MX, "{d} MX 20 mx2.{d}", A, "mx2.{d} A {b}", "_{port}._tcp.mx2.{d} TLSA 3 1 1 {spki2}")
 MATCHES = (
     case("spki", "3 1 1", VERIFIED, GOOD),
     case("spki-12", "3 1 1, TLS 1.2", VERIFIED, GOOD, version=V12),
@@ -78,18 +82,18 @@ MATCHES = (
          *[f"3 1 1 {at:064x}" for at in range(40)], GOOD),
     case("nsec3", "a zone with NSEC3", VERIFIED, GOOD, zone="nsec3.example"),
     case("tlsa-alias", "the TLSA record is an alias", VERIFIED, records=(
-        MX, A, "_25._tcp.mx.{d} CNAME keys.{d}", "keys.{d} TLSA " + GOOD)),
+        MX, A, "_{port}._tcp.mx.{d} CNAME keys.{d}", "keys.{d} TLSA " + GOOD)),
     case("no-mx", "no MX, the domain is the host", VERIFIED, records=(
-        "{d} A {a}", "_25._tcp.{d} TLSA " + GOOD)),
-    case("domain-alias", "the domain is an alias", VERIFIED, records=(
-        "{d} CNAME real.{d}", "real.{d} MX 10 mx.{d}", A, TLSA.format(d="{d}", data=GOOD))),
+        "{d} A {a}", "_{port}._tcp.{d} TLSA " + GOOD)),
+    case("domain-alias", "the domain is an alias", VERIFIED, GOOD, records=(
+        "{d} CNAME real.{d}", "real.{d} MX 10 mx.{d}", A)),
     case("host-alias", "the host is an alias, TLSA at its real name", VERIFIED, records=(
-        MX, "mx.{d} CNAME real.{d}", "real.{d} A {a}", "_25._tcp.real.{d} TLSA " + GOOD)),
+        MX, "mx.{d} CNAME real.{d}", "real.{d} A {a}", "_{port}._tcp.real.{d} TLSA " + GOOD)),
     case("host-alias-own", "the host is an alias, TLSA at the alias", VERIFIED, records=(
-        MX, "mx.{d} CNAME real.{d}", "real.{d} A {a}", "_25._tcp.mx.{d} TLSA " + GOOD)),
+        MX, "mx.{d} CNAME real.{d}", "real.{d} A {a}", "_{port}._tcp.mx.{d} TLSA " + GOOD)),
     case("host-alias-both", "the host is an alias, TLSA at both: the real name counts", VERIFIED,
-         records=(MX, "mx.{d} CNAME real.{d}", "real.{d} A {a}", "_25._tcp.mx.{d} TLSA " + BAD,
-                  "_25._tcp.real.{d} TLSA " + GOOD)),
+         records=(MX, "mx.{d} CNAME real.{d}", "real.{d} A {a}", "_{port}._tcp.mx.{d} TLSA " + BAD,
+                  "_{port}._tcp.real.{d} TLSA " + GOOD)),
 )
 FAILURES = (
     case("mismatch-12", "another key, TLS 1.2", DEFERRED, BAD, version=V12),
@@ -114,7 +118,7 @@ FAILURES = (
     case("agility", "SHA-512 of another key counts more than SHA-256 (RFC 7671 §9)", DEFERRED,
          "3 1 2 {other512}", GOOD),
     case("tlsa-forged", "TLSA that cannot be believed", DEFERRED, records=(
-        MX, A, "_25._tcp.mx.{d} TLSA " + GOOD), zones={"_tcp.mx.{d}": FORGED}),
+        MX, A, "_{port}._tcp.mx.{d} TLSA " + GOOD), zones={"_tcp.mx.{d}": FORGED}),
     case("tlsa-dead", "TLSA cannot be had", DEFERRED, zones={"_tcp.mx.{d}": DEAD}),
     case("mx-forged", "MX that cannot be believed", DEFERRED, zone="forged.example"),
     case("a-forged", "an address that cannot be believed", DEFERRED, records=(
@@ -127,10 +131,10 @@ WEAKER = (
     case("selector-9", "selector 9", ENCRYPTED, "3 9 1 {other}"),
     case("type-9", "matching type 9", ENCRYPTED, "3 1 9 {other}"),
     # The smtp process of Postfix 3.7 dies of it: "panic: mymalloc: requested length 0".
-    case("empty", "no digest", ENCRYPTED, records=(MX, A, "_25._tcp.mx.{d} " + EMPTY),
-         by=("merpati",)),
+    case("empty", "no digest", ENCRYPTED, records=(MX, A, "_{port}._tcp.mx.{d} " + EMPTY),
+         by_postfix=False),
     case("short", "a digest that is too short", ENCRYPTED, records=(
-        MX, A, "_25._tcp.mx.{d} " + SHORT)),
+        MX, A, "_{port}._tcp.mx.{d} " + SHORT)),
     case("no-tlsa", "signed, without TLSA", ENCRYPTED),
     case("no-tlsa-nsec3", "the same with NSEC3", ENCRYPTED, zone="nsec3.example"),
     case("no-tlsa-clear", "signed, without TLSA and STARTTLS", CLEAR, tls=False),
@@ -139,13 +143,13 @@ WEAKER = (
     case("plain-mx", "MX not signed, the host is, TLSA of another key", ENCRYPTED,
          zone="plain.example", records=(
              "{d} MX 10 plain-mx.signed.example", "plain-mx.signed.example A {a}",
-             "_25._tcp.plain-mx.signed.example TLSA " + BAD)),
+             "_{port}._tcp.plain-mx.signed.example TLSA " + BAD)),
     case("plain-host", "MX signed, the host is not, TLSA of another key", ENCRYPTED, records=(
         "{d} MX 10 host.plain.example", "host.plain.example A {a}",
-        "_25._tcp.host.plain.example TLSA " + BAD)),
+        "_{port}._tcp.host.plain.example TLSA " + BAD)),
     case("plain-alias", "the host is an alias of one that is not signed, TLSA at the alias",
          VERIFIED, records=(MX, "mx.{d} CNAME real.plain.example", "real.plain.example A {a}",
-                            "_25._tcp.mx.{d} TLSA " + GOOD)),
+                            "_{port}._tcp.mx.{d} TLSA " + GOOD)),
 )
 SECOND = (
     case("second-mismatch", "another key, and a second host", VERIFIED, BAD, records=TWO,
@@ -153,7 +157,7 @@ SECOND = (
     case("second-stripped", "no STARTTLS, and a second host", VERIFIED, GOOD, records=TWO,
          second="right", tls=False),
     case("second-forged", "TLSA that cannot be believed, and a second host", VERIFIED,
-         records=(*TWO, "_25._tcp.mx.{d} TLSA " + GOOD), zones={"_tcp.mx.{d}": FORGED},
+         records=(*TWO, "_{port}._tcp.mx.{d} TLSA " + GOOD), zones={"_tcp.mx.{d}": FORGED},
          second="right"),
     case("second-dead", "TLSA cannot be had, and a second host", VERIFIED, records=TWO,
          zones={"_tcp.mx.{d}": DEAD}, second="right"),

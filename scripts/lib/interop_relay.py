@@ -21,7 +21,7 @@ MISTAKEN = f"mistaken.{ZONE}"
 class Node(Server):
     """`merpati serve` with tables of TOML. `ports`: of its listeners, by their names."""
 
-    def __init__(self, binary, folder, tables):
+    def __init__(self, binary, folder, tables, environment=None):
         folder.mkdir(mode=0o755)
         self.folder, self.data = folder, folder / "data"
         self.log = folder / "log"
@@ -32,17 +32,22 @@ class Node(Server):
             table("[spool]", disk_free_min="1 MiB"),
         ]
         (folder / "merpati.toml").write_text("\n".join([*usual, *tables]))
-        with open(folder / "output", "wb") as output:
-            self.process = subprocess.Popen(
-                [binary, "serve", "--config", folder / "merpati.toml"],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            )
+        self.start(binary, environment)
+
+    def start(self, binary, environment=None):
+        """Also once more, where it has ended."""
         listening = self.data / "listening"
+        listening.unlink(missing_ok=True)
+        with open(self.folder / "output", "ab") as output:
+            self.process = subprocess.Popen(
+                [binary, "serve", "--config", self.folder / "merpati.toml"],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+            )
         try:
             wait_until("merpati", listening.exists, self.process)
         except RuntimeError:
             end_process(self.process)
-            print((folder / "output").read_text())
+            print((self.folder / "output").read_text())
             raise
         places = dict(line.split() for line in listening.read_text().splitlines())
         self.http = f"http://{places.pop('http')}"
