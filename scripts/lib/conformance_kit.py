@@ -48,7 +48,7 @@ import time
 
 # How many rows each group of the catalogue has.
 CATALOGUE = {"A": 22, "B": 56, "C": 24, "D": 19, "E": 20, "F": 18, "G": 14, "H": 14, "I": 18,
-             "J": 18, "K": 28, "L": 35, "P": 12}
+             "J": 18, "K": 28, "L": 35, "M": 22, "P": 12}
 USER, PASSWORD = "ani", "correct horse battery staple"
 OURS, TRUSTED = "ours.example", "127.0.0.9"
 # How long a reply may take on a busy machine.

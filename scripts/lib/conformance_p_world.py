@@ -2,7 +2,6 @@
 recipients (F17), who is always reached (F10), and VRFY (A13)."""
 
 import pathlib
-import subprocess
 
 from conformance_kit import TRUSTED, case
 
@@ -149,28 +148,10 @@ def greylisting(t):
     rcpt(t, relay, "127.7.2.1", "a@a.example", ("p8@ours.example", "451 4.7.1"))
     rcpt(t, relay, "127.7.1.1", "a@b.example", ("p8@ours.example", "451 4.7.1"))
     rcpt(t, relay, TRUSTED, "a@a.example", ("p8@ours.example", "250"))
-    again(t, relay)
+    relay.again()
     t.note("a restart")
     rcpt(t, relay, "127.7.1.2", "a@a.example", ("p8-third@ours.example", "250"))
     rcpt(t, relay, "127.7.1.1", "a@b.example", ("p8@ours.example", "250"))
-
-
-def again(t, relay):
-    """Ends the relay and starts it anew with the same directory and configuration."""
-    command = pathlib.Path(f"/proc/{relay.process.pid}/cmdline").read_bytes().split(b"\0")[:-1]
-    environment = pathlib.Path(f"/proc/{relay.process.pid}/environ").read_bytes().split(b"\0")
-    pairs = [one.decode().partition("=") for one in environment if one]
-    relay.close()
-    with open(relay.output, "ab") as output:
-        relay.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            env={name: value for name, _, value in pairs})
-    listening = relay.data / "listening"
-    t.wait(listening.exists, "it listens again")
-    for line in listening.read_text().splitlines():
-        name, place = line.split()
-        address, _, port = place.rpartition(":")
-        relay.places[name] = (address.strip("[]"), int(port))
 
 
 @case("P10", "what the DNS says of an address is bounded, and else the field says unknown",

@@ -14,7 +14,8 @@ TITLES = {
     "C": "Pipelining, STARTTLS, injection", "D": "AUTH", "E": "Size and resource limits",
     "F": "Relay control", "G": "Addresses and EAI", "H": "Header rules and loops",
     "I": "DSN and bounces", "J": "DNS and MX", "K": "Client",
-    "L": "SPF, DKIM, DMARC, ARC, Authentication-Results", "P": "Other extensions",
+    "L": "SPF, DKIM, DMARC, ARC, Authentication-Results", "M": "DANE, MTA-STS, TLS reports, REQUIRETLS",
+    "P": "Other extensions",
 }
 NORMAL = [
     (re.compile(r"queued as [0-9A-Za-z]{13}\b"), "queued as <id>"),

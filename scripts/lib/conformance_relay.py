@@ -59,12 +59,16 @@ class Relay:
             text = string.Template(toml).safe_substitute(names)
             (folder / "merpati.toml").write_text(text)
             command = [bench.binary, "serve", "--config", folder / "merpati.toml"]
-        environment = inherited | {key: str(value) for key, value in environment.items()}
-        self.output = folder / "output"
-        with open(self.output, "wb") as output:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output,
-                                            stderr=output, env=environment)
+        self.environment = inherited | {key: str(value) for key, value in environment.items()}
+        self.command, self.output = command, folder / "output"
+        self._start()
+
+    def _start(self):
         listening = self.data / "listening"
+        listening.unlink(missing_ok=True)
+        with open(self.output, "ab") as output:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=output,
+                                            stderr=output, env=self.environment)
         try:
             wait_until("merpati", listening.exists, self.process, 60)
         except RuntimeError as why:
@@ -129,6 +133,11 @@ class Relay:
         if len(mails) != count:
             raise Failed(f"{len(mails)} mails arrived for {recipient}")
         return mails[0] if count == 1 else mails
+
+    def again(self, with_signal=signal.SIGTERM):
+        """Ends it, and starts it anew with the same directory and configuration."""
+        self.close(with_signal)
+        self._start()
 
     def close(self, with_signal=signal.SIGTERM):
         if with_signal != signal.SIGTERM and self.process.poll() is None:

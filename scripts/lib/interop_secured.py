@@ -74,7 +74,7 @@ def judge(want, found, hosts, recipient, at=0):
         raise RuntimeError("a mail was begun in the clear")
     if how == CLEAR and not clear:
         raise RuntimeError("it was not sent in the clear")
-    if how != DEFERRED and taken[0].peer is not hosts[at]:
+    if how != DEFERRED and taken[0].peer.address != hosts[at].address:
         raise RuntimeError("another host got it")
 
 

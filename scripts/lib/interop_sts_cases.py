@@ -30,7 +30,8 @@ ENFORCE = says("enforce", MX)
 @dataclasses.dataclass(frozen=True)
 class Case:
     """`said`: by the host with the policy, a function of the domain; None: it is not there. `shows`,
-    `https`: what the certificates of the two hosts are; `second`: of a second host of mail."""
+    `https`: what the certificates of the two hosts are; `host`: what stands before the domain in
+    the name of the first; `second`: what a second host of mail shows."""
 
     name: str
     about: str
@@ -46,6 +47,11 @@ class Case:
     @property
     def domain(self):
         return f"{self.name}.sts.example"
+
+    @property
+    def first(self):
+        """The name of its first host."""
+        return f"{self.host}.{self.domain}" if self.host else self.domain
 
 
 def enforced(name, about, want, *patterns, **options):
@@ -69,6 +75,7 @@ DEMANDS = (
     enforced("wildcard", "enforce, *.DOMAIN", VERIFIED, "*.{d}"),
     enforced("deeper", "enforce, *.DOMAIN, a host two labels below", DEFERRED, "*.{d}",
              host="a.mx"),
+    enforced("apex", "enforce, *.DOMAIN, the domain itself is the host", DEFERRED, "*.{d}", host=""),
     enforced("upper", "enforce, a pattern in upper case", VERIFIED, "MX.{d}"),
     enforced("second", "enforce, a first host that is not listed, and a second", VERIFIED, "mx2.{d}",
              second="right"),

@@ -45,10 +45,11 @@ class StsWorld:
     def _domain(self, number, case):
         d = case.domain
         addresses = [self.address(what, number) for what in ("mx", "mx2", "mta-sts")]
-        self.hosts[case.name] = [self._host(case, case.shows, addresses[0], case.host, case.tls)]
-        records = [f"{d} MX 10 {case.host}.{d}", f"{case.host}.{d} A {addresses[0]}"]
+        self.hosts[case.name] = [self._host(case, case.shows, addresses[0], case.first, case.tls)]
+        records = [f"{d} MX 10 {case.first}", f"{case.first} A {addresses[0]}"]
         if case.second:
-            self.hosts[case.name].append(self._host(case, case.second, addresses[1], "mx2", True))
+            self.hosts[case.name].append(self._host(case, case.second, addresses[1], f"mx2.{d}",
+                                                     True))
             records += [f"{d} MX 20 mx2.{d}", f"mx2.{d} A {addresses[1]}"]
         records += [f"_mta-sts.{d} TXT {text}" for text in case.texts]
         records.append(f"mta-sts.{d} A {addresses[2] if case.said else self.nobody}")
@@ -56,13 +57,13 @@ class StsWorld:
             self.dns.add(record)
         if case.said:
             said = {f"mta-sts.{d}": case.said(d)}
-            context = self.context(case, case.https, "mta-sts")
+            context = self.context(case, case.https, f"mta-sts.{d}")
             self.policies[case.name] = self._kept(PolicyHost(addresses[2], context, said))
 
     def context(self, case, shows, host):
-        """Of a server in a domain, with such a certificate."""
+        """Of a server with this name, with such a certificate."""
         ca = self.unknown if shows == "unknown-issuer" else self.ca
-        name = "other.example" if shows == "other-name" else f"{host}.{case.domain}"
+        name = "other.example" if shows == "other-name" else host
         stem = f"{case.name}-{host}-{shows}"
         return ca.leaf(stem, name, days=-1 if shows == "expired" else 2).context()
 
@@ -77,7 +78,7 @@ class StsWorld:
                 continue
             d = case.domain
             for host in self.hosts[case.name]:
-                host.context = self.context(case, "other-name", "mx")
+                host.context = self.context(case, "other-name", case.first)
             if case.name in ("kept", "other-id", "brief"):
                 self.policies[case.name].close()
             if case.name in ("other-id", "renewed", "stricter", "vanished"):
