@@ -9,6 +9,7 @@ CAA record; and the simulation of clients (-c), which finds nothing by itself.
 import collections
 import concurrent.futures
 import json
+import pathlib
 import subprocess
 
 from interop_relay import RELAY, Node, hashed, listener, table
@@ -22,6 +23,10 @@ BORNE = {"DEBUG", "OK", "INFO", "LOW"}
 OF_THE_SCANNER = {"engine_problem"}
 LISTENERS = {"relay": ("relay", "starttls"), "submission": ("submission", "starttls"),
              "submissions": ("submission", "implicit")}
+# The section of the configuration with the listener for HTTPS, which tells where it listens by this
+# name as well.
+HTTPS = "https"
+REFERENCE = pathlib.Path(__file__).resolve().parents[2] / "docs/reference/configuration.md"
 # What has to be among the findings, or testssl.sh did not come to look.
 EXPECTED = {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3", "cipherlist_NULL",
             "cipherlist_STRONG", "PFS", "cipher_order", "heartbleed", "secure_renego", "ROBOT",
@@ -58,16 +63,27 @@ def judge(findings):
     print(f"        {dict(counts)} {' '.join(low)}")
 
 
+def of_https(certificate):
+    """What the listener for HTTPS shows."""
+    return {"tls_certificate": str(certificate.chain), "tls_key": str(certificate.key)}
+
+
 def scans(score, binary, folder, certificate):
     """All listeners at once: most of the time testssl.sh waits."""
     tables = [listener(name, kind, tls, certificate, connections_per_address_max=1000)
               for name, (kind, tls) in LISTENERS.items()]
     tables += [table("[[credential]]", name=USER, password=hashed(binary), senders=["*"]),
                table("[[route]]", name="nowhere", to="refuse nothing is delivered here")]
+    looked_at = {name: tls for name, (_, tls) in LISTENERS.items()}
+    if f"[{HTTPS}]" in REFERENCE.read_text():
+        looked_at[HTTPS] = "implicit"
+        tables.append(table(f"[{HTTPS}]", listen=[f"{RELAY}:0"], **of_https(certificate)))
+    else:
+        print(f"skipped: there is no [{HTTPS}] in {REFERENCE.name}: testssl.sh has nothing at 443")
     with Node(binary, folder, tables) as node, concurrent.futures.ThreadPoolExecutor() as pool:
         running = {
             name: pool.submit(scan, folder, name, node.ports[name], tls)
-            for name, (_, tls) in LISTENERS.items()
+            for name, tls in looked_at.items()
         }
         for name, found in running.items():
             score.case(f"testssl.sh: {name}", lambda found=found: judge(found.result()))
