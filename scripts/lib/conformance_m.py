@@ -4,8 +4,9 @@ import signal
 import time
 
 from conformance_kit import case, missing
-from conformance_m_world import BY_MX, Dane, Sts
-from interop_secured import DEFERRED, ENCRYPTED
+from conformance_m_world import BY_MX, TLS, Dane, Sts
+from interop_dane_cases import BAD, GOOD, Case
+from interop_secured import CLEAR, CONTENT, DEFERRED, ENCRYPTED, FAILED, VERIFIED
 from interop_sts_cases import LATER, NO_POLICY, SILENT
 from policy_host import PolicyHost, answer, policy
 
@@ -46,7 +47,7 @@ def several(t):
     Dane(t, "mixed", "rollover", "usages", "many", "agility").play(UNPROVEN)
 
 
-@case("M5", "what the DNS cannot prove leads to the next host, else nowhere, and never into the clear",
+@case("M5", "what the DNS cannot prove leads to the next host, else nowhere, never into the clear",
       f"{DANE} §2.1.1, §2.2.1")
 def unproven(t):
     Dane(t, "tlsa-forged", "tlsa-dead", "mx-forged", "a-forged", "second-forged",
@@ -66,7 +67,7 @@ def stripped(t):
     Dane(t, "stripped", "refused", "cut", "second-stripped", "second-mismatch").play(UNPROVEN)
 
 
-@case("M8", "a policy does not save a host that DANE refuses, and does not refuse one that it proves",
+@case("M8", "a policy neither saves a host that DANE refuses nor refuses one that it proves",
       f"{STS} §2")
 def both(t):
     listed = {"mismatch-13": "*.signed.example", "mismatch-12": "mx.mismatch-12.signed.example",
@@ -84,7 +85,7 @@ def both(t):
         t.stack.callback(PolicyHost(t.address(250), context, said).close)
     t.note("each domain enforces a policy: " + ", ".join(
         f"{name} allows {pattern}" for name, pattern in listed.items()))
-    Dane(t, *listed, more=records, first=policies).play(wants={"no-tlsa": DEFERRED})
+    Dane(t, *listed, records=records, first=policies).play(wants={"no-tlsa": DEFERRED})
 
 
 @case("M9", "enforce: a host that is not listed, or does not prove its name, gets nothing",
@@ -114,7 +115,7 @@ def line_feeds(t):
     Sts(t, "lf").play()
 
 
-@case("M11 M13", "another id leads to another policy; one that cannot be fetched leaves the old one,"
+@case("M11 M13", "another id leads to another policy; where it cannot be fetched the old one stays,"
       " over kill -9 as well", f"{STS} §3.1, §3.3, §5.1")
 def kept(t):
     again(t, "kept", "other-id", "renewed", "stricter", "same-id", "brief")
@@ -161,14 +162,62 @@ def records(t):
 
 @case("M17", "where a route names the next hop, no policy of the domain counts", f"{STS} §2")
 def smart_host(t):
-    sts = Sts(t, "name", more=BY_MX.replace('"mx"', f'"smtp://{t.address(1)}:PORT"'))
+    sts = Sts(t, "name", tables=BY_MX.replace('"mx"', f'"smtp://{t.address(1)}:PORT"'))
     sts.play(wants={"name": ENCRYPTED})
     t.check(not sts.asked(), "it was not asked")
 
 
 missing("M18 M19", "TLS reports are not sent yet")
-missing("M20", "REQUIRETLS is not offered: M22")
-missing("M21", "the field TLS-Required is not looked at")
+
+
+def offers(session, _):
+    """EHLO of a host that offers REQUIRETLS."""
+    last = "REQUIRETLS" if session.is_tls else "STARTTLS"
+    return f"250-hop.example\r\n250 {last}".encode() + b"\r\n"
+
+
+@case("M20", "what requires TLS goes by MX to a host that is proven and requires it as well",
+      f"{REQUIRETLS} §4.2.1")
+def require(t):
+    script = {"EHLO": offers}
+    codes = {"proven": "", "lacks": "550 5.7.30", "another-key": "550 5.7.10",
+             "not-signed": "550 5.7.10", "no-tls": "550 5.7.10"}
+    dane = Dane(
+        t, Case("proven", "it is proven and offers REQUIRETLS", VERIFIED, (GOOD,), script=script),
+        Case("lacks", "it is proven and does not offer REQUIRETLS", FAILED, (GOOD,)),
+        Case("another-key", "it shows another key", FAILED, (BAD,), script=script),
+        Case("not-signed", "its name is not proven", FAILED, zone="plain.example", script=script),
+        Case("no-tls", "it has no STARTTLS", FAILED, (GOOD,), tls=False),
+        tables=BY_MX + TLS)
+    told = dane.play(options=["REQUIRETLS"], trust=t.trust)
+    t.check(any("MAIL FROM:<ani@sender.example> REQUIRETLS" in line for line in t.lines),
+            "it goes on with REQUIRETLS")
+    for one in dane.cases:
+        reply = told[one.domain]["outcomes"][0]["reply"]
+        t.check(reply.startswith(codes[one.name]), f"{one.name}: {reply}")
+
+
+@case("M21", "TLS-Required: No: what DANE or a policy would hold back goes", f"{REQUIRETLS} §5")
+def waived(t):
+    content = "TLS-Required: No\r\n" + CONTENT
+    Dane(t, "mismatch-13", "ta-name", "stripped", "tlsa-forged").play(content=content, wants={
+        "mismatch-13": ENCRYPTED, "ta-name": ENCRYPTED, "stripped": CLEAR,
+        "tlsa-forged": ENCRYPTED})
+
+
+@case("M21", "TLS-Required: No is over a policy too", f"{REQUIRETLS} §5")
+def policy_waived(t):
+    content = "TLS-Required: No\r\n" + CONTENT
+    Sts(t, "name", "stripped", "pattern").play(content=content, wants={
+        "name": ENCRYPTED, "stripped": CLEAR, "pattern": ENCRYPTED})
+
+
+@case("M21", "TLS-Required: No means nothing where REQUIRETLS stands beside it",
+      f"{REQUIRETLS} §4.1")
+def required_all_the_same(t):
+    dane = Dane(t, Case("another-key", "it shows another key", FAILED, (BAD,),
+                        script={"EHLO": offers}), tables=BY_MX + TLS)
+    dane.play(content="TLS-Required: No\r\n" + CONTENT, options=["REQUIRETLS"], trust=t.trust)
 
 
 @case("M22", "REQUIRETLS in the clear is refused, and not offered", f"{REQUIRETLS} §4.1")

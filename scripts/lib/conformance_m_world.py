@@ -1,4 +1,4 @@
-"""Group M: hosts that must prove who they are, where their names are proven, and a relay among them.
+"""Group M: hosts that must prove who they are, their names proven or not, a relay among them.
 
     dane = Dane(t, "spki", "mismatch-13")    these cases of interop_dane_cases, with a signed DNS
     dane.play()                              a mail by each, and what became of it, as it must be
@@ -14,21 +14,30 @@ from conformance_kit import Failed
 from conformance_outbound import CONFIGURATION, WAITS, Hop, wait
 from dane_world import DaneWorld
 from interop_dane_cases import CASES as DANE_CASES
-from interop_secured import DEFERRED, as_it_says, hand_over, judge, with_roots
+from interop_secured import DEFERRED, as_it_says, hand_over, judge
 from interop_sts_cases import CASES as STS_CASES
 from sts_world import StsWorld
 
 ONCE = '[retry]\nfirst_wait = "1 h"\nlongest_wait = "1 h"\n'
 BY_MX = '[[route]]\nname = "world"\nto = "mx"\n'
+# Where clients hand over what requires TLS, `relay.places["tls"]`.
+TLS = """
+[[listener]]
+name = "tls"
+kind = "relay"
+listen = ["127.0.0.1:0"]
+tls = "starttls"
+tls_certificate = "$cert"
+tls_key = "$key"
+"""
 # Of what is tried again because TLS did not come about as it must (RFC 7672 §2.2, RFC 8461 §5).
 REFUSED = r"4\d\d 4\.7\.\d+ "
 
 
 def chosen(cases, names):
-    found = [case for case in cases if case.name in names]
-    if len(found) != len(names):
-        raise ValueError(f"no such case among {names}")
-    return found
+    """The cases with these names; what is a case already stays."""
+    by_name = {case.name: case for case in cases}
+    return [by_name[name] if isinstance(name, str) else name for name in names]
 
 
 class Secured:
@@ -39,21 +48,22 @@ class Secured:
         self.cases = chosen(cases, names)
         self.folder = t.folder() / "world"
 
-    def start(self, world, settings, more=BY_MX, delivery=""):
-        """`settings`: lines of [dns]; `more`: tables, in which PORT is where hosts listen;
+    def start(self, world, settings, tables=BY_MX, delivery=""):
+        """`settings`: lines of [dns]; `tables`: with a route, PORT is where hosts listen;
         `delivery`: lines of that section."""
         self.world = self.t.stack.enter_context(world)
-        more = more.replace("PORT", str(self.port))
+        tables = tables.replace("PORT", str(self.port))
         allowed = "" if "allow_networks" in delivery else 'allow_networks = ["127.0.0.0/8"]\n'
-        toml = (CONFIGURATION + more + ONCE + f"[delivery]\nport = {self.port}\n{allowed}{WAITS}"
+        toml = (CONFIGURATION + tables + ONCE + f"[delivery]\nport = {self.port}\n{allowed}{WAITS}"
                 + delivery + f"[dns]\n{settings}")
-        root = with_roots(self.world.ca.root)["SSL_CERT_FILE"]
-        self.relay = self.t.own_relay(toml=toml, peer=self.t.peer(), SSL_CERT_FILE=root)
+        self.relay = self.t.own_relay(toml=toml, peer=self.t.peer(),
+                                      SSL_CERT_FILE=self.world.ca.root)
 
-    def send(self, who="ani"):
+    def send(self, who="ani", **options):
         """A mail by each case; the line about its first attempt, by the domains."""
         domains = [case.domain for case in self.cases]
-        said = hand_over(self.relay.mx, who, domains)
+        place = self.relay.places["tls" if "trust" in options else "mx"]
+        said = hand_over(place, who, domains, **options)
         ids = {re.search(r"queued as (\S+)", text)[1]: domain for domain, text in said.items()}
 
         def ready():
@@ -62,15 +72,15 @@ class Secured:
             return found if len(found) == len(domains) else None
         return wait(ready, "an attempt at each")
 
-    def play(self, status=REFUSED, who="ani", wants=None):
+    def play(self, status=REFUSED, who="ani", wants=None, **options):
         """`status`: what the reply is like where a mail waits; `wants`: by name, in place of what
-        the cases say."""
-        told, wrong = self.send(who), []
+        the cases say; `options`: of hand_over."""
+        told, wrong = self.send(who, **options), []
         for case in self.cases:
             want = (wants or {}).get(case.name, case.want)
             line = told[case.domain]
             try:
-                judge(want, as_it_says(want, line), self.world.hosts[case.name],
+                judge(want, as_it_says(line), self.world.hosts[case.name],
                       f"{who}@{case.domain}", int(case.second is not None))
                 self.holds(want, line, status)
             except (RuntimeError, Failed) as why:
@@ -105,18 +115,19 @@ class Secured:
 
 
 class Dane(Secured):
-    """`more`: records; `first`: a function of the world, before the relay starts."""
+    """`records`: more of them; `first`: a function of the world, before the relay starts."""
 
-    def __init__(self, t, *names, more=(), first=None, **options):
+    def __init__(self, t, *names, records=(), first=None, **options):
         super().__init__(t, names, DANE_CASES)
         servers = {name: t.address(at) for name, at in
                    (("dns", 253), ("refuser", 252), ("passing", 251))}
-        world = DaneWorld(self.folder, self.cases, servers, t.address, self.port, Hop, more)
+        world = DaneWorld(self.folder, self.cases, servers, t.address, self.port, Hop, records)
         if first:
             first(world)
         anchor = f'trust_anchor = "{world.dns.anchor}"\n'
         place = "{}:{}".format(*world.passing.place)
         self.start(world, f'servers = ["{place}"]\n{anchor}', **options)
+        t.wait(lambda: self.relay.metrics().get("merpati_dane") == 1, "what the DNS says is proven")
 
     def told(self, case):
         for line in case.lines():

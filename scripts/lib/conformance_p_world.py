@@ -1,7 +1,6 @@
 """What strangers must show: names (P10), sender domains (J17), DNS lists (P9), first contacts (P8),
 recipients (F17), who is always reached (F10), and VRFY (A13)."""
 
-import pathlib
 
 from conformance_kit import TRUSTED, case
 

@@ -10,25 +10,35 @@ import re
 import smtplib
 import subprocess
 import time
+import urllib.request
 
 from interop_relay import Node, table
+from servers import wait_until
 
 # What becomes of a mail. VERIFIED: over TLS with who was meant; ENCRYPTED: over TLS with whoever it
-# was; DEFERRED: nobody has got it, and it is tried again.
-VERIFIED, ENCRYPTED, CLEAR, DEFERRED = "verified", "encrypted", "clear", "deferred"
+# was; DEFERRED: nobody has got it, and it is tried again; FAILED: it is not.
+VERIFIED, ENCRYPTED, CLEAR, DEFERRED, FAILED = "verified encrypted clear deferred failed".split()
+ARRIVED = (VERIFIED, ENCRYPTED, CLEAR)
+# By what the log says was asked of a connection, the two by which a host proves who it is.
+PROVEN = ("certified", "dane")
+# The metric once what the DNS says is proven.
+PROVES = "merpati_dane 1"
 PATIENCE = 60
 CONTENT = "From: ani@sender.example\r\nSubject: secured\r\n\r\nHello\r\n"
 
 
-def hand_over(place, who, domains):
-    """A mail to `who` at each domain; what the relay says of each, by the domains."""
+def hand_over(place, who, domains, content=CONTENT, options=(), trust=None):
+    """A mail to `who` at each domain; what the relay says of each, by the domains. `options`: of
+    MAIL; `trust`: a context, for TLS."""
     said = {}
     with smtplib.SMTP(*place, timeout=60) as client:
+        if trust:
+            client.starttls(context=trust)
         client.ehlo("client.example")
         for domain in domains:
-            client.mail(f"{who}@sender.example")
+            client.mail(f"{who}@sender.example", options)
             client.rcpt(f"{who}@{domain}")
-            code, text = client.data(CONTENT)
+            code, text = client.data(content)
             if code != 250:
                 raise RuntimeError(f"{domain}: {code} {text}")
             said[domain] = text.decode()
@@ -65,16 +75,16 @@ def judge(want, found, hosts, recipient, at=0):
     taken, begun = came(hosts, recipient)
     if how != want:
         raise RuntimeError(f"wanted {want}, it says {how}: {why}")
-    if how == DEFERRED and begun:
+    if how not in ARRIVED and begun:
         raise RuntimeError("a mail was begun with whom it must not")
-    if how != DEFERRED and len(taken) != 1:
+    if how in ARRIVED and len(taken) != 1:
         raise RuntimeError(f"{len(taken)} copies came")
     clear = [one for one in begun if not one.is_tls]
     if how in (VERIFIED, ENCRYPTED) and clear:
         raise RuntimeError("a mail was begun in the clear")
     if how == CLEAR and not clear:
         raise RuntimeError("it was not sent in the clear")
-    if how != DEFERRED and taken[0].peer.address != hosts[at].address:
+    if how in ARRIVED and taken[0].peer.address != hosts[at].address:
         raise RuntimeError("another host got it")
 
 
@@ -83,7 +93,8 @@ class Sender(Node):
 
     def __init__(self, binary, folder, address, resolver, tables=(), delivery=None, dns=None,
                  environment=None):
-        """`resolver`: the place of one; `delivery`, `dns`: more options of these sections."""
+        """`resolver`: the place of one; `delivery`, `dns`: more options of these sections; with a
+        `trust_anchor` it must come to prove what the DNS says."""
         self.binary, self.address = binary, address
         super().__init__(binary, folder, [
             table("[[listener]]", name="mx", kind="relay", listen=[f"{address}:0"],
@@ -95,6 +106,8 @@ class Sender(Node):
             table("[[route]]", name="world", to="mx"),
             *tables,
         ], environment)
+        if "trust_anchor" in (dns or {}):
+            wait_until("DNSSEC", lambda: PROVES in self.metrics(), self.process)
 
     @property
     def place(self):
@@ -112,6 +125,10 @@ class Sender(Node):
                     if line["id"] in ids and line["attempt"] == 1}
         return until_told("Merpati", domains, ready)
 
+    def metrics(self):
+        with urllib.request.urlopen(self.http + "/metrics", timeout=60) as answer:
+            return answer.read().decode().splitlines()
+
     def command(self, *words):
         """What the command line says, as text."""
         done = subprocess.run(
@@ -120,16 +137,15 @@ class Sender(Node):
         return done.stdout + done.stderr
 
 
-def as_it_says(want, line):
-    """What became of a mail by the line about its attempt. Over TLS is over TLS: that the host had to
-    prove who it is shows in the cases where one cannot."""
+def as_it_says(line):
+    """What became of a mail by the line about its attempt."""
     outcome = line["outcomes"][0]
     why = json.dumps(line)
     if outcome["outcome"] != "Delivered":
         return outcome["outcome"].lower(), why
-    if not line.get("tls"):
+    if not line["tls"]:
         return CLEAR, why
-    return (want if want in (VERIFIED, ENCRYPTED) else "over TLS"), why
+    return (VERIFIED if line["tls_demand"] in PROVEN else ENCRYPTED), why
 
 
 def with_roots(root):

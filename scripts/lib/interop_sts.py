@@ -27,8 +27,7 @@ def sts(score, binary, folder):
     with StsWorld(folder, CASES, DNS, address, NOBODY) as world:
         environment = with_roots(world.ca.root)
         place = (DNS, world.dns.port)
-        with Sender(binary, folder / "merpati", MERPATI, place, environment=environment,
-                    delivery={"mta_sts": "auto"}) as node:
+        with Sender(binary, folder / "merpati", MERPATI, place, environment=environment) as node:
             first = {}
             domains = [case.domain for case in CASES]
             score.case("MTA-STS: Merpati has tried all",
@@ -53,9 +52,9 @@ def sts(score, binary, folder):
 
 def hold(world, case, want, who, told):
     """One mail is as it must be."""
-    found = as_it_says(want, told[case.domain][1])
-    at = int(case.second is not None)
-    judge(want, found, world.hosts[case.name], f"{who}@{case.domain}", at)
+    found = as_it_says(told[case.domain][1])
+    judge(want, found, world.hosts[case.name], f"{who}@{case.domain}",
+          at=int(case.second is not None))
 
 
 def asked(world):

@@ -29,8 +29,8 @@ ENFORCE = says("enforce", MX)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`said`: by the host with the policy, a function of the domain; None: it is not there. `shows`,
-    `https`: what the certificates of the two hosts are; `host`: what stands before the domain in
+    """`said`: by the host with the policy, a function of the domain; None: it is not there.
+    `shows`, `https`: what the certificates of the two hosts are; `host`: what stands before the domain in
     the name of the first; `second`: what a second host of mail shows."""
 
     name: str
@@ -75,10 +75,11 @@ DEMANDS = (
     enforced("wildcard", "enforce, *.DOMAIN", VERIFIED, "*.{d}"),
     enforced("deeper", "enforce, *.DOMAIN, a host two labels below", DEFERRED, "*.{d}",
              host="a.mx"),
-    enforced("apex", "enforce, *.DOMAIN, the domain itself is the host", DEFERRED, "*.{d}", host=""),
+    enforced("apex", "enforce, *.DOMAIN, the domain itself is the host", DEFERRED, "*.{d}",
+             host=""),
     enforced("upper", "enforce, a pattern in upper case", VERIFIED, "MX.{d}"),
-    enforced("second", "enforce, a first host that is not listed, and a second", VERIFIED, "mx2.{d}",
-             second="right"),
+    enforced("second", "enforce, a first host that is not listed, and a second", VERIFIED,
+             "mx2.{d}", second="right"),
     enforced("second-name", "enforce, a first host that is wrong, and a second", VERIFIED, "*.{d}",
              shows="other-name", second="right"),
     Case("testing", "testing, a certificate for another name", ENCRYPTED,
