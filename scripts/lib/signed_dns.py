@@ -173,7 +173,9 @@ class SignedDns(Peer):
                     f"{dot or ROOT} NS ns.{dot}\nns.{dot} A {address}\n")
             self.jail.write(f"zones/{self._file(name)}", head + "\n".join(lines) + "\n")
         self.anchor = folder / "anchor"
-        self.anchor.write_text(self._keymgr(ROOT, "dnskey"))
+        # As in the zone of the root.
+        key = self._keymgr(ROOT, "dnskey").partition(" DNSKEY ")[2]
+        self.anchor.write_text(f". 172800 IN DNSKEY {key}")
         self.refuser = Refuser(refuser) if refuser else None
         self.start(lambda: answers(self.place), "/usr/sbin/knotd", "-c", "/etc/knot.conf")
 
