@@ -38,7 +38,7 @@ def roots(t):
 @case("M3", "records that cannot be used ask for TLS, with whomever", f"{DANE} §2.2, §3.1.3")
 def unusable(t):
     Dane(t, "usage-0", "usage-1", "usage-9", "selector-9", "type-9", "empty", "short",
-         "stripped-unusable").play(UNPROVEN)
+         "stripped-unusable").play()
 
 
 @case("M4", "one record that matches is enough, beside others and while keys change",
@@ -64,7 +64,7 @@ def names(t):
 
 @case("M7", "a host with TLSA and without TLS gets nothing; the next one may", f"{DANE} §2.2")
 def stripped(t):
-    Dane(t, "stripped", "refused", "cut", "second-stripped", "second-mismatch").play(UNPROVEN)
+    Dane(t, "stripped", "refused", "cut", "second-stripped", "second-mismatch").play()
 
 
 @case("M8", "a policy neither saves a host that DANE refuses nor refuses one that it proves",

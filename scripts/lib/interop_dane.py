@@ -14,7 +14,7 @@ from dane_world import DaneWorld
 from interop_dane_cases import CASES
 from interop_import import OWN_RESOLVER
 from interop_secured import (CLEAR, ENCRYPTED, VERIFIED, Sender, as_it_says, came, hand_over, judge,
-                             until_told)
+                             says, until_told)
 from peers import free_ports
 from servers import Postfix
 from signed_dns import ask
@@ -23,15 +23,22 @@ NETWORK = "127.27.0."
 SERVERS = {"dns": NETWORK + "53", "refuser": NETWORK + "54", "proving": NETWORK + "1",
            "passing": NETWORK + "2"}
 POSTFIX, MERPATI = NETWORK + "25", NETWORK + "26"
+# Of these it must be told what DANE had to do with them.
+EXPLAINED = ("spki", "ta-spki", "mismatch-12", "stolen-13", "ta-name", "stripped", "tlsa-forged",
+             "tlsa-dead", "usage-1", "stripped-unusable", "second-mismatch")
 STATUS = re.compile(r"to=<([^>]*)>, relay=([^\[,]+).* status=(\w+) \((.*)\)$", re.M)
 ESTABLISHED = re.compile(r": (\w+) TLS connection established to ([^\[]+)\[")
 
 
-def by_merpati(world, folder, binary, who, resolver):
-    """What became of each mail, as Merpati says, and why."""
+def by_merpati(score, world, folder, binary, who, resolver):
+    """What became of each mail, as Merpati says, and why; a case of its own is what it tells."""
     dns = {"trust_anchor": str(world.dns.anchor)}
     with Sender(binary, folder, MERPATI, resolver.place, dns=dns) as node:
         told = node.send(who, [case.domain for case in CASES])
+        names = [f"{who}@{case.domain}" for case in CASES if case.name in EXPLAINED]
+        for command in ("trace", "explain"):
+            score.case(f"DANE: {command} tells of it, {who}", lambda command=command: says(
+                node, command, told, names, "DANE|TLSA"))
         return {case.name: as_it_says(told[case.domain][1]) for case in CASES}
 
 
@@ -101,10 +108,10 @@ def dane(score, binary, folder):
         judge_all(score, world, "Postfix", "postfix", lambda who: by_postfix(
             world, folder / "postfix", who))
         judge_all(score, world, "Merpati", "merpati", lambda who: by_merpati(
-            world, folder / "merpati", binary, who, world.passing))
+            score, world, folder / "merpati", binary, who, world.passing))
         # It need not be the only one that proves.
         judge_all(score, world, "Merpati, a resolver that proves", "behind", lambda who: by_merpati(
-            world, folder / "behind", binary, who, world.proving))
+            score, world, folder / "behind", binary, who, world.proving))
 
 
 def judge_all(score, world, name, who, run):

@@ -137,6 +137,17 @@ class Sender(Node):
         return done.stdout + done.stderr
 
 
+def says(node, command, told, names, word):
+    """What `merpati trace`, or `merpati explain route`, says of each of these mails must have the
+    word. `told`: of node.send; `names`: recipients."""
+    for name in names:
+        id, _ = told[name.split("@")[1]]
+        words = ("trace", id) if command == "trace" else ("explain", "route", name)
+        text = node.command(*words)
+        if not re.search(word, text):
+            raise RuntimeError(f"merpati {' '.join(words)} says nothing of {word}: {text}")
+
+
 def as_it_says(line):
     """What became of a mail by the line about its attempt."""
     outcome = line["outcomes"][0]

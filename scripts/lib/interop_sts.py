@@ -8,13 +8,15 @@ MTA-STS, so Merpati alone is tried.
 import signal
 import time
 
-from interop_secured import Sender, as_it_says, judge, with_roots
+from interop_secured import Sender, as_it_says, judge, says, with_roots
 from interop_sts_cases import CASES, LATER, SILENT
 from policy_host import PATH
 from sts_world import StsWorld
 
 NETWORK = "127.28."
 DNS, MERPATI, NOBODY = (NETWORK + at for at in ("0.53", "0.26", "0.99"))
+# Of these it must be told what the policy had to do with them.
+EXPLAINED = ("enforce", "name", "stripped", "pattern", "testing")
 THIRD = {"mx": 1, "mx2": 2, "mta-sts": 3}
 
 
@@ -32,6 +34,10 @@ def sts(score, binary, folder):
             domains = [case.domain for case in CASES]
             score.case("MTA-STS: Merpati has tried all",
                        lambda: first.update(node.send("first", domains)))
+            names = [f"first@{case.domain}" for case in CASES if case.name in EXPLAINED]
+            for command in ("trace", "explain"):
+                score.case(f"MTA-STS: {command} tells of it", lambda command=command: says(
+                    node, command, first, names, "MTA-STS"))
             for case in CASES:
                 score.case(f"MTA-STS: {case.about}", lambda case=case: hold(
                     world, case, case.want, "first", first))
