@@ -26,6 +26,7 @@ if not SMOKE:
     from interop_aiosmtpd import to_aiosmtpd
     from interop_authentication import authentication
     from interop_dane import dane
+    from interop_dane_ours import dane_to_us
     from interop_dkim import signatures
     from interop_reports import reports
     from interop_signed import signed
@@ -92,6 +93,7 @@ def main():
             signed(score, binary, folder / "signed")
             scans(score, binary, folder / "scanned", certificate)
             dane(score, binary, folder / "dane")
+            dane_to_us(score, binary, folder / "dane-to-us")
             sts(score, binary, folder / "sts")
         with Internet(folder / "internet", certificate) as net:
             peers_alone(score, net)
