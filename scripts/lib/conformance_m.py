@@ -62,6 +62,13 @@ def names(t):
          "host-alias-both", "plain-alias", "tlsa-alias").play()
 
 
+@case("M6", "records of wildcards are proven like others; so are zones with other keys",
+      "RFC 4035 §5.3.4, RFC 8624 §3.1")
+def zones(t):
+    Dane(t, "tlsa-wildcard", "wildcard-mismatch", "any.wild", "any.wild3", "rsa", "p384", "ed25519",
+         "plain-below", "unknown-algorithm").play()
+
+
 @case("M7", "a host with TLSA and without TLS gets nothing; the next one may", f"{DANE} §2.2")
 def stripped(t):
     Dane(t, "stripped", "refused", "cut", "second-stripped", "second-mismatch").play()

@@ -12,10 +12,12 @@ import ssl
 
 from conformance_peers import CLOSE
 from interop_secured import CLEAR, DEFERRED, ENCRYPTED, VERIFIED
-from signed_dns import DEAD, FORGED, NSEC3, SIGNED, UNSIGNED
+from signed_dns import (DEAD, ED448, ED25519, FORGED, NSEC3, P384, RSA, SIGNED,
+                        UNSIGNED)
 
 ZONES = {"signed.example": SIGNED, "nsec3.example": NSEC3, "plain.example": UNSIGNED,
-         "forged.example": FORGED}
+         "forged.example": FORGED, "plain.nsec3.example": UNSIGNED, "rsa.example": RSA,
+         "p384.example": P384, "ed25519.example": ED25519, "ed448.example": ED448}
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 MX = "{d} MX 10 mx.{d}"
 A = "mx.{d} A {a}"
@@ -81,6 +83,17 @@ MATCHES = (
     case("many", "more than a datagram holds", VERIFIED,
          *[f"3 1 1 {at:064x}" for at in range(40)], GOOD),
     case("nsec3", "a zone with NSEC3", VERIFIED, GOOD, zone="nsec3.example"),
+    case("rsa", "a zone with RSA", VERIFIED, GOOD, zone="rsa.example"),
+    case("p384", "a zone with P-384", VERIFIED, GOOD, zone="p384.example"),
+    case("ed25519", "a zone with Ed25519", VERIFIED, GOOD, zone="ed25519.example"),
+    case("tlsa-wildcard", "TLSA of each port, *._tcp", VERIFIED, records=(
+        MX, A, "*._tcp.mx.{d} TLSA " + GOOD)),
+    case("any.wild", "MX of a wildcard", VERIFIED, records=(
+        "*.wild.signed.example MX 10 wild-mx.signed.example", "wild-mx.signed.example A {a}",
+        "_{port}._tcp.wild-mx.signed.example TLSA " + GOOD)),
+    case("any.wild3", "MX of a wildcard, NSEC3", VERIFIED, zone="nsec3.example", records=(
+        "*.wild3.nsec3.example MX 10 wild-mx.nsec3.example", "wild-mx.nsec3.example A {a}",
+        "_{port}._tcp.wild-mx.nsec3.example TLSA " + GOOD)),
     case("tlsa-alias", "the TLSA record is an alias", VERIFIED, records=(
         MX, A, "_{port}._tcp.mx.{d} CNAME keys.{d}", "keys.{d} TLSA " + GOOD)),
     case("no-mx", "no MX, the domain is the host", VERIFIED, records=(
@@ -120,6 +133,8 @@ FAILURES = (
     case("tlsa-forged", "TLSA that cannot be believed", DEFERRED, records=(
         MX, A, "_{port}._tcp.mx.{d} TLSA " + GOOD), zones={"_tcp.mx.{d}": FORGED}),
     case("tlsa-dead", "TLSA cannot be had", DEFERRED, zones={"_tcp.mx.{d}": DEAD}),
+    case("wildcard-mismatch", "TLSA of each port, another key", DEFERRED, records=(
+        MX, A, "*._tcp.mx.{d} TLSA " + BAD)),
     case("mx-forged", "MX that cannot be believed", DEFERRED, zone="forged.example"),
     case("a-forged", "an address that cannot be believed", DEFERRED, records=(
         "{d} MX 10 a-host.forged.example", "a-host.forged.example A {a}")),
@@ -139,6 +154,12 @@ WEAKER = (
     case("no-tlsa-nsec3", "the same with NSEC3", ENCRYPTED, zone="nsec3.example"),
     case("no-tlsa-clear", "signed, without TLSA and STARTTLS", CLEAR, tls=False),
     case("plain", "not signed, TLSA of another key", ENCRYPTED, BAD, zone="plain.example"),
+    case("plain-below", "not signed, below a zone with NSEC3, TLSA of another key", ENCRYPTED,
+         BAD, zone="plain.nsec3.example"),
+    # Unbound knows this algorithm, and so Postfix; for who does not, the zone is as if not signed
+    # (RFC 4035 §5.2).
+    case("unknown-algorithm", "signed with Ed448 alone, TLSA of another key", ENCRYPTED, BAD,
+         zone="ed448.example", by_postfix=False),
     case("plain-clear", "not signed, no STARTTLS", CLEAR, zone="plain.example", tls=False),
     case("plain-mx", "MX not signed, the host is, TLSA of another key", ENCRYPTED,
          zone="plain.example", records=(

@@ -5,7 +5,7 @@
 
 All records are given in one list; each lies in the zone that is nearest above it. The root is
 always there, signed, and its key is the only trust anchor, in the file `anchor`. A zone is signed
-with NSEC or NSEC3, not signed, forged (the DS above it belongs to another key, so that nothing in
+with NSEC or NSEC3 or with keys of another algorithm, not signed, forged (the DS above it belongs to another key, so that nothing in
 it can be believed) or dead (who should answer for it refuses to).
 
 A resolver that proves answers SERVFAIL for what is forged, and says with AD what is proven; one that
@@ -22,6 +22,8 @@ import threading
 from peers import Peer
 
 SIGNED, NSEC3, UNSIGNED, FORGED, DEAD = "signed", "nsec3", "unsigned", "forged", "dead"
+RSA, P384, ED25519, ED448 = "rsasha256", "ecdsap384sha384", "ed25519", "ed448"
+USUAL = "ecdsap256sha256"
 PORT = 53
 TYPES = {"A": 1, "CNAME": 5, "SOA": 6, "MX": 15, "TXT": 16, "TLSA": 52}
 ROOT = "."
@@ -152,18 +154,21 @@ class SignedDns(Peer):
         conf = KNOT.format(address=address, port=PORT)
         served = [name for name, kind in zones.items() if kind != DEAD]
         for name in (ROOT, *served):
-            kind = SIGNED if name in (ROOT,) or zones[name] == FORGED else zones[name]
+            kind = zones.get(name, SIGNED)
             conf += f"  - domain: {name}\n    file: {self._file(name)}\n"
             if kind != UNSIGNED:
-                conf += f"    dnssec-signing: on\n    dnssec-policy: {kind}\n"
+                policy = NSEC3 if kind == NSEC3 else SIGNED
+                conf += f"    dnssec-signing: on\n    dnssec-policy: {policy}\n"
         self.jail.write("etc/knot.conf", conf)
         contents = {name: [] for name in (ROOT, *served)}
         for record in records:
             name = record.split(None, 1)[0]
             contents[zone_of(name, contents.keys() - {ROOT})].append(absolute(record))
         for name in (ROOT, *served):
-            if name == ROOT or zones[name] != UNSIGNED:
-                self._keymgr(name, "generate", "algorithm=ecdsap256sha256", "ksk=yes", "zsk=yes")
+            kind = zones.get(name, SIGNED)
+            if kind != UNSIGNED:
+                algorithm = kind if kind in (RSA, P384, ED25519, ED448) else USUAL
+                self._keymgr(name, "generate", f"algorithm={algorithm}", "ksk=yes", "zsk=yes")
         for name, kind in zones.items():
             contents[zone_of(parent(name), contents.keys() - {ROOT})] += self._cut(
                 name, kind, refuser if kind == DEAD else address)
