@@ -31,6 +31,7 @@ if not SMOKE:
     from interop_reports import reports
     from interop_signed import signed
     from interop_sts import sts
+    from interop_sts_ours import sts_to_us
     from interop_testssl import scans
 
 
@@ -95,6 +96,7 @@ def main():
             dane(score, binary, folder / "dane")
             dane_to_us(score, binary, folder / "dane-to-us")
             sts(score, binary, folder / "sts")
+            sts_to_us(score, binary, folder / "sts-to-us")
         with Internet(folder / "internet", certificate) as net:
             peers_alone(score, net)
             smuggling(score, net, binary, folder / "smuggling")

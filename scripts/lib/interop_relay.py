@@ -21,12 +21,12 @@ MISTAKEN = f"mistaken.{ZONE}"
 class Node(Server):
     """`merpati serve` with tables of TOML. `ports`: of its listeners, by their names."""
 
-    def __init__(self, binary, folder, tables, environment=None):
+    def __init__(self, binary, folder, tables, environment=None, hostname=f"relay.{ZONE}"):
         folder.mkdir(mode=0o755)
         self.folder, self.data = folder, folder / "data"
         self.log = folder / "log"
         usual = [
-            table("[server]", hostname=f"relay.{ZONE}", data_dir=str(self.data),
+            table("[server]", hostname=hostname, data_dir=str(self.data),
                   http_listen=["127.0.0.1:0"], drain_wait="1 s"),
             table("[log]", to=str(self.log)),
             table("[spool]", disk_free_min="1 MiB"),

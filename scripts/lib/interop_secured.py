@@ -105,7 +105,7 @@ class Sender(Node):
             table("[retry]", first_wait="1 h", longest_wait="1 h"),
             table("[[route]]", name="world", to="mx"),
             *tables,
-        ], environment)
+        ], environment, hostname="sender.example")
         if "trust_anchor" in (dns or {}):
             wait_until("DNSSEC", lambda: PROVES in self.metrics(), self.process)
 

@@ -6,7 +6,6 @@ MTA-STS, so Merpati alone is tried.
 """
 
 import signal
-import time
 
 from interop_secured import Sender, as_it_says, judge, says, with_roots
 from interop_sts_cases import CASES, LATER, SILENT
@@ -43,8 +42,6 @@ def sts(score, binary, folder):
                     world, case, case.want, "first", first))
             score.case("MTA-STS: who is asked for policies", lambda: asked(world))
             world.change()
-            # The policy that is good for a second ends, and what the DNS said is forgotten.
-            time.sleep(1.5)
             node.process.send_signal(signal.SIGKILL)
             node.process.wait(20)
             node.start(binary, environment)

@@ -119,9 +119,6 @@ LATER = (
     (Case("renewed", "another id, the policy is none now", VERIFIED), ENCRYPTED),
     (Case("stricter", "another id, testing became enforce", ENCRYPTED,
           says("testing", MX)), DEFERRED),
-    (Case("same-id", "the same id, the policy there is none now", VERIFIED), DEFERRED),
-    (Case("brief", "a policy whose time is over, its host is down", VERIFIED,
-          says("enforce", MX, age="1")), ENCRYPTED),
 )
 # Domains without a record that says that there is a policy.
 SILENT = ("two", "bad-id", "no-record")

@@ -27,6 +27,7 @@ def sts_to_us(score, binary, folder):
         table("[[listener]]", name="mx", kind="relay", listen=[f"{OURS}:25"], tls="starttls",
               **shown),
         table("[relay]", local_domains=[DOMAIN]),
+        table("[strangers]", sender_domain="any"),
         table("[https]", listen=[f"{OURS}:443"]),
         table("[[certificate]]", name="sts", chain=str(web.chain), key=str(web.key)),
         table("[[mta_sts]]", name="all", domains=[DOMAIN], mode="enforce"),
@@ -42,11 +43,10 @@ def fetched(ca):
     done = subprocess.run(
         ["curl", "--silent", "--show-error", "--include", "--cacert", ca.root, "--resolve",
          f"{POLICY_HOST}:443:{OURS}", f"https://{POLICY_HOST}{PATH}"],
-        capture_output=True, text=True, timeout=60)
-    head, _, body = done.stdout.partition("\r\n\r\n")
-    lines = body.split("\r\n")
-    if "text/plain" not in head or "version: STSv1" not in lines or "mode: enforce" not in lines \
-            or f"mx: {HOST}" not in lines:
+        capture_output=True, timeout=60)
+    head, _, body = done.stdout.decode().partition("\r\n\r\n")
+    wanted = {"version: STSv1", "mode: enforce", f"mx: {HOST}"}
+    if "content-type: text/plain" not in head.lower() or not wanted <= set(body.splitlines()):
         raise RuntimeError(f"{done.stdout}{done.stderr}")
 
 
