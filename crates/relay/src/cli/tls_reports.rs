@@ -224,9 +224,10 @@ mod tests {
                  198.51.100.7: old",
                 "  3 by starttls-not-supported at 192.0.2.9",
                 "  certificate-expired: renew the certificate of that host",
-                "  starttls-not-supported: the host did not offer STARTTLS, or somebody between took \
-             it away",
-                "Company-X had 1 session with b.example without a policy on 2026-11-30; none failed.",
+                "  starttls-not-supported: the host did not offer STARTTLS, or somebody \
+                 between took it away",
+                "Company-X had 1 session with b.example without a policy on \
+                 2026-11-30; none failed.",
                 "Questions go to sts@x.example.",
             ]
         );

@@ -5,8 +5,8 @@
 //! may be owned by the wildcard itself (RFC 4035 §5.3.4).
 //!
 //! Invariant: what is believed here has signatures that the library has verified, or lies in a zone
-//! that provably has none; and where a wildcard answered, a verified denial of all closer names. Not
-//! pure: [`Second`] asks name servers.
+//! that provably has none; and where a wildcard answered, a verified denial of all closer names.
+//! Not pure: [`Second`] asks name servers.
 
 use std::{
     sync::Arc,

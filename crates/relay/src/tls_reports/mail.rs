@@ -75,7 +75,8 @@ impl Letter<'_> {
         let Self { from, hostname, to, .. } = self;
         let utf8 = if from.needs_smtputf8() || to.needs_smtputf8() { " SMTPUTF8" } else { "" };
         format!(
-            "EHLO {hostname}\r\nMAIL FROM:<{from}>{utf8}\r\nRCPT TO:<{to}>\r\nDATA\r\n{}.\r\nQUIT\r\n",
+            "EHLO {hostname}\r\nMAIL FROM:<{from}>{utf8}\r\nRCPT TO:<{to}>\r\nDATA\r\n\
+             {}.\r\nQUIT\r\n",
             self.content()
         )
     }

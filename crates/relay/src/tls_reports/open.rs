@@ -218,8 +218,8 @@ mod tests {
              Content-Transfer-Encoding: quoted-printable\r\n",
             &JSON.replace('"', "=22").replace("polic", "pol=\r\nic"),
         );
-        let head = "From: a@a.example\r\nContent-Type: multipart/report; report-type=\"tlsrpt\";\r\n \
-                    boundary=b\r\n\r\n";
+        let head = "From: a@a.example\r\n\
+                    Content-Type: multipart/report; report-type=\"tlsrpt\"; boundary=b\r\n\r\n";
         let mail = format!("{head}{text}{report}--b--\r\n");
         let forwarded = format!(
             "Content-Type: multipart/mixed; Boundary=\"c\"\r\n\r\n--c\r\nContent-Type: \
