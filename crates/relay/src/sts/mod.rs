@@ -5,7 +5,7 @@
 //! takes its place. For one domain at most one look is under way, and it goes on when they lose
 //! interest who asked. Not pure: asks name servers and hosts, and writes files.
 //!
-//! [`fetch`] brings a policy from its host; `store` keeps it on disk; `state` says what is known.
+//! `fetch` brings a policy from its host; `store` keeps it on disk; `state` says what is known.
 
 mod fetch;
 mod state;
