@@ -23,6 +23,8 @@ NORMAL = [
     (re.compile(r"(?<=<)[0-9A-Za-z]{13}(?=@)"), "<id>"),
     (re.compile(r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{1,2} [A-Z][a-z]{2} \d{4} "
                 r"\d\d:\d\d:\d\d [+-]\d{4}"), "<date>"),
+    # Its Received field has the date, and that has one digit less at the begin of a month.
+    (re.compile(r"(?<=@sender\.example> SIZE=)\d+"), "<size>"),
     # What FUTURERELEASE offers ends so long from now.
     (re.compile(r"(?<=FUTURERELEASE 2592000 )[0-9TZ:-]+"), "<time>"),
     (re.compile(r"(?<=127\.0\.0\.1:)\d{4,5}\b"), "<port>"),

@@ -138,11 +138,11 @@ class Sender(Node):
 
 
 def says(node, command, told, names, word):
-    """What `merpati trace`, or `merpati explain route`, says of each of these mails must have the
+    """What `merpati trace`, or `merpati explain tls`, says of each of these mails must have the
     word. `told`: of node.send; `names`: recipients."""
     for name in names:
         id, _ = told[name.split("@")[1]]
-        words = ("trace", id) if command == "trace" else ("explain", "route", name)
+        words = ("trace", id) if command == "trace" else ("explain", "tls", name.split("@")[1])
         text = node.command(*words)
         if not re.search(word, text):
             raise RuntimeError(f"merpati {' '.join(words)} says nothing of {word}: {text}")

@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use merpati_mail::{Domain, Time, TlsPolicy};
+use merpati_mail::{Domain, Time, TlsPolicy, TlsSource};
 
 /// How mail to a domain would be protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +103,9 @@ impl TlsHost {
         };
         match policy.asks() {
             Some(who) => format!("{demand}; asked for by {who}"),
+            None if policy.source == TlsSource::MtaStsTesting => {
+                format!("{demand}; the MTA-STS policy of the domain is only being tested")
+            }
             None => demand.to_owned(),
         }
     }
@@ -110,7 +113,7 @@ impl TlsHost {
 
 #[cfg(test)]
 mod tests {
-    use merpati_mail::{TlsDemand, TlsSource};
+    use merpati_mail::TlsDemand;
 
     use super::*;
 
@@ -127,6 +130,7 @@ mod tests {
             (of(TlsDemand::Dane, TlsSource::Dane), "asked for by DANE"),
             (of(TlsDemand::Certified, TlsSource::MtaSts), "asked for by the MTA-STS policy"),
             (of(TlsDemand::Opportunistic, TlsSource::Route), "else in the clear"),
+            (of(TlsDemand::Opportunistic, TlsSource::MtaStsTesting), "only being tested"),
             (Err("it is down".to_owned()), "it is not tried: it is down"),
         ] {
             let words = host(policy.clone()).words();

@@ -705,11 +705,14 @@ fn listen_at(path: &Path) -> anyhow::Result<UnixListener> {
 /// Developers' messages go to standard error; `MERPATI_TRACE` chooses them. Never parsed.
 fn start_tracing() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MERPATI_TRACE")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(TRACED));
     // Somebody who embeds us may have set up his own.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init().ok();
 }
 
+/// What is told unless `MERPATI_TRACE` says otherwise. The library of DNS warns of each answer that
+/// cannot be proven; what that means, we say ourselves.
+const TRACED: &str = "warn,hickory_net=error,hickory_resolver=error";
 /// Octets of accepted mail that are kept in memory until they are delivered.
 const FRESH_OCTETS: usize = 64 << 20;
 /// The file in the data directory that lists the true addresses while the relay runs.

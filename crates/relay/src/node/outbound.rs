@@ -102,10 +102,16 @@ pub(super) fn deliverer(
     Deliverer::new(options, resolver, Tools { policies, ..tools })
 }
 
-/// Has answers to deliveries proven where DANE is wanted, and says loudly where they cannot be.
+/// Has answers to deliveries proven where a route goes by DANE, and says loudly where they cannot
+/// be.
 pub(super) fn prove(config: &Config, resolver: &Resolver, sinks: &Sinks) {
     sinks.metrics().dane(false);
-    if !config.delivery.dane {
+    let follows = |route: &RouteEntry| {
+        route.to.next_hop() == merpati_mail::NextHop::Mx
+            && route.tls_policies
+            && route.tls != RouteTls::Never
+    };
+    if !config.delivery.dane || !config.routes.iter().any(follows) {
         return;
     }
     let sinks = sinks.clone();
@@ -115,7 +121,10 @@ pub(super) fn prove(config: &Config, resolver: &Resolver, sinks: &Sinks) {
             Signatures::HandedOver => {
                 return tracing::info!("what DNS says of hosts is proven: DANE is on");
             }
-            Signatures::NoRoot(why) => format!("the name servers know no root ({why})"),
+            // They are for a network of their own, where nobody expects it.
+            Signatures::NoRoot(why) => {
+                return tracing::info!("the name servers know no root ({why}): DANE is off");
+            }
             Signatures::Silence(why) => format!("no name server answers ({why})"),
             Signatures::Stripped => {
                 "the name servers do not hand over signatures (DNSSEC)".to_owned()
