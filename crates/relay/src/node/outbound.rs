@@ -25,6 +25,7 @@ use crate::{
     resolve::{Options as ResolverOptions, Resolver, Signatures},
     sinks::Sinks,
     sts::{self, Policies},
+    tls,
 };
 
 /// How the core decides.
@@ -91,15 +92,30 @@ pub(super) fn deliverer(
         dane: delivery.dane,
         timeouts: delivery.timeouts(),
     };
-    let policies = delivery.mta_sts.then(|| {
-        let options = sts::Options {
-            port: delivery.mta_sts_port.get(),
-            ..sts::Options::new(config.server.data_dir.join(sts::DIRECTORY))
-        };
-        Policies::new(options, resolver.clone(), Arc::clone(&tools.clock))
-    });
-    let policies = policies.transpose().context("the policies of MTA-STS")?;
+    let policies = policies(config, &resolver, &tools.clock)?;
     Deliverer::new(options, resolver, Tools { policies, ..tools })
+}
+
+/// The policies of others; `None` where none are wanted, or no host could prove that one is its
+/// own: a machine without CAs sends mail all the same.
+fn policies(
+    config: &Config,
+    resolver: &Resolver,
+    clock: &Arc<Clock>,
+) -> anyhow::Result<Option<Policies>> {
+    if !config.delivery.mta_sts {
+        return Ok(None);
+    }
+    if let Err(why) = tls::connector(tls::Trust::System, None) {
+        tracing::warn!("MTA-STS IS OFF: {why:#}. Mail goes on without it");
+        return Ok(None);
+    }
+    let options = sts::Options {
+        port: config.delivery.mta_sts_port.get(),
+        ..sts::Options::new(config.server.data_dir.join(sts::DIRECTORY))
+    };
+    let policies = Policies::new(options, resolver.clone(), Arc::clone(clock));
+    policies.map(Some).context("the policies of MTA-STS")
 }
 
 /// Has answers to deliveries proven where a route goes by DANE, and says loudly where they cannot
