@@ -85,6 +85,7 @@ pub(crate) fn attempted(id: QueueId, number: u32) -> Event {
         began: Time::from_secs(2),
         ended: Time::from_secs(3),
         tls: Some(tls()),
+        policy: None,
     };
     Event::Attempted(Box::new(Attempted { message: id, attempt, outcomes }))
 }
