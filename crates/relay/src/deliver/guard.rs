@@ -227,7 +227,10 @@ impl Run<'_> {
                 let by_dane = records.map(|records| by_dane(records, host, &by_mx.domain));
                 means(profile, connectors, policy, by_dane)
             }
-            Err(withheld) => Err(not_tried(withheld, wanted, host, by_mx)),
+            Err(withheld) => {
+                let is_known = self.sts.as_ref().is_none_or(|sts| sts.trouble().is_none());
+                Err(not_tried(withheld, (wanted, is_known), host, by_mx))
+            }
         }
     }
 }
@@ -365,14 +368,25 @@ fn means(
 }
 
 /// What it means that a host must not be tried.
-fn not_tried(withheld: Withheld, wanted: Protection, host: &Domain, by: &ByMx) -> NotTried {
+/// Where it is not known what MTA-STS says, because the policy could not be fetched, that nothing
+/// proves the host may be otherwise later.
+fn not_tried(
+    withheld: Withheld,
+    (wanted, is_known): (Protection, bool),
+    host: &Domain,
+    by: &ByMx,
+) -> NotTried {
     let (demand, source) = match withheld {
         Withheld::NotNamed => (TlsDemand::Certified, TlsSource::MtaSts),
         Withheld::Unproven => (TlsDemand::Certified, TlsSource::RequireTls),
         Withheld::UnknownTlsa(_) => (TlsDemand::Dane, TlsSource::Dane),
     };
     // What may be found out later is no reason to return a message.
-    let is_lasting = !matches!(withheld, Withheld::UnknownTlsa(_));
+    let is_lasting = match withheld {
+        Withheld::NotNamed => true,
+        Withheld::Unproven => is_known,
+        Withheld::UnknownTlsa(_) => false,
+    };
     let why = words(withheld, host, &by.domain);
     let found = if is_lasting || wanted != Protection::Verified {
         Found { phase: Phase::StartTls, fact: Fact::Tls(why) }
